@@ -1,0 +1,82 @@
+"""Printing: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rolekit.errors import ConfigError, RolekitError, Unavailable
+from rolekit.supervisor.forker import AppBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+FAILED = 1
+WRONG_USE = 2
+
+
+def say(line: str) -> None:
+    """Print one line for people to standard error, at once."""
+    print(_visible(line), file=sys.stderr, flush=True)  # noqa: T201 - the command line speaks
+
+
+def out(line: str) -> None:
+    """Print one line of a result to standard output."""
+    print(_visible(line), flush=True)  # noqa: T201 - the command line speaks
+
+
+def out_json(value: object) -> None:
+    """Print a result for programs."""
+    out(msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode())
+
+
+def table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table.
+
+    Args:
+        columns: Heading, and whether its values are numbers (set to the right).
+        rows: Cells in the order of the columns. Control characters are made visible.
+    """
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading, is_number in columns:
+        grid.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+    for row in rows:
+        grid.add_row(*(Text(_visible(cell)) for cell in row))
+    console = Console()
+    console.width = console.width if console.is_terminal else 10_000  # do not wrap in a pipe
+    console.print(grid)
+
+
+def report(error: RolekitError) -> int:
+    """Print an error as a sentence; return the exit code for it."""
+    if isinstance(error, AppBroken):
+        _report_app(error)
+        return FAILED
+    say(f"rolekit: {error.what}")
+    if error.fix:
+        say(f"    {error.fix}")
+    return WRONG_USE if isinstance(error, ConfigError | Unavailable) else FAILED
+
+
+def _report_app(error: AppBroken) -> None:
+    if error.traceback:
+        sys.stderr.write(error.traceback)
+    count = len(error.problems)
+    say(f"{error.app}: {count} problem{'s' if count > 1 else ''}")
+    for problem in error.problems:
+        say(problem.what)
+        if problem.fix:
+            say(f"    {problem.fix}")
+
+
+def _visible(text: str) -> str:
+    """Escape what a message could use to play with a terminal."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )

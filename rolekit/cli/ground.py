@@ -1,0 +1,47 @@
+"""Bring up what commands stand on: a database that answers and has the newest schema."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rolekit.cli.console import say
+from rolekit.supervisor.host import Ground
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from rolekit.config import Config
+
+# Drivers are imported where they are used: `rolekit ps` should not wait for them.
+
+
+@asynccontextmanager
+async def database_of(config: Config, wait_s: float) -> AsyncGenerator[Config]:
+    """Make sure a database answers; yield the settings with its URL in them.
+
+    Raises:
+        Unavailable: None answered within `wait_s` seconds.
+    """
+    if config.is_embedded:
+        from rolekit.store import embedded  # noqa: PLC0415 - see above
+
+        async with embedded.server(config.home) as url:
+            yield replace(config, database=url)
+    else:
+        from rolekit import wiring  # noqa: PLC0415 - see above
+
+        await wiring.wait_for(config.database, wait_s, say)
+        yield config
+
+
+@asynccontextmanager
+async def ground(config: Config, app: str, wait_s: float) -> AsyncGenerator[Ground]:
+    """Bring the database of an app up to date, and open this host's link to it."""
+    from rolekit import wiring  # noqa: PLC0415 - see above
+
+    async with database_of(config, wait_s) as there:
+        await wiring.migrate(app, there.database)
+        async with wiring.open_host(app, there.database, there.broker) as host:
+            yield Ground(host=host, broker=there.broker, database=there.database)

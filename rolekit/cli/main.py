@@ -1,0 +1,55 @@
+"""All commands together, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from rolekit.cli import app as about_app
+from rolekit.cli import fleet, up
+from rolekit.cli.console import report
+from rolekit.cli.dead import dead
+from rolekit.cli.send import send
+from rolekit.errors import RolekitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+cli = typer.Typer(
+    name="rolekit",
+    help="Run and look after apps of roles.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.command()(up.up)
+cli.command()(up.run)
+cli.command()(about_app.check)
+cli.command()(fleet.ps)
+cli.command()(fleet.scale)
+cli.command()(fleet.stop)
+cli.command()(about_app.config)
+cli.command()(about_app.graph)
+cli.command()(about_app.migrate)
+cli.command()(send)
+cli.add_typer(dead, name="dead")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. What a user did wrong is said in a sentence."""
+    try:
+        cli(args=list(arguments) if arguments is not None else None, prog_name="rolekit")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except RolekitError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # `rolekit … | head`
+        sys.stderr.close()
+        return 0
+    return 0

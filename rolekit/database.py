@@ -1,0 +1,216 @@
+"""One Postgres database as this process sees it: pool, named queries, errors by meaning.
+
+Opens no connection before it is asked for one, and closes those that are idle, so a
+thousand instances that do not write hold no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from rolekit.errors import (
+    ConfigError,
+    Contended,
+    RolekitError,
+    TooOld,
+    Unavailable,
+    WriteFailed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from typing import TypeAlias
+
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+else:
+    Pooled = object
+
+CONNECT_S = 5.0
+IDLE_CONNECTION_S = 60.0
+SESSION = {
+    "statement_timeout": "60s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "15s",
+    "tcp_user_timeout": "10s",
+    "client_connection_check_interval": "5s",
+}
+"""The server ends what hangs, since a client that hangs cannot.
+
+Source: RELIABILITY E10, E11, H19.
+"""
+
+_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidCatalogNameError,
+    TimeoutError,
+)
+_CONTENDED = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class _Connection(asyncpg.Connection):
+    """Leaves out the reset query, a round trip for each time a connection is given back.
+
+    rolekit sets nothing in a session that a later user could notice; `ctx.tx` resets its
+    connection itself.
+    """
+
+    def get_reset_query(self) -> str:
+        """Return nothing to run."""
+        return ""
+
+
+def redacted(url: str) -> str:
+    """Return a URL with its password hidden, for logs and sentences."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = f"{parts.username}:********@" if parts.username else ":********@"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, user + host, parts.path, parts.query, parts.fragment))
+
+
+def schema_of(app: str) -> str:
+    """Return the schema that holds an app's tables.
+
+    Raises:
+        ConfigError: The name has characters that a schema cannot have.
+    """
+    name = re.sub(r"[-.]", "_", app.lower())
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
+        raise ConfigError(
+            f"The app is called {app!r}; a name has 1 to 48 letters, digits, '-', '.' or '_' "
+            "and begins with a letter.",
+            fix="Change App(name).",
+        )
+    return f"rolekit_{name}"
+
+
+def load_queries(package: str, file: str, schema: str) -> dict[str, str]:
+    """Read named queries: `-- name: what it does.` above each; `{s}` stands for the schema."""
+    text = files(package).joinpath(file).read_text(encoding="utf-8")
+    found = re.split(r"^-- (\w+): .*$", text, flags=re.MULTILINE)
+    return {
+        name: body.strip().rstrip(";").replace("{s}", schema)
+        for name, body in zip(found[1::2], found[2::2], strict=True)
+    }
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise errors by what they mean for a step.
+
+    Raises:
+        Unavailable: No answer, or none that tells the outcome.
+        Contended: Somebody else held a lock; nothing was done.
+        TooOld: The inbox has no day for this message.
+        WriteFailed: The server refused a statement.
+    """
+    try:
+        yield
+    except RolekitError:
+        raise
+    except _CONTENDED as error:
+        raise Contended(f"Postgres gave way: {error}.") from error
+    except _AWAY as error:
+        raise Unavailable(
+            f"Postgres cannot be reached: {str(error) or type(error).__name__}."
+        ) from error
+    except asyncpg.CheckViolationError as error:
+        if error.message and error.message.startswith("no partition of relation"):
+            raise TooOld("Too old, perhaps done: the inbox no longer has its day.") from error
+        raise WriteFailed(f"Postgres refused a statement: {error}.") from error
+    except asyncpg.PostgresError as error:
+        raise WriteFailed(f"Postgres refused a statement: {error}.") from error
+
+
+class Database:
+    """A lazily opened pool of connections.
+
+    Args:
+        url: `postgresql://…`.
+        app: Name of the app, for its schema and in the server's list of sessions.
+        max_connections: Open at most so many at once.
+    """
+
+    def __init__(self, url: str, app: str, *, max_connections: int = 8) -> None:
+        self.url = url
+        self.schema = schema_of(app)
+        self._app = app
+        self._max = max_connections
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Pooled]:
+        """Borrow a connection.
+
+        Raises:
+            Unavailable: None can be had in time.
+        """
+        with translated():
+            pool = self._pool or await self._opened()
+            async with pool.acquire(timeout=CONNECT_S * 2) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Pooled]:
+        """Borrow a connection with a transaction open; it commits at the end."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def dedicated(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection outside the pool, to listen on.
+
+        Raises:
+            Unavailable: It cannot be opened.
+        """
+        with translated():
+            return await asyncpg.connect(
+                self.url, timeout=CONNECT_S, server_settings=self._session
+            )
+
+    @property
+    def _session(self) -> dict[str, str]:
+        return {**SESSION, "application_name": f"rolekit {self._app}"}
+
+    async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
+        async with self._opening:
+            if self._pool is None:
+                # With min_size 0 this connects to nothing.
+                self._pool = await asyncpg.create_pool(
+                    self.url,
+                    min_size=0,
+                    max_size=self._max,
+                    max_inactive_connection_lifetime=IDLE_CONNECTION_S,
+                    timeout=CONNECT_S,
+                    connection_class=_Connection,
+                    server_settings=self._session,
+                )
+            return self._pool
+
+    async def close(self) -> None:
+        """Close every connection, at once if they do not end in time. Safe to call twice."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()

@@ -1,0 +1,122 @@
+"""Every error rolekit raises: one base, one class per condition a caller would treat differently.
+
+A message has three parts: what happened, with the values; what was expected; what to do.
+"""
+
+from __future__ import annotations
+
+
+class RolekitError(Exception):
+    """The base of everything rolekit raises.
+
+    Args:
+        what: What happened and what was expected, with the values. A full sentence.
+        fix: What the reader can do about it. A full sentence, or empty.
+    """
+
+    def __init__(self, what: str, *, fix: str = "") -> None:
+        super().__init__(f"{what} {fix}" if fix else what)
+        self.what = what
+        self.fix = fix
+
+
+class Retry(Exception):
+    """Raised by a handler: discard this attempt's effects and try again later.
+
+    Args:
+        reason: Why, for the log and the dead letter it may become.
+        delay_s: Seconds until the next attempt; None asks the retry policy.
+        counts: False leaves the number of attempts as it was.
+    """
+
+    def __init__(
+        self, reason: str = "", *, delay_s: float | None = None, counts: bool = True
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.delay_s = delay_s
+        self.counts = counts
+
+
+class Reject(Exception):
+    """Raised by a handler: make this message a dead letter now."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AppError(RolekitError):
+    """The app cannot start: its roles, handlers or annotations do not fit together."""
+
+
+class ConfigError(RolekitError):
+    """A setting is missing or has a value that cannot be used."""
+
+
+class CodecError(RolekitError):
+    """Bytes are not the message they say they are: undecodable, oversized or too deep."""
+
+
+class UnknownType(RolekitError):
+    """A message's type, or its version, is not known to this instance."""
+
+
+class Unroutable(RolekitError):
+    """A message was published to a queue that does not exist; nothing was stored."""
+
+
+class PublishUnknown(RolekitError):
+    """The broker did not answer in time: the messages may or may not be stored."""
+
+
+class Unavailable(RolekitError):
+    """The broker or the database cannot be reached right now."""
+
+
+class IntakeFull(RolekitError):
+    """Too much is waiting already; the sender should come back later."""
+
+
+class KeyReused(RolekitError):
+    """An idempotency key came again with another body."""
+
+
+class KeyInUse(RolekitError):
+    """The first request with this idempotency key is still under way."""
+
+
+class TimedOut(RolekitError):
+    """No reply came in time. `receipt_id` names what was sent."""
+
+    def __init__(self, what: str, *, receipt_id: str = "", fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.receipt_id = receipt_id
+
+
+class Failed(RolekitError):
+    """What was sent ended in a dead letter that nobody answered."""
+
+    def __init__(self, what: str, *, dead_letter_id: str = "", fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.dead_letter_id = dead_letter_id
+
+
+class StateClash(RolekitError):
+    """A state changed between its reading and its writing; the step runs again."""
+
+
+class WriteMissed(RolekitError):
+    """`ctx.write(..., expect=n)` touched another number of rows."""
+
+
+class Contended(RolekitError):
+    """Other transactions were in the way (deadlock, lock time-out); redo, no attempt is used."""
+
+
+class TooOld(RolekitError):
+    """A message is older than the inbox remembers: perhaps it was handled already."""
+
+
+class WriteFailed(RolekitError):
+    """The database refused a statement of a handler; its effects were rolled back."""

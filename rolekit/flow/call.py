@@ -1,0 +1,98 @@
+"""Running one handler: arguments in, a list of results out, within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from rolekit.flow.context import Context
+from rolekit.flow.outputs import MAX_OUTPUTS
+
+if TYPE_CHECKING:
+    from rolekit.model.plan import Bound, HandlerPlan
+
+Around = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A handler of a role that lives in this process.
+
+    Attributes:
+        plan: What it takes and gives.
+        method: Bound to the role.
+        around: Wraps each call; None where the role does not.
+    """
+
+    plan: HandlerPlan
+    method: Bound
+    around: Around | None = None
+
+
+async def call(
+    handler: Handler, message: object, run: object, ctx: Context[Any]
+) -> list[object]:
+    """Run a handler.
+
+    Args:
+        handler: Which.
+        message: What came; in a gather, what was split.
+        run: In a gather: the run, or list, of parts.
+        ctx: For this call.
+
+    Returns:
+        What it gave, in order; nothing where it gave None.
+
+    Raises:
+        TimeoutError: It took longer than its `timeout_s`.
+        Exception: Whatever the handler raised.
+    """
+    given = {"message": message, "run": run, "context": ctx}
+    arguments = {name: given[what] for name, what in handler.plan.arguments}
+    async with asyncio.timeout(handler.plan.timeout_s):
+        if handler.around is None:
+            return await _run(handler, arguments)
+        async with handler.around(ctx):
+            return await _run(handler, arguments)
+
+
+async def _run(handler: Handler, arguments: dict[str, object]) -> list[object]:
+    method, plan = handler.method, handler.plan
+    if plan.call == "async":
+        return _listed(plan, await method(**arguments))
+    if plan.call == "async_iterator":
+        given = method(**arguments)
+        return await _drained(await given if inspect.isawaitable(given) else given)
+    work = partial(_in_thread, plan, method, arguments)
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+def _in_thread(plan: HandlerPlan, method: Bound, arguments: dict[str, object]) -> list[object]:
+    return _listed(plan, method(**arguments))
+
+
+def _listed(plan: HandlerPlan, result: object) -> list[object]:
+    if result is None:
+        return []
+    if plan.shape == "one":
+        return [result]
+    assert isinstance(result, Iterable)  # noqa: S101 - the annotation says so
+    return [one for one in result if one is not None]
+
+
+async def _drained(iterator: AsyncIterator[object]) -> list[object]:
+    """Collect what an iterator yields, one more than is allowed at most."""
+    results: list[object] = []
+    async for one in iterator:
+        if one is not None:
+            results.append(one)
+        if len(results) > MAX_OUTPUTS:
+            break
+    return results

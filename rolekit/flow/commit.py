@@ -1,0 +1,144 @@
+"""Group commit: what finished since the last commit goes into one transaction.
+
+Waiting for more would gain nothing: while one batch commits the next one gathers. When a
+batch fails it is halved until the culprit is alone; when its outcome is unknown the same
+batch goes again, and the inbox tells what had happened.
+
+Source: DESIGN 4.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit.errors import Contended, Unavailable
+from rolekit.store.base import Commit, Outgoing, StateKey, Step, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rolekit.bell import Bell
+
+log = structlog.get_logger("rolekit.commit")
+
+BATCH = 256
+IN_FLIGHT = 2
+AWAY_FIRST_S = 0.1
+AWAY_MAX_S = 2.0
+
+SCHEDULE = "~schedule"
+"""Topic that is woken when something was planned for later."""
+
+_Waiting = tuple[Step, "asyncio.Future[bool]"]
+
+
+class Committer:
+    """Commits steps in batches.
+
+    Args:
+        store: Where to.
+        bell: Rings for queues that got something.
+        leave: Takes outbox rows to publish.
+    """
+
+    def __init__(
+        self, store: Store, bell: Bell, leave: Callable[[Sequence[Outgoing]], None]
+    ) -> None:
+        self._store = store
+        self._bell = bell
+        self._leave = leave
+        self._waiting: deque[_Waiting] = deque()
+        self._something = asyncio.Event()
+
+    def submit(self, step: Step) -> asyncio.Future[bool]:
+        """Commit a step with others; the result says whether its inbox row was free.
+
+        The future raises what the store raised for this step alone; it never raises
+        `Unavailable`, since the commit is repeated until its outcome is known.
+        """
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((step, done))
+        self._something.set()
+        return done
+
+    async def run(self) -> None:
+        """Commit until cancelled, several batches at once."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(IN_FLIGHT):
+                tasks.create_task(self._run_one())
+
+    async def _run_one(self) -> None:
+        while True:
+            await self._something.wait()
+            batch = self._take()
+            if batch:
+                await self._commit(batch)
+
+    def _take(self) -> list[_Waiting]:
+        """Take a batch in which no two steps change the same state or sequence cursor."""
+        batch: list[_Waiting] = []
+        touched: set[StateKey | str] = set()
+        while self._waiting and len(batch) < BATCH:
+            step = self._waiting[0][0]
+            own: set[StateKey | str] = {change.key for change in step.states}
+            if step.release is not None:
+                own.add(step.release.sequence)
+            if own & touched:
+                break
+            touched |= own
+            batch.append(self._waiting.popleft())
+        if not self._waiting:
+            self._something.clear()
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            commit = await self._until_known([step for step, _ in batch])
+        except Exception as error:  # noqa: BLE001 - handed to whoever submitted the culprit
+            await self._find_culprit(batch, error)
+            return
+        self.announce(commit, any(step.later for step, _ in batch))
+        for step, done in batch:
+            if not done.done():
+                done.set_result(step.key in commit.fresh)
+
+    def announce(self, commit: Commit, has_later: bool) -> None:  # noqa: FBT001 - one flag
+        """Tell whoever waits what a commit brought."""
+        if commit.leaving:
+            self._leave(commit.leaving)
+        if has_later:
+            commit.topics.add(SCHEDULE)
+        self._bell.ring(commit.topics)
+
+    async def _find_culprit(self, batch: list[_Waiting], error: Exception) -> None:
+        if len(batch) == 1 and not isinstance(error, Contended):
+            done = batch[0][1]
+            if not done.done():
+                done.set_exception(error)
+            return
+        if len(batch) == 1:
+            await asyncio.sleep(AWAY_FIRST_S)
+            await self._commit(batch)
+            return
+        middle = len(batch) // 2
+        await self._commit(batch[:middle])
+        await self._commit(batch[middle:])
+
+    async def _until_known(self, steps: Sequence[Step]) -> Commit:
+        wait_s = AWAY_FIRST_S
+        while True:
+            try:
+                return await self._store.commit(steps)
+            except Unavailable as error:
+                log.warning(
+                    "commit unknown; the same batch goes again, the inbox will tell",
+                    steps=len(steps),
+                    again_in_s=wait_s,
+                    error=str(error),
+                )
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, AWAY_MAX_S)

@@ -1,0 +1,238 @@
+"""From the transport to the pipeline: bounded, fair, suspects alone.
+
+Flagged deliveries ask the inbox first, all of one batch in one query. What an instance
+that died had in hand runs one by one with nothing beside it, so that if it kills this
+instance too, nothing else is blamed.
+
+Source: DESIGN 4.6 and "Failure".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit.errors import CodecError, RolekitError
+from rolekit.flow import failure
+from rolekit.flow.runtime import Arrival, Runtime
+from rolekit.model.envelope import Head, decode_head
+from rolekit.model.retry import CRASHES, Park
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from rolekit.flow.call import Handler
+    from rolekit.flow.commit import Committer
+    from rolekit.flow.pipeline import Pipeline
+    from rolekit.store.base import Step
+    from rolekit.transport.base import Delivery, Subscription
+
+log = structlog.get_logger("rolekit.consume")
+
+
+class Consumer:
+    """Takes deliveries of a role's queues and has each processed.
+
+    Args:
+        runtime: Of this process.
+        handlers: Of the role, by queue.
+        pipeline: Processes one.
+        committer: For what never gets so far.
+        concurrency: Handlers running at once, and deliveries in hand per queue.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        handlers: Mapping[str, Handler],
+        pipeline: Pipeline,
+        committer: Committer,
+        concurrency: int,
+    ) -> None:
+        self._runtime = runtime
+        self._handlers = handlers
+        self._pipeline = pipeline
+        self._committer = committer
+        self._concurrency = concurrency
+        self._gate = Gate(concurrency)
+        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._subscription: Subscription | None = None
+        self.handled = 0
+
+    @property
+    def in_hand(self) -> int:
+        """Deliveries taken and not settled."""
+        return len(self._running)
+
+    async def start(self) -> None:
+        """Begin to take."""
+        self._subscription = await self._runtime.transport.subscribe(
+            list(self._handlers), window=self._concurrency, sink=self._take
+        )
+
+    def pause(self) -> None:
+        """Take no more until `resume`."""
+        if self._subscription is not None:
+            self._subscription.pause()
+
+    def resume(self) -> None:
+        """Take again."""
+        if self._subscription is not None:
+            self._subscription.resume()
+
+    async def idle(self) -> None:
+        """Wait until nothing is in hand."""
+        await self._is_idle.wait()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more, finish what is in hand within the grace period, hand back the rest."""
+        self.pause()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.idle()
+        except TimeoutError:
+            log.warning("grace period is over; handing back", in_hand=self.in_hand)
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    def _take(self, batch: Sequence[Delivery]) -> None:
+        flagged = [delivery for delivery in batch if delivery.redelivered]
+        for delivery in batch:
+            if not delivery.redelivered:
+                self._spawn(delivery)
+        if flagged:
+            self._own(asyncio.create_task(self._ask_inbox(flagged)), flagged[0])
+
+    def _spawn(self, delivery: Delivery) -> None:
+        self._own(asyncio.create_task(self._process(delivery)), delivery)
+
+    def _own(self, task: asyncio.Task[None], delivery: Delivery) -> None:
+        self._running[task] = delivery
+        self._is_idle.clear()
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self.handled += 1
+        if not self._running:
+            self._is_idle.set()
+
+    async def _ask_inbox(self, flagged: Sequence[Delivery]) -> None:
+        """Ack what had its outcome; have the rest processed."""
+        seen: set[tuple[str, int]] = set()
+        keys = [(d.packet.id, d.packet.generation, d.packet.birth_ms or 0) for d in flagged]
+        try:
+            seen = await self._runtime.store.seen(keys)
+        except RolekitError as error:
+            # Only a hint is lost: the commit asks the inbox again.
+            log.info("inbox not asked", error=str(error))
+        done = [d for d in flagged if (d.packet.id, d.packet.generation) in seen]
+        self._subscribed.ack(done)
+        for delivery in flagged:
+            if delivery not in done:
+                self._spawn(delivery)
+
+    @property
+    def _subscribed(self) -> Subscription:
+        assert self._subscription is not None  # noqa: S101 - deliveries come from it
+        return self._subscription
+
+    async def _process(self, delivery: Delivery) -> None:
+        try:
+            arrival = self._read(delivery)
+            if delivery.is_suspect:
+                async with self._gate.alone():
+                    await self._process_suspect(arrival)
+            else:
+                async with self._gate.beside_others():
+                    await self._pipeline.process(arrival)
+        except CodecError as error:
+            await self._park_unreadable(delivery, error)
+        except Exception:
+            # Nothing but a bug comes here; the delivery must not be lost by it.
+            log.exception("handing back after an unexpected error", message=delivery.packet.id)
+            self._subscribed.hand_back([delivery])
+
+    async def _process_suspect(self, arrival: Arrival) -> None:
+        if arrival.delivery.crashed >= CRASHES:
+            park = Park(f"{arrival.delivery.crashed} instances died while they ran it alone")
+            await self._settle(
+                failure.parked(self._runtime, arrival, park, None), arrival.delivery
+            )
+            return
+        try:
+            await self._subscribed.run_alone(arrival.delivery)
+        except RolekitError as error:
+            log.info("not noted as running alone", error=str(error))
+        await self._pipeline.process(arrival)
+
+    def _read(self, delivery: Delivery) -> Arrival:
+        plan = self._handlers[delivery.packet.queue].plan
+        return Arrival(delivery, self._subscribed, decode_head(delivery.packet.head), plan)
+
+    async def _park_unreadable(self, delivery: Delivery, error: CodecError) -> None:
+        """Make a message whose head cannot be read a dead letter; nobody can wait for it."""
+        plan = self._handlers[delivery.packet.queue].plan
+        arrival = Arrival(delivery, self._subscribed, Head(), plan)
+        step = failure.parked(self._runtime, arrival, Park(str(error)), error)
+        await self._settle(step, delivery)
+
+    async def _settle(self, step: Step, delivery: Delivery) -> None:
+        await self._committer.submit(step)
+        settle = self._subscribed.ack if step.claim is None else self._subscribed.release
+        settle([delivery])
+
+
+class Gate:
+    """Lets so many run beside one another, or one alone.
+
+    Args:
+        limit: How many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._inside = 0
+        self._alone = asyncio.Lock()
+        self._waiting_alone = 0
+
+    @asynccontextmanager
+    async def beside_others(self) -> AsyncIterator[None]:
+        """Wait for a slot, and while somebody runs alone."""
+        async with self._slots:
+            while not self._is_open.is_set():
+                await self._is_open.wait()
+            self._inside += 1
+            self._is_empty.clear()
+            try:
+                yield
+            finally:
+                self._inside -= 1
+                if not self._inside:
+                    self._is_empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Wait until nobody else is inside, and keep them out."""
+        self._waiting_alone += 1
+        self._is_open.clear()
+        try:
+            async with self._alone:
+                await self._is_empty.wait()
+                yield
+        finally:
+            self._waiting_alone -= 1
+            if not self._waiting_alone:
+                self._is_open.set()

@@ -1,0 +1,131 @@
+"""What becomes of a message that failed: the next generation, or a dead letter.
+
+Both take the inbox row, so a failure competes with every other outcome of the message, and
+one of them is recorded.
+
+Source: DESIGN 4.3.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rolekit.model.envelope import Head, Kind, Packet, encode_head
+from rolekit.model.ids import derive
+from rolekit.model.reassembly import ClosedBy, Closing
+from rolekit.model.retry import Again, Park
+from rolekit.store.base import DeadLetterRow, Due, Outcome, Reply, Step
+
+if TYPE_CHECKING:
+    from rolekit.flow.runtime import Arrival, Runtime
+    from rolekit.model.position import Frame
+
+TRACE_CHARS = 20_000
+
+
+def step_for(
+    runtime: Runtime, arrival: Arrival, verdict: Again | Park, error: Exception | None
+) -> Step:
+    """Build the step that records a failure."""
+    if isinstance(verdict, Again):
+        return _retried(runtime, arrival, verdict)
+    return parked(runtime, arrival, verdict, error)
+
+
+def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:
+    """Build the step of a delivery, with nothing in it yet."""
+    packet = arrival.packet
+    joins = runtime.transport.features.joins_store
+    return Step(
+        id=packet.id,
+        generation=packet.generation,
+        birth_ms=packet.birth_ms or 0,
+        outcome=outcome,
+        claim=arrival.delivery.tag if joins else None,
+    )
+
+
+def _retried(runtime: Runtime, arrival: Arrival, again: Again) -> Step:
+    due_ms = runtime.clock.now_ms() + round(again.delay_s * 1000)
+    head = msgspec.structs.replace(arrival.head, attempts=again.attempts)
+    packet = msgspec.structs.replace(
+        arrival.packet,
+        generation=arrival.packet.generation + 1,
+        birth_ms=due_ms,
+        head=encode_head(head),
+    )
+    step = blank(runtime, arrival, Outcome.RETRY)
+    step.later = [Due(packet, due_ms)]
+    return step
+
+
+def parked(
+    runtime: Runtime,
+    arrival: Arrival,
+    park: Park,
+    error: Exception | None,
+    *,
+    too_old: bool = False,
+) -> Step:
+    """Build the step that makes a message a dead letter, and tells whoever waits for it."""
+    packet, head = arrival.packet, arrival.head
+    step = blank(runtime, arrival, Outcome.DEAD)
+    step.skips_inbox = too_old
+    step.dead = DeadLetterRow(
+        id=f"{packet.id}-{packet.generation}",
+        packet=packet,
+        handler=arrival.plan.name,
+        type=head.type or head.kind.name.lower(),
+        reason=park.reason[:2000],
+        traceback="" if error is None else _trace(error),
+        attempts=head.attempts.failures + head.attempts.crashes + 1,
+        is_forced=too_old,
+    )
+    tell(step, head, step.dead.id, park.reason)
+    return step
+
+
+def tell(step: Step, head: Head, dead_letter: str, reason: str) -> None:
+    """Add to a step what its dead letter means to others: a gather, an asker, a follower."""
+    if head.frames:
+        step.closings = [*step.closings, failed_position(head.frames[-1], dead_letter, reason)]
+    elif head.reply_to:
+        told = msgspec.structs.replace(head, kind=Kind.FAILURE, type="", frames=())
+        body = msgspec.json.encode([dead_letter, reason])
+        step.outputs = [
+            *step.outputs,
+            Packet(
+                queue=head.reply_to,
+                id=derive(step.id, step.generation, "failure"),
+                head=encode_head(told),
+                body=body,
+            ),
+        ]
+    elif head.root:
+        step.replies = [
+            *step.replies,
+            Reply(
+                root=head.root,
+                id=derive(step.id, step.generation, "failure"),
+                body=msgspec.json.encode([dead_letter, reason]),
+                is_failure=True,
+            ),
+        ]
+
+
+def failed_position(frame: Frame, dead_letter: str, reason: str) -> Closing:
+    """Build the marker that closes the position of a dead letter."""
+    return Closing(
+        sequence=frame.sequence,
+        path=frame.path,
+        by=ClosedBy.FAILED,
+        detail=reason[:500],
+        dead_letter=dead_letter,
+    )
+
+
+def _trace(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))[-TRACE_CHARS:]

@@ -1,0 +1,233 @@
+"""Releasing a sequence: read a run in order, seal it, hand it over, move the cursor.
+
+The handler runs with no transaction open. The commit afterwards compares the cursor with
+the one the run began at; whoever comes second discards what it did.
+
+Source: DESIGN 4, "Releasing".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rolekit.errors import CodecError, UnknownType
+from rolekit.flow.failure import tell
+from rolekit.model.envelope import decode_head
+from rolekit.model.ids import derive
+from rolekit.model.parts import Hole, Run
+from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, walk
+from rolekit.store.base import DeadLetterRow, Release, SequenceView, Step
+
+if TYPE_CHECKING:
+    from rolekit.flow.runtime import Arrival, Runtime
+    from rolekit.model.plan import HandlerPlan
+
+MAX_WHOLE = 10_000
+"""Parts that a gather may take as one list; more belong into runs."""
+SPLITS = 256
+"""Closings read beyond a run's size, for positions that hold no part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One release, ready to be handed over.
+
+    Attributes:
+        release: How the cursor moves.
+        parts: What the handler is given; None: nothing, the cursor just moves.
+        source: The message that was split, if the handler wants it.
+        run_id: The same on every attempt.
+        emitted: Positions that the gather's outputs have filled so far.
+        is_last: No part follows.
+        failed: Why the sequence ends as failed, or empty.
+        split: The packet that was split.
+    """
+
+    release: Release
+    parts: object | None
+    source: object
+    run_id: str
+    emitted: int
+    is_last: bool
+    failed: str = ""
+    split: SequenceView | None = None
+
+    def moved(self, emitted: int) -> Release:
+        """Return the release with the positions its outputs have filled."""
+        r = self.release
+        return Release(
+            sequence=r.sequence, before=r.before, after=r.after, released=r.released,
+            emitted=emitted, keeps_parts=r.keeps_parts, more=r.more,
+        )  # fmt: skip
+
+
+class Gathering:
+    """Reads releases for the gathers of one role."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def read(self, arrival: Arrival) -> Job | None:
+        """Read the next run of a sequence.
+
+        Returns:
+            What to do, or None when the sequence is over or was moved on.
+        """
+        sequence, plan = arrival.head.sequence, arrival.plan
+        view = await self._runtime.store.view(sequence, plan.size + SPLITS, whole=False)
+        if view is None or not view.is_open:
+            return None
+        found = walk(sequence, view.cursor, view.closings, _rules(plan, view))
+        if plan.whole:
+            return await self._whole(sequence, plan, view, found)
+        if found.failure is not None and not found.items:
+            return self._ended(sequence, view, found, _why_failed(found.failure))
+        if not found.items and not found.dropped and not found.cursor.is_finished:
+            return self._job(sequence, view, found, None)
+        found = await self._sealed(sequence, plan, view, found)
+        return self._job(sequence, view, found, self._run(sequence, view, found))
+
+    async def _sealed(
+        self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk
+    ) -> Walk:
+        """Fix the run's end, so that another attempt gets the same parts."""
+        missing = [c for c in found.items if c.path not in view.closings]
+        before, end = view.cursor.next, found.cursor.next
+        sealed = await self._runtime.store.seal(sequence, before, end, missing)
+        if sealed == end and not missing:
+            return found
+        again = await self._runtime.store.view(sequence, plan.size + SPLITS, whole=False)
+        if again is None or again.cursor != view.cursor:
+            return found
+        return walk(sequence, again.cursor, again.closings, _rules(plan, again))
+
+    async def _whole(
+        self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk
+    ) -> Job:
+        """Wait until every part is there, then hand over all of them."""
+        so_far = view.released + len(found.items)
+        if found.failure is not None:
+            return self._ended(sequence, view, found, _why_failed(found.failure))
+        if so_far > MAX_WHOLE:
+            why = f"{plan.name} takes a list of at most {MAX_WHOLE} parts; take a Run instead."
+            return self._ended(sequence, view, found, why)
+        if not found.cursor.is_finished:
+            return self._job(sequence, view, found, None, keeps_parts=True)
+        every = await self._runtime.store.view(sequence, MAX_WHOLE * 2, whole=True)
+        closings = view.closings if every is None else every.closings
+        start = Cursor((0,), view.cursor.totals[:1] or (0,))
+        everything = walk(
+            sequence, start, closings,
+            Rules(on_failed=plan.on_dead, limit=MAX_WHOLE + 1, is_expired=view.is_expired),
+        )  # fmt: skip
+        parts = [self._part(closing) for closing in everything.items]
+        return self._job(sequence, view, found, parts)
+
+    def _run(self, sequence: str, view: SequenceView, found: Walk) -> Run[object]:
+        return Run(
+            [self._part(closing) for closing in found.items],
+            id=derive(sequence, "run", *view.cursor.next),
+            source_id=view.source.id,
+            offset=view.released,
+            is_last=found.cursor.is_finished,
+            dropped=found.dropped,
+        )
+
+    def _part(self, closing: Closing) -> object:
+        if closing.by is ClosedBy.FAILED:
+            return Hole(
+                reason="dead-letter" if closing.dead_letter else "deadline",
+                detail=closing.detail,
+                dead_letter_id=closing.dead_letter or None,
+            )
+        return self._runtime.codec.decode(
+            closing.type, closing.type_version, closing.codec, closing.body
+        )
+
+    def _job(
+        self,
+        sequence: str,
+        view: SequenceView,
+        found: Walk,
+        parts: object | None,
+        *,
+        keeps_parts: bool = False,
+    ) -> Job:
+        source: object = None
+        if parts is not None:
+            head = decode_head(view.source.head)
+            try:
+                source = self._runtime.codec.decode(
+                    head.type, head.type_version, head.codec, view.source.body
+                )
+            except UnknownType as error:
+                raise CodecError(
+                    f"The message that was split cannot be read: {error}"
+                ) from error
+        has_moved = found.cursor.next != view.cursor.next
+        return Job(
+            release=Release(
+                sequence=sequence,
+                before=view.cursor.next,
+                after=found.cursor,
+                released=len(found.items),
+                emitted=view.emitted,
+                keeps_parts=keeps_parts,
+                more=has_moved and found.cursor.next in view.closings,
+            ),
+            parts=parts,
+            source=source,
+            run_id=derive(sequence, "run", *view.cursor.next),
+            emitted=view.emitted,
+            is_last=found.cursor.is_finished,
+        )
+
+    def _ended(self, sequence: str, view: SequenceView, found: Walk, why: str) -> Job:
+        return Job(
+            release=Release(
+                sequence=sequence,
+                before=view.cursor.next,
+                after=found.cursor,
+                released=0,
+                emitted=view.emitted,
+                is_failed=True,
+            ),
+            parts=None,
+            source=None,
+            run_id="",
+            emitted=view.emitted,
+            is_last=True,
+            failed=why,
+            split=view,
+        )
+
+    def add_failure(self, job: Job, step: Step) -> None:
+        """Add what it means that a sequence ends as failed: its split is a dead letter."""
+        if job.split is None:
+            return
+        source = job.split.source
+        head = decode_head(source.head)
+        step.dead = DeadLetterRow(
+            id=f"{source.id}-{source.generation}",
+            packet=source,
+            handler=source.queue,
+            type=head.type,
+            reason=job.failed,
+        )
+        tell(step, head, step.dead.id, job.failed)
+
+
+def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
+    return Rules(
+        on_failed=plan.on_dead,
+        limit=plan.size,
+        until=view.sealed,
+        horizon=view.horizon,
+        is_expired=view.is_expired,
+    )
+
+
+def _why_failed(closing: Closing) -> str:
+    where = ".".join(str(index) for index in closing.path)
+    return f"part {where} did not come: {closing.detail}"

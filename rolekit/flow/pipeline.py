@@ -1,0 +1,154 @@
+"""THE MAIN PATH: what happens to one delivery, in which order.
+
+    decode -> handle -> direct step:   publish, then ack
+                        recorded step: commit, then ack, then what was committed leaves
+
+Nothing leaves before the commit, and the ack comes after it. A crash anywhere brings the
+delivery back, and the inbox turns the repeat into a no-op.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit.errors import StateClash, TooOld, Unavailable, UnknownType
+from rolekit.flow import failure
+from rolekit.flow.work import Work, Worker
+from rolekit.model.retry import Again, Park, decide, decide_unknown
+from rolekit.store.base import Step, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rolekit.flow.call import Handler
+    from rolekit.flow.commit import Committer
+    from rolekit.flow.outbox import Forwarder
+    from rolekit.flow.runtime import Arrival, Runtime
+
+log = structlog.get_logger("rolekit.pipeline")
+
+REDO_S = 0.05
+REDO_MAX_S = 2.0
+
+
+class Pipeline:
+    """Handles deliveries of one role's queues, one call of `process` each.
+
+    Args:
+        runtime: Of this process.
+        handlers: Of the role, by queue.
+        committer: For recorded steps.
+        forwarder: For direct ones.
+        recycle: Called when this instance must be replaced.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        handlers: Mapping[str, Handler],
+        committer: Committer,
+        forwarder: Forwarder,
+        recycle: Callable[[str], None],
+    ) -> None:
+        self._runtime = runtime
+        self._worker = Worker(runtime, handlers)
+        self._handlers = handlers
+        self._committer = committer
+        self._forwarder = forwarder
+        self._recycle = recycle
+
+    async def process(self, arrival: Arrival) -> None:
+        """Handle one delivery until its outcome is recorded, then settle it.
+
+        What is not the message's fault, a database that is away or a state that changed
+        meanwhile, runs it again here and uses up no attempt.
+        """
+        redo_s = REDO_S
+        while True:
+            try:
+                await self._attempt(arrival)
+            except (Unavailable, StateClash) as error:
+                log.info("running again", message=arrival.packet.id, because=str(error))
+                await asyncio.sleep(redo_s * random.random())  # noqa: S311 - jitter
+                redo_s = min(redo_s * 2, REDO_MAX_S)
+            else:
+                return
+
+    async def _attempt(self, arrival: Arrival) -> None:
+        work = Work()
+        try:
+            await self._worker.run(arrival, work)
+            await self._record(arrival, work)
+        except Taken:
+            arrival.subscription.ack([arrival.delivery])
+        except (Unavailable, StateClash):
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of one delivery: its policy decides
+            await work.abandon()
+            await self._fail(arrival, error)
+        finally:
+            await work.abandon()
+
+    async def _record(self, arrival: Arrival, work: Work) -> None:
+        if work.direct is not None:
+            await self._forwarder.forward(arrival.subscription, arrival.delivery, work.direct)
+        elif work.step is None:
+            arrival.subscription.ack([arrival.delivery])
+        elif work.opened is not None:
+            # Cancelling inside a commit would leave its outcome unknown.
+            commit = await asyncio.shield(work.opened.finish(work.step))
+            self._committer.announce(commit, bool(work.step.later))
+            self._settle(arrival, work.step)
+        else:
+            await self._committer.submit(work.step)
+            self._settle(arrival, work.step)
+
+    def _settle(self, arrival: Arrival, step: Step) -> None:
+        if step.claim is None:
+            arrival.subscription.ack([arrival.delivery])
+        else:
+            arrival.subscription.release([arrival.delivery])
+
+    async def _fail(self, arrival: Arrival, error: Exception) -> None:
+        plan, attempts = arrival.plan, arrival.head.attempts
+        verdict: Again | Park
+        if isinstance(error, UnknownType):
+            now_ms, unknown_s = self._runtime.clock.now_ms(), self._runtime.unknown_s
+            verdict = decide_unknown(attempts, now_ms, unknown_s, str(error))
+        elif isinstance(error, TooOld):
+            verdict = Park(str(error))
+        else:
+            policies = (*plan.retry, self._runtime.plan.retry)
+            verdict = decide(error, attempts, policies, random.random())  # noqa: S311 - jitter
+        self._tell(arrival, verdict, error)
+        if isinstance(verdict, Park):
+            is_old = isinstance(error, TooOld)
+            step = failure.parked(self._runtime, arrival, verdict, error, too_old=is_old)
+        else:
+            step = failure.step_for(self._runtime, arrival, verdict, error)
+        await self._committer.submit(step)
+        self._settle(arrival, step)
+        if isinstance(error, TimeoutError) and plan.call in {"sync", "iterator"}:
+            self._recycle(f"{plan.name} overran its {plan.timeout_s:g} s in a thread")
+
+    def _tell(self, arrival: Arrival, verdict: Again | Park, error: Exception) -> None:
+        message, handler = arrival.packet.id, arrival.plan.name
+        if isinstance(verdict, Park):
+            log.error(
+                "dead letter; replay it with `rolekit dead replay` once its cause is gone",
+                message=message,
+                handler=handler,
+                reason=verdict.reason,
+            )
+        else:
+            log.warning(
+                "failed; it comes again",
+                message=message,
+                handler=handler,
+                in_s=round(verdict.delay_s, 3),
+                error=f"{type(error).__name__}: {error}",
+            )

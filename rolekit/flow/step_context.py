@@ -1,0 +1,285 @@
+"""The context of one call: collects what the handler wants, until the step commits it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
+
+import msgspec
+
+from rolekit.clock import as_datetime
+from rolekit.errors import AppError, CodecError, RolekitError
+from rolekit.flow.context import Context, Transaction
+from rolekit.model.codec import decode_value, encode_value
+from rolekit.model.message import Blob, State, wire_name
+from rolekit.store.base import Due, OpenStep, RawTransaction, StateChange, StateKey, Write
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+
+    from rolekit.flow.outputs import Placing
+    from rolekit.flow.runtime import Runtime
+    from rolekit.model.envelope import Head, Packet
+
+R = TypeVar("R")
+S = TypeVar("S", bound=State)
+P = ParamSpec("P")
+
+MAX_BLOB_BYTES = 256 * 1024 * 1024
+
+
+class StepContext(Context[object]):
+    """What one call of a handler may do, and did.
+
+    Args:
+        runtime: Of this process.
+        packet: What is handled.
+        head: Of it.
+        placing: Names what is sent.
+        id: What the handler sees as `ctx.id`.
+        key: What it sees as `ctx.key`.
+        scope: Whose states `ctx.state` loads.
+        timeout_s: How long the call may take.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        packet: Packet,
+        head: Head,
+        placing: Placing,
+        *,
+        id: str = "",  # noqa: A002 - the public name
+        key: str | None = None,
+        scope: str,
+        timeout_s: float,
+    ) -> None:
+        self._runtime = runtime
+        self._packet = packet
+        self._head = head
+        self._placing = placing
+        self._id = id or packet.id
+        self._key = key
+        self._scope = scope
+        self._until = asyncio.get_running_loop().time() + timeout_s
+        self._states: dict[StateKey, tuple[int, bytes, State]] = {}
+        self._open: OpenStep | None = None
+        self.writes: list[Write] = []
+        self.sent: list[Packet] = []
+        self.later: list[Due] = []
+
+    @property
+    def id(self) -> str:
+        """Id of the message, in a gather of the run."""
+        return self._id
+
+    @property
+    def root_id(self) -> str:
+        """Id of the message from outside that caused this one."""
+        return self._head.root
+
+    @property
+    def key(self) -> str | None:
+        """Key of a keyed handler, in a gather of the sequence."""
+        return self._key
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self._head.attempts.failures + self._head.attempts.crashes + 1
+
+    @property
+    def sent_at(self) -> dt.datetime:
+        """When the message was sent."""
+        return as_datetime(self._head.sent_at_ms)
+
+    @property
+    def now(self) -> dt.datetime:
+        """The time by rolekit's clock."""
+        return as_datetime(self._runtime.clock.now_ms())
+
+    @property
+    def time_left_s(self) -> float:
+        """Seconds until this call is cancelled."""
+        return max(self._until - asyncio.get_running_loop().time(), 0.0)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What travels on."""
+        return self._head.headers
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether anything was asked for that must be recorded."""
+        return bool(
+            self.writes or self.sent or self.later or self._open or any(self.changed_states())
+        )
+
+    def write(self, sql: LiteralString, /, *args: object, expect: int | None = None) -> None:
+        """Buffer a statement; it runs when the step commits."""
+        self.writes.append(Write(sql, args, expect))
+
+    def send(
+        self,
+        message: object,
+        /,
+        *,
+        delay_s: float = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Send a message beside what is returned; return its id."""
+        id_, packets = self._placing.beside(message, headers or {})
+        if delay_s > 0:
+            due_ms = self._runtime.clock.now_ms() + round(delay_s * 1000)
+            self.later += [Due(packet, due_ms) for packet in packets]
+        else:
+            self.sent += packets
+        return id_
+
+    async def tx(self) -> Transaction:
+        """Open the transaction of this step, its inbox row first."""
+        if self._open is None:
+            p = self._packet
+            self._open = await self._runtime.store.begin(p.id, p.generation, p.birth_ms or 0)
+        return TypedTransaction(self._open.transaction)
+
+    async def state(self, cls: type[S], /, key: str | None = None) -> S:
+        """Load a state; changes to it are saved with the step."""
+        whose = key if key is not None else self._key
+        if whose is None:
+            raise AppError(
+                f"ctx.state({cls.__name__}) needs a key here: the handler has none of its own.",
+                fix=f"Say whose it is: ctx.state({cls.__name__}, key=...).",
+            )
+        at = StateKey(self._scope, wire_name(cls), whose)
+        held = self._states.get(at)
+        if held is not None and isinstance(held[2], cls):
+            return held[2]
+        found = (await self._runtime.store.load_states([at])).get(at)
+        if found is None:
+            version, state = 0, cls()
+        else:
+            version, state = found[0], decode_value(cls, found[1])
+        self._states[at] = (version, encode_value(state), state)
+        return state
+
+    async def once(
+        self,
+        name: str,
+        result: type[R],
+        call: Callable[P, Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Keep what `call` returns for this message, in a commit of its own."""
+        store = self._runtime.store
+        kept = await store.recall(self._packet.id, name)
+        if kept is None:
+            value = await call(*args, **kwargs)
+            kept = await store.remember(self._packet.id, name, encode_value(value))
+        return decode_value(result, kept)
+
+    async def save(self, data: bytes | AsyncIterable[bytes], /, media_type: str = "") -> Blob:
+        """Keep bytes under the name of their content."""
+        return await save_blob(self._runtime, data, media_type)
+
+    async def load(self, blob: Blob, /) -> bytes:
+        """Return the bytes of a blob."""
+        return await load_blob(self._runtime, blob)
+
+    def changed_states(self) -> list[StateChange]:
+        """Return the states that are not as they were loaded."""
+        changes: list[StateChange] = []
+        for key, (version, before, state) in self._states.items():
+            body = encode_value(state)
+            if body != before:
+                changes.append(StateChange(key, version, body))
+        return changes
+
+    @property
+    def open_step(self) -> OpenStep | None:
+        """The transaction that `tx` opened."""
+        return self._open
+
+    async def abandon(self) -> None:
+        """Roll back what `tx` opened."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.abandon()
+
+
+class TypedTransaction:
+    """A transaction that converts rows to what the caller asks for."""
+
+    def __init__(self, raw: RawTransaction) -> None:
+        self._raw = raw
+
+    async def execute(self, sql: LiteralString, /, *args: object) -> int:
+        """Run a statement; return how many rows it touched."""
+        return await self._raw.execute(sql, args)
+
+    async def fetch(self, into: type[R], sql: LiteralString, /, *args: object) -> list[R]:
+        """Return all rows, each converted to `into`."""
+        return [_converted(into, row) for row in await self._raw.fetch(sql, args)]
+
+    async def fetch_one(self, into: type[R], sql: LiteralString, /, *args: object) -> R | None:
+        """Return the first row converted to `into`, or None."""
+        rows = await self._raw.fetch(sql, args)
+        return _converted(into, rows[0]) if rows else None
+
+
+_SCALARS = (int, float, str, bytes, bool, dt.datetime, dt.date)
+
+
+def _converted(into: type[R], row: Mapping[str, object]) -> R:
+    """Convert a row: its only column for a scalar, all by name otherwise."""
+    value: Any = dict(row)
+    if into in _SCALARS or (
+        len(row) == 1 and not hasattr(into, "__annotations__") and into is not dict
+    ):
+        value = next(iter(row.values()))
+    if isinstance(value, into):
+        return value
+    try:
+        return msgspec.convert(
+            value, into, strict=False, builtin_types=(bytes, dt.datetime, dt.date)
+        )
+    except msgspec.ValidationError as error:
+        raise CodecError(
+            f"A row with columns {', '.join(row)} is no {into.__name__}: {error}.",
+            fix="Select the columns that its fields are named after.",
+        ) from error
+
+
+async def save_blob(
+    runtime: Runtime, data: bytes | AsyncIterable[bytes], media_type: str
+) -> Blob:
+    """Keep bytes under the name of their content."""
+    info = await runtime.store.save_blob(_stream(data), MAX_BLOB_BYTES)
+    kind = media_type or "application/octet-stream"
+    return Blob(id=info.id, size_bytes=info.size_bytes, media_type=kind)
+
+
+async def load_blob(runtime: Runtime, blob: Blob) -> bytes:
+    """Return the bytes of a blob.
+
+    Raises:
+        RolekitError: It is not there (any more).
+    """
+    data = await runtime.store.load_blob(blob.id)
+    if data is None:
+        raise RolekitError(
+            f"There is no blob {blob.id}.",
+            fix="Blobs are kept while a message that can be delivered refers to them.",
+        )
+    return data
+
+
+async def _stream(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        yield bytes(data)
+        return
+    async for piece in data:
+        yield piece

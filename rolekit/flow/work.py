@@ -1,0 +1,154 @@
+"""From a delivery to what should be recorded about it: runs the handler, builds the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rolekit.flow import failure
+from rolekit.flow.call import Handler, call
+from rolekit.flow.gathering import Gathering
+from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
+from rolekit.flow.step_context import StepContext
+from rolekit.model.envelope import Kind, Packet
+from rolekit.model.reassembly import ClosedBy, Closing
+from rolekit.store.base import OpenStep, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rolekit.flow.runtime import Arrival, Runtime
+
+
+@dataclass(slots=True)
+class Work:
+    """What one attempt came to.
+
+    Attributes:
+        step: To commit; None with no `direct` either: nothing is left to do but to ack.
+        direct: The output of a direct step.
+        opened: The transaction that `ctx.tx` opened.
+        context: Of the call, so that what it opened can be rolled back.
+    """
+
+    step: Step | None = None
+    direct: Packet | None = None
+    opened: OpenStep | None = None
+    context: StepContext | None = None
+
+    async def abandon(self) -> None:
+        """Roll back what the handler opened and nobody committed."""
+        context, self.context = self.context, None
+        if context is not None:
+            await context.abandon()
+
+
+class Worker:
+    """Runs the handlers of one role.
+
+    Args:
+        runtime: Of this process.
+        handlers: By queue.
+    """
+
+    def __init__(self, runtime: Runtime, handlers: Mapping[str, Handler]) -> None:
+        self._runtime = runtime
+        self._handlers = handlers
+        self._gathering = Gathering(runtime)
+
+    async def run(self, arrival: Arrival, work: Work) -> None:
+        """Run what came, and fill in `work`.
+
+        Raises:
+            Exception: Whatever the handler, the codec or the store raised.
+        """
+        handler = self._handlers[arrival.plan.name]
+        if arrival.head.kind is Kind.RELEASE:
+            await self._release(arrival, handler, work)
+        elif arrival.plan.kind == "gather":
+            work.step = self._stored(arrival)
+        else:
+            await self._handle(arrival, handler, work)
+
+    async def _handle(self, arrival: Arrival, handler: Handler, work: Work) -> None:
+        runtime, head, packet, plan = self._runtime, arrival.head, arrival.packet, arrival.plan
+        message = runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
+        placing = Placing(runtime, plan, packet, head)
+        work.context = ctx = StepContext(
+            runtime, packet, head, placing, scope=plan.role, timeout_s=plan.timeout_s
+        )
+        results = await call(handler, message, None, ctx)
+        if not ctx.has_effects and is_direct(runtime, arrival, results):
+            work.direct = direct(runtime, arrival, results)
+            return
+        place = placing.one if plan.shape == "one" else placing.split
+        self._fill(arrival, work, place(results))
+
+    async def _release(self, arrival: Arrival, handler: Handler, work: Work) -> None:
+        """Hand a run over, or move the cursor where there is nothing to hand over."""
+        job = await self._gathering.read(arrival)
+        if job is None:
+            return
+        if job.parts is None:
+            work.step = failure.blank(self._runtime, arrival, Outcome.DONE)
+            work.step.release = job.release
+            self._gathering.add_failure(job, work.step)
+            return
+        placing = Placing(self._runtime, arrival.plan, arrival.packet, arrival.head)
+        work.context = ctx = StepContext(
+            self._runtime, arrival.packet, arrival.head, placing,
+            id=job.run_id, key=job.release.sequence, timeout_s=arrival.plan.timeout_s,
+            scope=f"sequence:{job.release.sequence}",
+        )  # fmt: skip
+        results = await call(handler, job.source, job.parts, ctx)
+        outputs = self._gathered(arrival, placing, results, job.emitted, job.is_last)
+        self._fill(arrival, work, outputs[0])
+        assert work.step is not None  # noqa: S101 - _fill made it
+        work.step.release = job.moved(outputs[1])
+
+    def _gathered(
+        self,
+        arrival: Arrival,
+        placing: Placing,
+        results: Results,
+        emitted: int,
+        is_last: bool,  # noqa: FBT001
+    ) -> tuple[Outputs, int]:
+        if not arrival.plan.whole:
+            return placing.more(results, emitted, is_last=is_last)
+        place = placing.one if arrival.plan.shape == "one" else placing.split
+        return place(results), emitted
+
+    def _stored(self, arrival: Arrival) -> Step | None:
+        """Build the step that stores a part, or a tombstone, at its position."""
+        head = arrival.head
+        if not head.frames or head.frames[-1].gather != arrival.plan.name:
+            return None
+        step = failure.blank(self._runtime, arrival, Outcome.DONE)
+        is_part = head.kind is Kind.MESSAGE
+        step.closings = [
+            Closing(
+                sequence=head.frames[-1].sequence,
+                path=head.frames[-1].path,
+                by=ClosedBy.PART if is_part else ClosedBy.DROPPED,
+                type=head.type,
+                type_version=head.type_version,
+                codec=head.codec,
+                body=arrival.packet.body,
+            )
+        ]
+        return step
+
+    def _fill(self, arrival: Arrival, work: Work, outputs: Outputs) -> None:
+        ctx = work.context
+        assert ctx is not None  # noqa: S101 - every call has one
+        step = failure.blank(self._runtime, arrival, Outcome.DONE)
+        step.writes = ctx.writes
+        step.outputs = outputs.packets + ctx.sent
+        step.later = ctx.later
+        step.opening = outputs.opening
+        step.closings = outputs.closings
+        step.replies = outputs.replies
+        step.states = ctx.changed_states()
+        work.step = step
+        work.opened = ctx.open_step

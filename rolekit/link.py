@@ -1,0 +1,100 @@
+"""The line between an instance and whoever looks after it: supervisor or test.
+
+Newline-delimited JSON over a socket pair; each message is one of the structs below, told
+apart by its "type". It knows nothing of roles or processes, so both sides may import it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """Instance to supervisor: `on_start` has returned, messages are taken."""
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat", kw_only=True):
+    """Instance to supervisor, each second: still making progress.
+
+    Attributes:
+        in_hand: Deliveries taken and not settled.
+        handled: Deliveries settled since the start.
+        lag_ms: How late the event loop runs its timers.
+    """
+
+    in_hand: int = 0
+    handled: int = 0
+    lag_ms: float = 0
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """Instance to supervisor: this cannot start, and why; trying again will not help."""
+
+    why: str
+
+
+class Wake(msgspec.Struct, frozen=True, tag="wake"):
+    """Supervisor to instance: something arrived for these topics."""
+
+    topics: list[str]
+
+
+class Lease(msgspec.Struct, frozen=True, tag="lease"):
+    """Supervisor to instance: whether the host's lease still holds; if not, take no more."""
+
+    held: bool
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Supervisor to instance: finish what is in hand within `grace_s` seconds, then exit."""
+
+    grace_s: float
+
+
+class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance is told when it is born.
+
+    Attributes:
+        app: "module:attribute".
+        role: Class name; "(relay)" is the built-in that moves what is due.
+        slot: Number among the instances of its role, from 0.
+        owner: Names this incarnation in claims and outbox rows: epoch of the host's lease
+            in the high bits, a counter below. Never used again.
+        broker: URL, or empty for the database itself.
+        database: URL.
+        settings: Values for settings of the role, by name.
+    """
+
+    app: str
+    role: str
+    slot: int
+    owner: int
+    broker: str
+    database: str
+    settings: dict[str, str]
+
+
+OWNER_BITS = 24
+"""Low bits of an owner count instances; the rest is the epoch of the host."""
+
+ToSupervisor = Ready | Beat | Refused
+ToInstance = Wake | Lease | Stop
+
+_encoder = msgspec.json.Encoder()
+_to_supervisor: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)
+_to_instance: msgspec.json.Decoder[ToInstance] = msgspec.json.Decoder(ToInstance)
+
+
+def encode(message: ToSupervisor | ToInstance) -> bytes:
+    """Encode one message as a line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def from_instance(line: bytes) -> ToSupervisor:
+    """Decode a line that an instance wrote."""
+    return _to_supervisor.decode(line)
+
+
+def from_supervisor(line: bytes) -> ToInstance:
+    """Decode a line that a supervisor wrote."""
+    return _to_instance.decode(line)

@@ -1,0 +1,143 @@
+"""What travels: a packet, whose head is readable without its body.
+
+A packet carries id, generation and birth beside the head, since a store or a broker keeps
+those in fields of its own. The head says what the body is and where the message stands, so
+a message whose body cannot be read still closes its position.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+from rolekit.errors import CodecError
+from rolekit.model.position import MAX_DEPTH, Frames
+
+HEAD_VERSION = 1
+MAX_HEAD_BYTES = 64 * 1024
+MAX_BODY_BYTES = 1024 * 1024
+"""Larger bytes travel as a `Blob`."""
+
+CodecName = Literal["json", "msgpack"]
+
+
+class Kind(IntEnum):
+    """What arrives at a handler's queue."""
+
+    MESSAGE = 0
+    TOMBSTONE = 1
+    """A direct step in a sequence returned nothing: the position closes, dropped."""
+    RELEASE = 2
+    """A sequence has parts to release; arrives at its gather."""
+    REPLY = 3
+    """An answer on its way straight back to whoever asks."""
+    FAILURE = 4
+    """Says to whoever asks that no answer will come; the body is text."""
+
+
+class Attempts(msgspec.Struct, frozen=True, array_like=True):
+    """Attempts so far, by cause. Only `failures` and `crashes` are ever used up.
+
+    `unknown_since_ms` is when a type was first met that nobody knew, 0 for never.
+    """
+
+    failures: int = 0
+    crashes: int = 0
+    unknown_since_ms: int = 0
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Everything about a message but its id, generation, birth and body.
+
+    Attributes:
+        version: Of this layout.
+        kind: What the receiver should do with it.
+        type: Wire name of the message class; empty for a release.
+        type_version: Version of the class that encoded the body.
+        codec: How the body was encoded.
+        root: Id of the message from outside that caused this one.
+        sent_at_ms: When the message was sent, by the sender's clock; the same on every attempt.
+        frames: Sequences it is a part of, innermost last.
+        sequence: Of a release: which sequence.
+        attempts: How often it was tried before this generation.
+        headers: What travels on to everything this message causes.
+        reply_to: Queue of whoever asks, for `client.ask`.
+    """
+
+    version: int = HEAD_VERSION
+    kind: Kind = Kind.MESSAGE
+    type: str = ""
+    type_version: int = 1
+    codec: CodecName = "json"
+    root: str = ""
+    sent_at_ms: int = 0
+    frames: Frames = ()
+    sequence: str = ""
+    attempts: Attempts = Attempts()
+    headers: dict[str, str] = {}
+    reply_to: str = ""
+
+
+class Packet(msgspec.Struct, kw_only=True, gc=False):
+    """One message as transports and stores see it.
+
+    Attributes:
+        queue: Where it goes: the name of a handler, or of a reply queue.
+        id: 32 hexadecimal digits.
+        generation: 0, and one more for each retry or replay.
+        birth_ms: Fixed with (id, generation), milliseconds since 1970; None: the store or
+            broker's own clock says when it takes it.
+        head: A `Head`, encoded.
+        body: The message, encoded by the head's codec.
+    """
+
+    queue: str
+    id: str
+    generation: int = 0
+    birth_ms: int | None = None
+    head: bytes
+    body: bytes = b""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Head)
+
+
+def encode_head(head: Head) -> bytes:
+    """Encode a head.
+
+    Raises:
+        CodecError: The head is larger than brokers accept, usually by its headers.
+    """
+    data = _encoder.encode(head)
+    if len(data) > MAX_HEAD_BYTES:
+        raise CodecError(
+            f"The headers and positions of a {head.type} take {len(data)} bytes; "
+            f"{MAX_HEAD_BYTES} are allowed.",
+            fix="Put large values into the message, or save them as a Blob.",
+        )
+    return data
+
+
+def decode_head(data: bytes) -> Head:
+    """Read a head.
+
+    Raises:
+        CodecError: The bytes are not a head, or one that a newer rolekit wrote.
+    """
+    if len(data) > MAX_HEAD_BYTES:
+        raise CodecError(f"A head of {len(data)} bytes came; {MAX_HEAD_BYTES} are allowed.")
+    try:
+        head = _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise CodecError(f"The head of a message cannot be read: {error}.") from error
+    if head.version != HEAD_VERSION:
+        raise CodecError(
+            f"The head has layout version {head.version}; this rolekit reads {HEAD_VERSION}.",
+            fix="Upgrade this host.",
+        )
+    if len(head.frames) > MAX_DEPTH or any(len(f.path) > MAX_DEPTH for f in head.frames):
+        raise CodecError(f"Splits are nested deeper than {MAX_DEPTH}.")
+    return head

@@ -1,0 +1,42 @@
+"""Deterministic ids: the same step names its outputs the same way, however often it runs.
+
+An id is 128 bits, written as 32 lower-case hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+ID_BYTES = 16
+
+
+def derive(parent: str, *slot: str | int) -> str:
+    """Name an output of `parent` by its slot.
+
+    The parts of a slot are length-prefixed, so no two different slots run together.
+
+    Args:
+        parent: The id of the message, or sequence, that causes the output.
+        slot: What tells the output from its siblings: handler, index, destination.
+
+    Returns:
+        128 bits as 32 hexadecimal digits.
+
+    Source: DESIGN 4.4, "Output of a recorded step: blake2b-128(id, slot)".
+    """
+    digest = blake2b(bytes.fromhex(parent), digest_size=ID_BYTES)
+    for part in slot:
+        data = str(part).encode()
+        digest.update(len(data).to_bytes(4, "big"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def keyed(*parts: str) -> str:
+    """Name a root message by what its sender called it: route, caller, idempotency key."""
+    return derive("", *parts)
+
+
+def body_hash(body: bytes) -> str:
+    """Fingerprint a body, to tell a repeat from another request under the same key."""
+    return blake2b(body, digest_size=ID_BYTES).hexdigest()

@@ -1,0 +1,114 @@
+"""An app as data: what each handler takes, returns and how it may fail.
+
+Made once at start from the annotations of the roles (`roles/inspect.py`), checked and
+completed with routes by `model/graph.py`, read by `flow` for every message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rolekit.model.policy import Backoff
+
+HandlerKind = Literal["handle", "gather"]
+Shape = Literal["one", "list", "iterator"]
+"""How a handler gives its outputs: one or none, a list, or one after another."""
+OnDead = Literal["wait", "skip", "fail", "hole"]
+"""What a gather does with a position that will not come; "hole": hand over a `Hole`."""
+Call = Literal["async", "async_iterator", "sync", "iterator"]
+"""`async`: await it. `async_iterator`: iterate it, awaiting it first where it is a coroutine.
+`sync`, `iterator`: a `def`, run in a thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerPlan:
+    """One handler, as `flow` needs it.
+
+    Attributes:
+        name: Stable name: of the queue, and in ids. "Role.method" unless the user says so.
+        role: Class name of the role.
+        method: Attribute name on the role.
+        kind: A gather receives a sequence, a handle one message.
+        call: How to run the method.
+        shape: How outputs come out of it.
+        takes: Classes whose messages come to this queue; of a gather, the parts of its runs.
+        source: Of a gather: the class of the message that was split.
+        passes_source: Of a gather: whether the method has a parameter for that message.
+        whole: Of a gather: takes `list[T]`, so is called once with everything.
+        returns: Message classes it may return or yield, replies included.
+        sends: Message classes it may `ctx.send`.
+        may_drop: Whether None is an allowed result.
+        arguments: Parameter names in order with what each is given.
+        record: Commit the outputs before they leave, even for a direct step.
+        retry: Policies in order; the first whose `on` matches an exception decides.
+        timeout_s: Seconds one call may take.
+        on_dead: Of a gather.
+        deadline_s: Of a gather; None is the default of a day, then as `on_dead` says.
+        size: Of a gather: parts in a run, at most.
+        age_s: Of a gather: how long to wait for a fuller run.
+    """
+
+    name: str
+    role: str
+    method: str
+    kind: HandlerKind = "handle"
+    call: Call = "async"
+    shape: Shape = "one"
+    takes: tuple[type, ...] = ()
+    source: type | None = None
+    passes_source: bool = False
+    whole: bool = False
+    returns: tuple[type, ...] = ()
+    sends: tuple[type, ...] = ()
+    may_drop: bool = False
+    arguments: tuple[tuple[str, Literal["message", "context", "run"]], ...] = ()
+    record: bool = False
+    retry: tuple[Backoff, ...] = ()
+    timeout_s: float = 60
+    on_dead: OnDead = "wait"
+    deadline_s: float | None = None
+    size: int = 1000
+    age_s: float = 0
+
+    def opens_in(self, app: AppPlan) -> str | None:
+        """Return the gather of the sequence that this handler opens, if it opens one."""
+        return app.opens.get(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppPlan:
+    """A whole app, checked.
+
+    Attributes:
+        name: Of the app; names its schema in Postgres and its queues on a broker.
+        handlers: By name.
+        destinations: For each message class, the names of the handlers that take it. A
+            gather is among them, and only gets what stands in a sequence of its own.
+        reaches: For each handler, the gathers that what it takes can end up in. A gather
+            reaches itself, and whatever its outputs reach.
+        opens: For each handler that splits into a sequence, the name of its gather.
+        wire_names: Class to wire name.
+        types: Wire name, or alias, to class.
+    """
+
+    name: str
+    handlers: Mapping[str, HandlerPlan]
+    destinations: Mapping[type, tuple[str, ...]]
+    reaches: Mapping[str, frozenset[str]]
+    opens: Mapping[str, str]
+    wire_names: Mapping[type, str]
+    types: Mapping[str, type]
+    retry: Backoff = field(default_factory=Backoff)
+    codec: Literal["json", "msgpack"] = "json"
+    horizon_s: float = 7 * 86400
+    results_s: float = 86400
+
+    def of_role(self, role: str) -> list[HandlerPlan]:
+        """Return the handlers of one role, in the order they were written."""
+        return [plan for plan in self.handlers.values() if plan.role == role]
+
+
+Bound = Callable[..., Any]
+"""A handler's method, bound to its role. What it takes and returns was checked at start."""

@@ -1,0 +1,234 @@
+"""One instance in one process: from `on_start` to `on_stop`, with everything between.
+
+start   resources, settings, on_start
+live    handlers, the role's own `run`, HTTP; until told to stop, or one of them ends
+stop    take no more, finish what is in hand, on_stop, resources; each bounded
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import structlog
+
+from rolekit.errors import ConfigError
+from rolekit.flow.app_client import AppClient
+from rolekit.flow.call import Around, Handler
+from rolekit.flow.commit import Committer
+from rolekit.flow.consume import Consumer
+from rolekit.flow.outbox import Forwarder, Outbox
+from rolekit.flow.pipeline import Pipeline
+from rolekit.flow.step_context import TypedTransaction
+from rolekit.roles import settings
+from rolekit.roles.http_server import serve
+from rolekit.roles.web import WebRole
+from rolekit.roles.worker import WorkerRole
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from rolekit.flow.context import Transaction
+    from rolekit.flow.runtime import Runtime
+    from rolekit.roles.base import Role
+
+log = structlog.get_logger("rolekit.instance")
+
+ON_STOP_S = 10.0
+
+
+class Services:
+    """The loops that the flow of one process needs, owned by one task group.
+
+    Args:
+        runtime: Of this process.
+        intake_limit: Messages waiting in one queue above which clients get no more in.
+    """
+
+    def __init__(self, runtime: Runtime, *, intake_limit: int = 1_000_000) -> None:
+        self.runtime = runtime
+        joins = runtime.transport.features.joins_store
+        self.outbox = None if joins else Outbox(runtime.transport, runtime.store)
+        leave = (lambda _: None) if self.outbox is None else self.outbox.leave
+        self.committer = Committer(runtime.store, runtime.bell, leave)
+        self.forwarder = Forwarder(runtime.transport)
+        self.client = AppClient(runtime, self.outbox, intake_limit=intake_limit)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connect, declare the app's queues and run the loops inside the block."""
+        runtime = self.runtime
+        await runtime.store.start()
+        await runtime.transport.start()
+        await runtime.transport.declare(runtime.plan.handlers)
+        loops = [self.committer.run, self.forwarder.run, self.client.run, runtime.bell.run]
+        if self.outbox is not None:
+            loops.append(self.outbox.run)
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(loop()) for loop in loops]
+            try:
+                yield
+            finally:
+                for task in started:
+                    task.cancel()
+        await runtime.transport.stop()
+        await runtime.store.stop()
+
+
+class Instance:
+    """One copy of a role.
+
+    Args:
+        role_class: Which role.
+        services: Of this process.
+        values: Settings, by name.
+        listening: The socket of `bind`, or None.
+    """
+
+    def __init__(
+        self,
+        role_class: type[Role],
+        services: Services,
+        *,
+        values: Mapping[str, object] | None = None,
+        listening: socket.socket | None = None,
+    ) -> None:
+        self.role = role_class()
+        self._services = services
+        self._values = values or {}
+        self._listening = listening
+        self._stopping = asyncio.Event()
+        self._grace_s = 20.0
+        self.why_stopped = ""
+        self.consumer: Consumer | None = None
+
+    def stop(self, grace_s: float, why: str = "") -> None:
+        """Begin to stop; `run` returns when that is done."""
+        self._grace_s = grace_s
+        self.why_stopped = self.why_stopped or why
+        self._stopping.set()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Live; returns after an orderly end.
+
+        Args:
+            ready: Called once messages and requests are taken.
+
+        Raises:
+            Exception: What `on_start` or the role's own `run` raised.
+        """
+        role = self.role
+        async with AsyncExitStack() as resources:
+            role._resources = resources  # noqa: SLF001 - Role names the host as their owner
+            role._listening = self._listening  # noqa: SLF001
+            role._on_pause = self.pause  # noqa: SLF001
+            settings.apply(role, _own(role, self._values))
+            if isinstance(role, WebRole):
+                role.client = self._services.client
+                role._open_tx = self._transaction  # noqa: SLF001
+            await role.on_start()
+            try:
+                await self._live(ready)
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(ON_STOP_S) as scope:
+                    await role.on_stop()
+                if scope.cancelled_caught:
+                    log.warning("on_stop took too long and was cancelled", limit_s=ON_STOP_S)
+
+    async def _live(self, ready: Callable[[], None]) -> None:
+        role = self.role
+        loops: list[asyncio.Task[None]] = []
+        web_stopping = anyio.Event()
+        if isinstance(role, WorkerRole):
+            self.consumer = self._consumer(role)
+            if self.consumer is not None:
+                await self.consumer.start()
+            if type(role).run is not WorkerRole.run:
+                loops.append(asyncio.create_task(role.run(self._services.client), name="run"))
+        if isinstance(role, WebRole):
+            loops.append(asyncio.create_task(self._serve(role, web_stopping), name="serve"))
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        ready()
+        try:
+            await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+            web_stopping.set()
+            await self._end(role, loops)
+        finally:
+            for task in (*loops, stopped):
+                task.cancel()
+            await asyncio.gather(*loops, stopped, return_exceptions=True)
+        for task in loops:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def _end(self, role: Role, loops: list[asyncio.Task[None]]) -> None:
+        """Finish: intake first, then what is in hand."""
+        if isinstance(role, WebRole):
+            await asyncio.wait(loops, timeout=self._grace_s)
+        if self.consumer is not None:
+            await self.consumer.stop(self._grace_s)
+
+    def _consumer(self, role: WorkerRole) -> Consumer | None:
+        runtime, services = self._services.runtime, self._services
+        around = None
+        if type(role).around is not WorkerRole.around:
+            around = cast("Around", role.around)
+        handlers = {
+            plan.name: Handler(plan, getattr(role, plan.method), around)
+            for plan in runtime.plan.of_role(type(role).__name__)
+        }
+        if not handlers:
+            return None
+        pipeline = Pipeline(
+            runtime, handlers, services.committer, services.forwarder, self._recycle
+        )
+        return Consumer(runtime, handlers, pipeline, services.committer, role.concurrency)
+
+    async def _serve(self, role: WebRole, stopping: anyio.Event) -> None:
+        assert self._listening is not None  # noqa: S101 - the supervisor binds every WebRole
+        await serve(role, self._services.client, self._listening, stopping=stopping)
+
+    def pause(self, paused: bool) -> None:  # noqa: FBT001 - as Role calls it
+        """Take no new work, or take it again."""
+        if self.consumer is not None:
+            (self.consumer.pause if paused else self.consumer.resume)()
+
+    def _recycle(self, why: str) -> None:
+        self.stop(self._grace_s, why)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        async with self._services.runtime.store.transaction() as raw:
+            yield TypedTransaction(raw)
+
+
+FRAMEWORK = ("instances", "bind", "concurrency")
+"""Settings of every role: the first two are the supervisor's."""
+
+
+def _own(role: Role, values: Mapping[str, object]) -> dict[str, object]:
+    """Take out what every role has; what is left are the settings of this one."""
+    concurrency = values.get("concurrency")
+    if concurrency is not None and isinstance(role, WorkerRole):
+        text = str(concurrency)
+        if not text.isdigit() or not int(text):
+            raise ConfigError(
+                f"{type(role).__name__}.concurrency is {text!r}; a number from 1 is expected.",
+                fix="Change it where `rolekit config` says it comes from.",
+            )
+        role.concurrency = int(text)  # type: ignore[misc]  # a setting may differ by instance
+    return {name: value for name, value in values.items() if name not in FRAMEWORK}
+
+
+def bound_socket(bind: str) -> socket.socket:
+    """Open and listen on "host:port", for a role that runs without a supervisor."""
+    host, _, port = bind.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.bind((host.strip("[]"), int(port)))
+    opened.listen(1024)
+    return opened

@@ -1,0 +1,50 @@
+"""What rolekit declares but does not do yet: refused at start, never silently ignored.
+
+Whoever builds one of these deletes its line here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rolekit.guest.pool import Guest
+from rolekit.model.graph import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rolekit.roles.base import Role
+    from rolekit.roles.inspect import Found
+
+
+def unavailable_in(
+    roles: Iterable[type[Role]], found: Iterable[Found], outside: Mapping[type, str]
+) -> list[Problem]:
+    """Name everything an app uses that is not available yet, one sentence each."""
+    named = [(each.place, what) for each in found for what in _of_handler(each)]
+    named += [
+        (f"{role.__name__}.{name}", "a Guest (guests come with a later part)")
+        for role in roles
+        for cls in reversed(role.__mro__)
+        for name, value in vars(cls).items()
+        if isinstance(value, Guest)
+    ]
+    named += [(f"outside={{{cls.__name__}: ...}}", "sending to another app") for cls in outside]
+    return [Problem(where, f"{what} is not available yet.") for where, what in named]
+
+
+def _of_handler(found: Found) -> Iterator[str]:
+    declared = found.declared
+    used = {
+        "@cron": declared.marker == "cron",
+        "@every": declared.marker == "every",
+        "key=": declared.key,
+        "rate=": declared.rate,
+        "circuit=": declared.circuit,
+        "ordered=False": not declared.ordered,
+        "source=": declared.source,
+        "a Batch handler": any(each.role == "batch" for each in found.parameters),
+        "a DeadLetter handler": any(each.dead for each in found.parameters),
+        "tuple[A, B], several messages at one position,": found.result.is_fixed,
+    }
+    yield from (what for what, is_used in used.items() if is_used)

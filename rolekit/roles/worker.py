@@ -1,0 +1,52 @@
+"""The role that handles messages."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, ClassVar
+
+from rolekit.errors import AppError
+from rolekit.roles.base import Role
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from rolekit.flow.client import Client
+    from rolekit.flow.context import Context
+
+
+class WorkerRole(Role):
+    """Handles messages with the methods that `@handle` and `@gather` mark.
+
+    A host runs `run` beside the handlers only where a subclass overrides it, and enters
+    `around` only where a subclass overrides it.
+
+    Attributes:
+        concurrency: Deliveries in hand at once, in one instance.
+    """
+
+    concurrency: ClassVar[int] = 20
+
+    @property
+    def listening(self) -> socket:
+        """The socket of `bind`, listening.
+
+        Raises:
+            AppError: The role has no `bind`, or no host has started it.
+        """
+        if self._listening is None:
+            raise AppError(
+                f"{type(self).__name__}.listening was read, but there is no socket: "
+                f"bind is {self.bind!r}.",
+                fix='Set bind = "host:port" on the class, and let a host start it.',
+            )
+        return self._listening
+
+    async def run(self, client: Client) -> None:
+        """Run a loop of your own beside the handlers; returning recycles the instance."""
+        del client
+
+    def around(self, ctx: Context) -> AbstractAsyncContextManager[None]:
+        """Wrap each call of a handler: a tenant, an error tracker, a stop watch."""
+        del ctx
+        return nullcontext()

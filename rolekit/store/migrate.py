@@ -1,0 +1,88 @@
+"""The schema of an app: numbered migrations, applied under a lock, one way."""
+
+from __future__ import annotations
+
+import re
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from rolekit.errors import ConfigError
+from rolekit.store.postgres import PostgresStore
+
+if TYPE_CHECKING:
+    from rolekit.database import Database
+
+LOCK = 7_041_966_213
+"""An advisory lock that every rolekit takes before it changes a schema."""
+
+UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+async def migrate(database: Database) -> list[str]:
+    """Bring the app's schema up to date; several may call it at once.
+
+    Returns:
+        Names of the migrations that were applied.
+
+    Raises:
+        ConfigError: A newer rolekit has been here.
+        Unavailable: The server cannot be reached.
+    """
+    schema = database.schema
+    done: list[str] = []
+    async with database.transaction() as connection:
+        await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(f"create schema if not exists {schema}")
+        await connection.execute(
+            f"create table if not exists {schema}.migration "
+            "(number int primary key, name text not null, at timestamptz not null default now())"
+        )
+        there: int = await connection.fetchval(
+            f"select coalesce(max(number), 0) from {schema}.migration"  # noqa: S608 - schema_of checked it
+        )
+        known = _migrations()
+        if there > len(known):
+            raise ConfigError(
+                f"The database is at migration {there}, this rolekit knows {len(known)}.",
+                fix="Upgrade rolekit on this host.",
+            )
+        for number, (name, sql) in enumerate(known[there:], there + 1):
+            await connection.execute(sql.replace("{s}", schema))
+            await connection.execute(
+                f"insert into {schema}.migration (number, name) values ($1, $2)",  # noqa: S608 - as above
+                number,
+                name,
+            )
+            done.append(name)
+    await PostgresStore(database).make_days(time.time_ns() // 1_000_000)
+    return done
+
+
+def _migrations() -> list[tuple[str, str]]:
+    folder = files("rolekit.store.sql.migrations")
+    named = sorted(f.name for f in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", f.name))
+    return [(name[:-4], folder.joinpath(name).read_text(encoding="utf-8")) for name in named]
+
+
+async def check_server(database: Database, *, allow_unsafe: bool = False) -> None:
+    """Refuse a server that may forget what it said was committed.
+
+    Raises:
+        ConfigError: Its settings are unsafe, or it is older than PostgreSQL 14.
+        Unavailable: It cannot be reached.
+    """
+    async with database.connection() as connection:
+        version = int(await connection.fetchval("show server_version_num"))
+        found = {name: await connection.fetchval(f"show {name}") for name in UNSAFE}
+    if version < 140_000:  # noqa: PLR2004 - client_connection_check_interval came with 14
+        raise ConfigError(
+            f"The server is PostgreSQL {version // 10_000}; 14 or newer is needed.",
+            fix="Upgrade the server.",
+        )
+    unsafe = [f"{name} = {found[name]}" for name, bad in UNSAFE.items() if found[name] == bad]
+    if unsafe and not allow_unsafe:
+        raise ConfigError(
+            f"The Postgres server may lose what it confirmed: {', '.join(unsafe)}.",
+            fix="Switch these on, or set ROLEKIT_ALLOW_UNSAFE_DATABASE=1 if you can afford loss.",
+        )

@@ -1,0 +1,186 @@
+"""A host's lease: one row that its supervisor renews, and what follows when it ends.
+
+The row is read without a lock by whoever claims or sweeps. A lease that ran out is taken
+again under the same epoch: what was handed back meanwhile is done by others, and the inbox
+tells who came first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit.database import Database, load_queries, translated
+from rolekit.errors import RolekitError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import asyncpg
+
+log = structlog.get_logger("rolekit.host")
+
+LEASE_S = 12.0
+RENEW_S = 3.0
+AWAY_S = 0.5
+
+
+class PostgresHost:
+    """Keeps one host's lease in the database, and in the broker's where that is another.
+
+    Args:
+        databases: The app's first; its epoch counts. Then the broker's, if it is another.
+    """
+
+    def __init__(self, databases: Sequence[Database]) -> None:
+        self._databases = databases
+        self._sql = {
+            database: load_queries("rolekit.store.sql", "host.sql", database.schema)
+            for database in databases
+        }
+        self._queue_sql = load_queries(
+            "rolekit.transport.sql", "queue.sql", databases[-1].schema
+        )
+        self._identity = (_machine(), os.getpid(), _started(os.getpid()))
+        self._heard: asyncio.Queue[list[str]] = asyncio.Queue()
+        self._lease: asyncio.Queue[bool] = asyncio.Queue()
+        self.epoch = 0
+
+    async def start(self) -> None:
+        """Take the lease; end those of supervisors of this machine that are gone."""
+        first = self._databases[0]
+        async with first.connection() as connection:
+            self.epoch = await connection.fetchval(
+                self._sql[first]["add_host"], *self._identity, LEASE_S
+            )
+        await self._renew()
+        for database in self._databases:
+            await self._end_dead(database)
+
+    async def run(self) -> None:
+        """Renew and listen until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_lease())
+            tasks.create_task(self._listen())
+
+    async def stop(self) -> None:
+        """Give the lease back, if the database can be reached."""
+        for database in self._databases:
+            with suppress(RolekitError, TimeoutError):
+                async with asyncio.timeout(2), database.connection() as connection:
+                    await connection.execute(self._sql[database]["end_hosts"], [self.epoch])
+
+    async def release(self, owner: int) -> None:
+        """Hand back what a dead instance held; tries until it is done."""
+        while True:
+            try:
+                async with self._databases[-1].connection() as connection:
+                    freed = await connection.fetch(self._queue_sql["free_owner"], owner)
+                first = self._databases[0]
+                async with first.connection() as connection:
+                    await connection.execute(self._sql[first]["orphan_outbox"], owner)
+            except RolekitError as error:
+                log.warning(
+                    "cannot hand back what an instance held", owner=owner, error=str(error)
+                )
+                await asyncio.sleep(AWAY_S)
+            else:
+                self._heard.put_nowait(sorted({row["queue"] for row in freed}))
+                return
+
+    async def topics(self) -> AsyncIterator[list[str]]:
+        """Say for which topics something arrived, again and again."""
+        while True:
+            yield await self._heard.get()
+
+    async def lease(self) -> AsyncIterator[bool]:
+        """Say whether the lease is held, now and at each change."""
+        while True:
+            yield await self._lease.get()
+
+    async def _renew(self) -> None:
+        for database in self._databases:
+            async with database.connection() as connection:
+                await connection.execute(
+                    self._sql[database]["renew_host"], self.epoch, *self._identity, LEASE_S
+                )
+                await connection.execute(self._sql[database]["end_stale_hosts"])
+
+    async def _keep_lease(self) -> None:
+        is_held = True
+        self._lease.put_nowait(is_held)
+        renewed_at = asyncio.get_running_loop().time()
+        while True:
+            now = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(RENEW_S * 2):
+                    await self._renew()
+                renewed_at, holds = now, True
+            except (RolekitError, TimeoutError) as error:
+                log.warning("cannot renew the lease of this host", error=str(error))
+                holds = now - renewed_at < LEASE_S - RENEW_S
+            if holds != is_held:
+                is_held = holds
+                self._lease.put_nowait(is_held)
+            await asyncio.sleep(RENEW_S if holds else AWAY_S)
+
+    async def _listen(self) -> None:
+        """Keep one connection listening; a silent loss shows at the next ping."""
+        while True:
+            connection: asyncpg.Connection[asyncpg.Record] | None = None
+            try:
+                connection = await self._databases[0].dedicated()
+                with translated():
+                    await connection.add_listener(self._databases[0].schema, self._hear)
+                    # What came while nobody listened is found by looking everywhere once.
+                    self._heard.put_nowait(["*"])
+                    while True:
+                        await asyncio.sleep(RENEW_S)
+                        async with asyncio.timeout(RENEW_S):
+                            await connection.execute("select")
+            except RolekitError as error:
+                log.info("not listening; polling carries on", error=str(error))
+                await asyncio.sleep(AWAY_S)
+            finally:
+                if connection is not None:
+                    connection.terminate()
+
+    def _hear(self, *event: object) -> None:
+        payload = str(event[-1])
+        self._heard.put_nowait(payload.split("\n"))
+
+    async def _end_dead(self, database: Database) -> None:
+        sql = self._sql[database]
+        async with database.connection() as connection:
+            found = await connection.fetch(sql["live_hosts"], self._identity[0])
+            dead = [
+                row["epoch"]
+                for row in found
+                if row["epoch"] != self.epoch and _started(row["pid"]) != row["started"]
+            ]
+            if dead:
+                await connection.execute(sql["end_hosts"], dead)
+
+
+def _machine() -> str:
+    """Name this machine, this boot and this space of process ids."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    boot_id = boot.read_text(encoding="ascii").strip() if boot.exists() else ""
+    space = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {boot_id} {space.readlink() if space.exists() else ''}"
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in the kernel's words; empty when there is none."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+        )
+    except OSError:
+        return ""

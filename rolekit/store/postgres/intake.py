@@ -1,0 +1,69 @@
+"""The way in, with its idempotency keys, and the way out, with its replies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rolekit.store.base import Commit, Due, KeyRow, Reply, Saved
+from rolekit.store.postgres import rows
+from rolekit.store.postgres.steps import PostgresBase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rolekit.model.envelope import Packet
+
+
+class IntakeStore(PostgresBase):
+    """What clients ask of the store."""
+
+    async def accept(
+        self, packets: Sequence[Packet], later: Sequence[Due], key: KeyRow | None
+    ) -> tuple[Commit, KeyRow | None]:
+        """Take in what a client sends, in one commit; or nothing, if its key is taken."""
+        commit = Commit()
+        async with self._db.transaction() as connection:
+            if key is not None:
+                saved = key.reply
+                taken = await connection.fetchval(
+                    self._sql["insert_key"], key.key, key.body_hash,
+                    saved and saved.status, saved and saved.media_type,
+                    saved and [part for header in saved.headers for part in header],
+                    saved and saved.body,
+                )  # fmt: skip
+                if taken is None:
+                    return commit, await self.find_key(key.key)
+            await self._send(connection, packets, commit)
+            await self._plan(connection, later)
+        return commit, None
+
+    async def find_key(self, key: str) -> KeyRow | None:
+        """Look up an idempotency key."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(self._sql["find_key"], key)
+        if row is None:
+            return None
+        reply = None
+        if row["status"] is not None:
+            flat = row["headers"] or []
+            reply = Saved(
+                status=row["status"],
+                media_type=row["media_type"],
+                body=row["body"],
+                headers=tuple(zip(flat[::2], flat[1::2], strict=True)),
+            )
+        return KeyRow(key=key, body_hash=row["body_hash"].hex, reply=reply)
+
+    async def replies(self, after: Mapping[str, int], limit: int) -> list[Reply]:
+        """Read replies by root, each after its `n`, in order of `n`."""
+        async with self._db.connection() as connection:
+            found = await connection.fetch(
+                self._sql["replies"], list(after), list(after.values()), limit
+            )
+        return [rows.reply_of(row) for row in found]
+
+    async def last_reply(self, root: str, types: Sequence[str]) -> Reply | None:
+        """Read the newest reply of these types, or the failure, of a root."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(self._sql["last_reply"], root, list(types))
+        return None if row is None else rows.reply_of(row)

@@ -1,0 +1,94 @@
+"""What handlers ask for while they run: states, kept results, blobs."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from rolekit.errors import CodecError
+from rolekit.store.base import BlobInfo, StateKey
+from rolekit.store.postgres.steps import PostgresBase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+CHUNK_BYTES = 1024 * 1024
+
+
+class KeepingStore(PostgresBase):
+    """Reads and small commits of their own, outside any step."""
+
+    async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
+        """Read states with their versions; those that are not there are left out."""
+        async with self._db.connection() as connection:
+            found = await connection.fetch(
+                self._sql["load_states"],
+                [key.scope for key in keys],
+                [key.name for key in keys],
+                [key.key for key in keys],
+            )
+        return {
+            StateKey(row["scope"], row["name"], row["key"]): (row["version"], row["body"])
+            for row in found
+        }
+
+    async def recall(self, message_id: str, name: str) -> bytes | None:
+        """Read what `ctx.once` kept for a message."""
+        async with self._db.connection() as connection:
+            value: bytes | None = await connection.fetchval(
+                self._sql["recall"], message_id, name
+            )
+        return value
+
+    async def remember(self, message_id: str, name: str, value: bytes) -> bytes:
+        """Keep a result of `ctx.once`, in a commit of its own; the first one wins."""
+        async with self._db.connection() as connection:
+            kept: bytes = await connection.fetchval(
+                self._sql["remember"], message_id, name, value
+            )
+        return kept
+
+    async def save_blob(self, data: AsyncIterator[bytes], max_bytes: int) -> BlobInfo:
+        """Keep bytes once, in pieces, so that no blob is held in memory whole.
+
+        Raises:
+            CodecError: More than `max_bytes` came; nothing is kept.
+        """
+        digest, size, number, upload = sha256(), 0, 0, uuid4()
+        async with self._db.transaction() as connection:
+            async for piece in _pieces(data):
+                size += len(piece)
+                if size > max_bytes:
+                    raise CodecError(
+                        f"A blob has more than {max_bytes} bytes.",
+                        fix="Split it, or keep it in a store of your own.",
+                    )
+                digest.update(piece)
+                await connection.execute(self._sql["insert_chunk"], upload, number, piece)
+                number += 1
+            name = digest.hexdigest()
+            status = await connection.execute(self._sql["insert_blob"], name, size, upload)
+            if status.endswith(" 0"):
+                await connection.execute(self._sql["delete_chunks"], upload)
+        return BlobInfo(name, size)
+
+    async def load_blob(self, blob_id: str) -> bytes | None:
+        """Read a blob; None when there is none."""
+        async with self._db.connection() as connection:
+            pieces = await connection.fetch(self._sql["load_blob"], blob_id)
+            if not pieces and await connection.fetchval(self._sql["has_blob"], blob_id) is None:
+                return None
+        return b"".join([row["data"] for row in pieces])
+
+
+async def _pieces(data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Cut a stream of bytes into pieces of one size."""
+    held = bytearray()
+    async for some in data:
+        held += some
+        while len(held) >= CHUNK_BYTES:
+            yield bytes(held[:CHUNK_BYTES])
+            del held[:CHUNK_BYTES]
+    if held:
+        yield bytes(held)

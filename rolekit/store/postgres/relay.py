@@ -1,0 +1,79 @@
+"""What the relay does for everybody: move what is due, adopt what was left, keep house."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rolekit.store.base import Commit, Outgoing
+from rolekit.store.postgres import rows
+from rolekit.store.postgres.steps import PostgresBase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DAYS_AHEAD = 3
+DAYS_BACK = 7
+"""Days of the inbox that a new app begins with, so that a message which waited is known."""
+
+
+class RelayStore(PostgresBase):
+    """Rows that no instance holds any more. Several relays do no harm: rows are claimed."""
+
+    async def move_due(self, now_ms: int, limit: int) -> Commit:
+        """Move what is due from the schedule to the outbox, in one transaction."""
+        commit = Commit()
+        async with self._db.transaction() as connection:
+            found = await connection.fetch(self._sql["take_due"], now_ms, limit)
+            packets = [
+                rows.packet_of(row, birth="due_ms")
+                for row in sorted(found, key=lambda row: row["due_ms"])
+            ]
+            await self._send(connection, packets, commit)
+        commit.moved = len(packets)
+        return commit
+
+    async def next_due_ms(self) -> int | None:
+        """Say when the next packet is due."""
+        async with self._db.connection() as connection:
+            due: int | None = await connection.fetchval(self._sql["next_due"])
+        return due
+
+    async def adopt(self, limit: int) -> list[Outgoing]:
+        """Take over outbox rows of instances that are gone."""
+        async with self._db.connection() as connection:
+            found = await connection.fetch(self._sql["adopt"], self._owner, limit)
+        ordered = sorted(found, key=lambda row: row["n"])
+        return [Outgoing(row["n"], rows.packet_of(row)) for row in ordered]
+
+    async def forget(self, sent: Sequence[int]) -> None:
+        """Delete outbox rows that the broker confirmed."""
+        async with self._db.connection() as connection:
+            await connection.execute(self._sql["forget"], list(sent))
+
+    async def keep_house(self, now_ms: int) -> None:
+        """Make the inbox's days ahead; drop replies and keys that are over."""
+        await self.make_days(now_ms)
+        async with self._db.connection() as connection:
+            await connection.execute(self._sql["drop_replies"], self.results_s)
+            await connection.execute(self._sql["drop_keys"], self.results_s)
+            await connection.execute(self._sql["drop_once"], self.horizon_s * 2)
+
+    async def make_days(self, now_ms: int) -> None:
+        """Make the days of the inbox that are missing, up to some days ahead."""
+        today = rows.day_of(now_ms)
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(self._sql["days"])
+            last = row["last"] if row else None
+            begin = today - DAYS_BACK if last is None else last + 1
+            for day in range(begin, today + DAYS_AHEAD + 1):
+                await connection.execute(
+                    f"create table if not exists {self._db.schema}.inbox_{day} "
+                    f"partition of {self._db.schema}.inbox for values from ({day}) to ({day + 1})"
+                )
+
+    async def oldest_birth_ms(self) -> int:
+        """Return the earliest birth the inbox can tell anything about."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(self._sql["days"])
+        first = row["first"] if row else None
+        return 0 if first is None else int(first) * rows.DAY_MS

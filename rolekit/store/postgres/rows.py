@@ -1,0 +1,118 @@
+"""Between the store's data and Postgres's rows: columns as arrays, ids as hex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from rolekit.model.envelope import Packet
+from rolekit.model.ids import derive
+from rolekit.model.position import pack, unpack
+from rolekit.model.reassembly import ClosedBy, Closing, Cursor
+from rolekit.store.base import Reply
+
+DAY_MS = 86_400_000
+UNKNOWN = 0xFFFFFFFF
+
+
+class Row(Protocol):
+    """A row of a result, as asyncpg gives it."""
+
+    def __getitem__(self, name: str, /) -> Any:  # noqa: ANN401 - whatever type the column has
+        """Return a column."""
+
+
+def day_of(birth_ms: int) -> int:
+    """Return the day, in UTC, of a birth: which part of the inbox has its row."""
+    return birth_ms // DAY_MS
+
+
+def packet_columns(packets: Iterable[Packet]) -> tuple[list[Any], ...]:
+    """Turn packets into columns: queue, id, generation, birth_ms (0: now), head, body."""
+    rows = [(p.queue, p.id, p.generation, p.birth_ms or 0, p.head, p.body) for p in packets]
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def packet_of(row: Row, birth: str = "birth_ms") -> Packet:
+    """Build a packet from the columns of a row."""
+    return Packet(
+        queue=row["queue"],
+        id=row["id"].hex,
+        generation=row["generation"],
+        birth_ms=row[birth],
+        head=row["head"],
+        body=row["body"],
+    )
+
+
+def source_of(row: Row) -> Packet:
+    """Build the packet of the message that was split."""
+    return Packet(
+        queue=row["source_queue"],
+        id=row["source_id"].hex,
+        generation=row["source_generation"],
+        birth_ms=row["source_birth_ms"],
+        head=row["source_head"],
+        body=row["source_body"],
+    )
+
+
+def closing_columns(closings: Sequence[Closing]) -> tuple[list[Any], ...]:
+    """Turn closings into the columns of `part`."""
+    rows = [
+        (c.sequence, pack(c.path), int(c.by), c.total, c.type, c.type_version, c.codec, c.body,
+         c.detail, c.dead_letter)
+        for c in closings
+    ]  # fmt: skip
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def closing_of(sequence: str, row: Row) -> Closing:
+    """Build a closing from a row of `part`."""
+    return Closing(
+        sequence=sequence,
+        path=unpack(row["path"]),
+        by=ClosedBy(row["closed_by"]),
+        total=row["total"],
+        type=row["type"],
+        type_version=row["type_version"],
+        codec=row["codec"],
+        body=row["body"],
+        detail=row["detail"],
+        dead_letter=row["dead_letter"],
+    )
+
+
+def pack_cursor(cursor: Cursor) -> tuple[bytes, bytes]:
+    """Encode a cursor as its two columns."""
+    totals = tuple(UNKNOWN if total is None else total for total in cursor.totals)
+    return pack(cursor.next), pack(totals)
+
+
+def cursor_of(row: Row) -> Cursor:
+    """Build a cursor from its two columns."""
+    totals = tuple(None if total == UNKNOWN else total for total in unpack(row["totals"]))
+    return Cursor(unpack(row["next"]), totals)
+
+
+def reply_of(row: Row) -> Reply:
+    """Build a reply from its row."""
+    return Reply(
+        root=row["root"].hex,
+        id=row["id"].hex,
+        n=row["n"],
+        type=row["type"],
+        type_version=row["type_version"],
+        codec=row["codec"],
+        body=row["body"],
+        is_failure=row["is_failure"],
+    )
+
+
+def token_of(sequence: str, gather: str, tokens: int, head: bytes) -> Packet:
+    """Build the packet that tells a gather to release.
+
+    Each time a sequence becomes ready its token has an id of its own; what keeps it from
+    acting twice is its inbox row, and the cursor that its release compares.
+    """
+    return Packet(queue=gather, id=derive(sequence, "release", tokens), head=head)

@@ -1,0 +1,308 @@
+"""Committing steps: inbox first, then everything else, in one transaction.
+
+Locks are taken in one order by everybody: inbox rows by id, states by key, positions and
+then sequences by id. Whoever waits for a lock waits for somebody further on.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from rolekit.clock import Clock, SystemClock
+from rolekit.database import Database, Pooled, load_queries, translated
+from rolekit.errors import StateClash, WriteMissed
+from rolekit.store.base import (
+    Commit,
+    Due,
+    OpenStep,
+    Outgoing,
+    RawTransaction,
+    StateChange,
+    Step,
+    Taken,
+)
+from rolekit.store.postgres import rows
+from rolekit.store.postgres.work import SequenceWork
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    import asyncpg
+
+    from rolekit.model.envelope import Packet
+
+
+class PostgresBase:
+    """What the parts of the store share.
+
+    Args:
+        database: The app's.
+        owner: Names this process in the outbox.
+        joins: Whether Postgres is the broker too: outputs then go into its queues.
+        clock: Says when a run that waits for more parts is due.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        owner: int = 0,
+        joins: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self.results_s: float = 86_400
+        self.horizon_s: float = 7 * 86_400
+        self._clock = clock or SystemClock()
+        self._db = database
+        self._owner = owner
+        self._joins = joins
+        self._sql = load_queries("rolekit.store.sql", "queries.sql", database.schema)
+
+    async def _send(
+        self, connection: Pooled, packets: Sequence[Packet], commit: Commit
+    ) -> None:
+        """Let packets leave with this commit: into the queue, or into the outbox."""
+        if not packets:
+            return
+        columns = rows.packet_columns(packets)
+        if self._joins:
+            await connection.execute(self._sql["insert_queue"], *columns)
+            commit.topics.update(columns[0])
+            return
+        sent = await connection.fetch(self._sql["insert_outbox"], *columns, self._owner)
+        for row, packet in zip(sent, packets, strict=True):
+            packet.birth_ms = row["birth_ms"]
+            commit.leaving.append(Outgoing(row["n"], packet))
+
+    async def _plan(self, connection: Pooled, later: Sequence[Due]) -> None:
+        """Note packets for later."""
+        if later:
+            columns = rows.packet_columns(due.packet for due in later)
+            queue, id_, generation, _, head, body = columns
+            due_ms = [due.due_ms for due in later]
+            await connection.execute(
+                self._sql["insert_schedule"], due_ms, queue, id_, generation, head, body
+            )
+
+
+class StepStore(PostgresBase):
+    """Steps, whole batches at once."""
+
+    async def commit(self, steps: Sequence[Step]) -> Commit:
+        """Commit these steps in one transaction."""
+        async with self._db.transaction() as connection:
+            fresh_steps, commit = await self._take(connection, steps)
+            await self.effects(connection, fresh_steps, commit)
+        return commit
+
+    async def _take(
+        self, connection: Pooled, steps: Sequence[Step]
+    ) -> tuple[list[Step], Commit]:
+        """Insert the inbox rows; one copy of each id acts."""
+        copies = {step.key: step for step in reversed(steps)}
+        with_row = (step for step in copies.values() if not step.skips_inbox)
+        ordered = sorted(with_row, key=lambda step: step.key)
+        taken = await connection.fetch(
+            self._sql["insert_inbox"],
+            [step.id for step in ordered],
+            [step.generation for step in ordered],
+            [rows.day_of(step.birth_ms) for step in ordered],
+            [int(step.outcome) for step in ordered],
+        )
+        commit = Commit(fresh={(row["id"].hex, row["generation"]) for row in taken})
+        commit.fresh.update(step.key for step in copies.values() if step.skips_inbox)
+        await self.end_claims(connection, steps)
+        chosen = (step for step in steps if copies[step.key] is step)
+        return [step for step in chosen if step.key in commit.fresh], commit
+
+    async def end_claims(self, connection: Pooled, steps: Sequence[Step]) -> None:
+        """End the claims of steps with their commit, fresh or not."""
+        claims = [step.claim for step in steps if step.claim is not None]
+        if claims:
+            await connection.execute(self._sql["delete_claims"], claims)
+
+    async def effects(self, connection: Pooled, steps: Sequence[Step], commit: Commit) -> None:
+        """Do what fresh steps want, kind by kind; a handler's writes in its own order."""
+        for step in steps:
+            await self._write(connection, step)
+        await self._save_states(connection, [s for step in steps for s in step.states])
+        for step in steps:
+            if step.dead is not None:
+                await self._park(connection, step)
+        tokens = await SequenceWork(connection, self._sql, self._clock.now_ms()).run(steps)
+        outputs = [packet for step in steps for packet in step.outputs]
+        await self._send(connection, outputs + tokens.now, commit)
+        await self._plan(
+            connection, [due for step in steps for due in step.later] + tokens.later
+        )
+        await self._keep_replies(connection, steps, commit)
+
+    async def _write(self, connection: Pooled, step: Step) -> None:
+        for write in step.writes:
+            status = await connection.execute(write.sql, *write.args)
+            touched = rows_of(status)
+            if write.expect is not None and touched != write.expect:
+                raise WriteMissed(
+                    f"A statement of message {step.id} touched {touched} rows, "
+                    f"{write.expect} were expected: {write.sql[:200]}",
+                    fix="Nothing was committed; the message is tried again by its policy.",
+                )
+
+    async def _save_states(self, connection: Pooled, changes: Iterable[StateChange]) -> None:
+        ordered = sorted(changes, key=lambda c: (c.key.scope, c.key.name, c.key.key))
+        if not ordered:
+            return
+        columns: list[list[Any]] = [
+            [c.key.scope for c in ordered],
+            [c.key.name for c in ordered],
+            [c.key.key for c in ordered],
+            [c.version for c in ordered],
+            [c.body for c in ordered],
+        ]
+        saved = 0
+        if any(c.version == 0 for c in ordered):
+            saved += len(await connection.fetch(self._sql["upsert_state"], *columns))
+        if any(c.version for c in ordered):
+            saved += len(await connection.fetch(self._sql["update_state"], *columns))
+        if saved != len(ordered):
+            raise StateClash(
+                f"{len(ordered) - saved} of {len(ordered)} states changed since they were read."
+            )
+
+    async def _park(self, connection: Pooled, step: Step) -> None:
+        dead = step.dead
+        assert dead is not None  # noqa: S101 - the caller looked
+        p = dead.packet
+        await connection.execute(
+            self._sql["insert_dead"], dead.id, p.queue, p.id, p.generation, p.birth_ms or 0,
+            p.head, p.body, dead.handler, dead.type, dead.reason, dead.traceback, dead.attempts,
+            dead.is_forced,
+        )  # fmt: skip
+
+    async def _keep_replies(
+        self, connection: Pooled, steps: Sequence[Step], commit: Commit
+    ) -> None:
+        replies = [reply for step in steps for reply in step.replies]
+        if not replies:
+            return
+        await connection.execute(
+            self._sql["insert_replies"],
+            [r.root for r in replies],
+            [r.id for r in replies],
+            [r.type for r in replies],
+            [r.type_version for r in replies],
+            [r.codec for r in replies],
+            [r.body for r in replies],
+            [r.is_failure for r in replies],
+        )
+        commit.topics.add("~replies")
+
+    async def seen(self, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int]]:
+        """Say which of these (id, generation, birth_ms) have their inbox row."""
+        ids, generations, births = zip(*keys, strict=True)
+        days = [rows.day_of(birth) for birth in births]
+        async with self._db.connection() as connection:
+            found = await connection.fetch(
+                self._sql["seen"], list(ids), list(generations), days
+            )
+        return {(row["id"].hex, row["generation"]) for row in found}
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[RawTransaction]:
+        """Open a transaction of the user's own; it commits when the block ends well."""
+        async with self._db.transaction() as connection:
+            yield _Statements(connection)
+
+    async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
+        """Open the transaction of a step, its inbox row first."""
+        step = _OpenStep(self, self._db, (message_id, generation))
+        await step.open(self._sql["insert_inbox"], rows.day_of(birth_ms))
+        return step
+
+
+class _OpenStep:
+    """A transaction that the user's code works in, with the inbox row taken."""
+
+    def __init__(self, store: StepStore, database: Database, key: tuple[str, int]) -> None:
+        self.transaction: _Statements
+        self._store = store
+        self._db = database
+        self._key = key
+        self._stack = AsyncExitStack()
+        self._connection: Pooled
+        self._is_over = False
+
+    async def open(self, insert_inbox: str, day: int) -> None:
+        """Begin, and take the row; somebody else's uncommitted row is waited for."""
+        self._connection = await self._stack.enter_async_context(self._db.connection())
+        self.transaction = _Statements(self._connection)
+        try:
+            with translated():
+                await self._connection.execute("begin")
+                taken = await self._connection.fetch(
+                    insert_inbox, [self._key[0]], [self._key[1]], [day], [1]
+                )
+        except BaseException:
+            await self.abandon()
+            raise
+        if not taken:
+            await self.abandon()
+            raise Taken(*self._key)
+
+    async def finish(self, step: Step) -> Commit:
+        """Commit the rest of the step with what the transaction did.
+
+        From here on the transaction is this method's: `abandon` leaves it alone.
+        """
+        self._is_over = True
+        commit = Commit(fresh={self._key})
+        try:
+            with translated():
+                await self._store.end_claims(self._connection, [step])
+                await self._store.effects(self._connection, [step], commit)
+                await self._connection.execute("commit")
+        except BaseException:
+            await self._roll_back()
+            raise
+        await self._stack.aclose()
+        return commit
+
+    async def abandon(self) -> None:
+        """Roll everything back."""
+        if not self._is_over:
+            self._is_over = True
+            await self._roll_back()
+
+    async def _roll_back(self) -> None:
+        try:
+            with translated():
+                await self._connection.execute("rollback; reset all")
+        except Exception:  # noqa: BLE001 - the connection is broken: its end rolls back too
+            self._connection.terminate()
+        finally:
+            await self._stack.aclose()
+
+
+class _Statements:
+    """What `ctx.tx` runs its statements on."""
+
+    def __init__(self, connection: Pooled) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, args: Sequence[object]) -> int:
+        """Run one statement; return the rows touched."""
+        with translated():
+            return rows_of(await self._connection.execute(sql, *args))
+
+    async def fetch(self, sql: str, args: Sequence[object]) -> list[Mapping[str, object]]:
+        """Run one query; return its rows."""
+        with translated():
+            found: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
+        return [dict(row) for row in found]
+
+
+def rows_of(status: str) -> int:
+    """Read the number of rows from a command tag such as "UPDATE 3"."""
+    last = status.rpartition(" ")[2]
+    return int(last) if last.isdigit() else 0

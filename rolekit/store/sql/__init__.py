@@ -1,0 +1,1 @@
+"""SQL files, loaded by name."""

@@ -1,0 +1,21 @@
+-- add_host: Take a lease for a host; returns its epoch.
+insert into {s}.host (name, pid, started, lease_until)
+values ($1, $2, $3, now() + make_interval(secs => $4)) returning epoch;
+
+-- renew_host: Keep a host's lease, or take it again.
+insert into {s}.host (epoch, name, pid, started, lease_until)
+values ($1, $2, $3, $4, now() + make_interval(secs => $5))
+on conflict (epoch) do update set lease_until = excluded.lease_until
+returning epoch;
+
+-- live_hosts: List hosts by name, to find those whose process is gone.
+select epoch, name, pid, started from {s}.host where name = $1;
+
+-- end_hosts: End these leases.
+delete from {s}.host where epoch = any($1::bigint[]);
+
+-- end_stale_hosts: End the leases that ran out long ago.
+delete from {s}.host where lease_until < now() - interval '60 s';
+
+-- orphan_outbox: Let any relay send what an instance that died had not sent.
+update {s}.outbox set owner = 0 where owner = $1;

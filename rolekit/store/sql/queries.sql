@@ -1,0 +1,231 @@
+-- insert_inbox: Take the inbox rows of these steps; return those that were free.
+insert into {s}.inbox (id, generation, day, outcome)
+select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+on conflict do nothing
+returning id, generation;
+
+-- seen: Say which of these messages had their outcome.
+select i.id, i.generation
+from unnest($1::uuid[], $2::int[], $3::int[]) as k (id, generation, day)
+join {s}.inbox i using (id, generation, day);
+
+-- delete_claims: End the claims of these steps with their commit.
+delete from {s}.queue where n = any($1::bigint[]);
+
+-- insert_queue: Send packets through Postgres itself; a birth of 0 is now.
+insert into {s}.queue (queue, id, generation, birth_ms, head, body)
+select queue, id, generation,
+       case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
+       head, body
+from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
+     with ordinality as p (queue, id, generation, birth_ms, head, body, place)
+order by place;
+
+-- insert_outbox: Note packets that leave after this commit; a birth of 0 is now.
+insert into {s}.outbox (owner, queue, id, generation, birth_ms, head, body)
+select $7, queue, id, generation,
+       case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
+       head, body
+from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
+     with ordinality as p (queue, id, generation, birth_ms, head, body, place)
+order by place
+returning n, birth_ms;
+
+-- insert_schedule: Note packets for later.
+insert into {s}.schedule (due_ms, queue, id, generation, head, body)
+select * from unnest($1::bigint[], $2::text[], $3::uuid[], $4::int[], $5::bytea[], $6::bytea[]);
+
+-- insert_sequence: Make the row of a sequence; a repeat of its first commit changes nothing.
+insert into {s}.sequence (
+    id, gather, next, totals, waits, age_ms, deadline_ms, token_head,
+    source_queue, source_id, source_generation, source_birth_ms, source_head, source_body
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+on conflict do nothing;
+
+-- insert_parts: Close positions; the first closing counts, but a split may end and a part fill a waiting hole.
+insert into {s}.part as held
+    (sequence, path, closed_by, total, type, type_version, codec, body, detail, dead_letter)
+select * from unnest($1::uuid[], $2::bytea[], $3::smallint[], $4::int[], $5::text[],
+                     $6::int[], $7::text[], $8::bytea[], $9::text[], $10::text[])
+on conflict (sequence, path) do update set
+    closed_by = excluded.closed_by, total = excluded.total, type = excluded.type,
+    type_version = excluded.type_version, codec = excluded.codec, body = excluded.body,
+    detail = excluded.detail, dead_letter = excluded.dead_letter
+where (held.closed_by = 3 and held.total is null and excluded.closed_by = 3 and excluded.total is not null)
+   or (held.closed_by = 2 and excluded.closed_by <> 2
+       and (select waits from {s}.sequence where id = excluded.sequence));
+
+-- lock_sequences: Lock these sequences, in one order for everybody.
+select id, gather, next, totals, released, state, is_ready, is_expired, waits, age_ms, token_head
+from {s}.sequence where id = any($1::uuid[]) order by id for update;
+
+-- move_sequence: Move a sequence on behind a run.
+update {s}.sequence
+set next = $2, totals = $3, released = released + $4, state = $5, emitted = $6, is_ready = false, sealed = null
+where id = $1;
+
+-- mark_ready: Note that a token is on its way for these sequences.
+update {s}.sequence set is_ready = true, tokens = tokens + 1 where id = any($1::uuid[])
+returning id, tokens;
+
+-- delete_parts: Delete what was released of a sequence.
+delete from {s}.part where sequence = $1 and path < $2 and not path = any($3::bytea[]);
+
+-- delete_all_parts: Delete every part of a sequence that is over.
+delete from {s}.part where sequence = $1;
+
+-- find_parts: Read some positions of a sequence.
+select path, closed_by, total from {s}.part where sequence = $1 and path = any($2::bytea[]);
+
+-- view_sequence: Read a sequence.
+select gather, next, totals, released, emitted, sealed, state, is_expired,
+       source_queue, source_id, source_generation, source_birth_ms, source_head, source_body
+from {s}.sequence where id = $1;
+
+-- view_parts: Read closings of a sequence from a position on, and the splits above it.
+(select path, closed_by, total, type, type_version, codec, body, detail, dead_letter
+ from {s}.part where sequence = $1 and path >= $2 order by path limit $3)
+union all
+(select path, closed_by, total, type, type_version, codec, body, detail, dead_letter
+ from {s}.part where sequence = $1 and path = any($4::bytea[]) and path < $2)
+order by path;
+
+-- seal: Fix the end of the run that was begun; the end that was fixed first stays.
+update {s}.sequence set sealed = coalesce(sealed, $3)
+where id = $1 and next = $2
+returning sealed;
+
+-- expire: Note which sequences' time is up; those that wait for their holes have no such end.
+update {s}.sequence set is_expired = true
+where id = any(array(
+    select id from {s}.sequence
+    where state = 0 and not is_expired and not waits and deadline_ms <= $1
+    order by deadline_ms limit $2 for update skip locked))
+returning id, gather, token_head, is_ready;
+
+-- upsert_state: Save states whose version is still the one that was read.
+insert into {s}.state as held (scope, name, key, version, body)
+select scope, name, key, 1, body
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[]) as c (scope, name, key, version, body)
+where version = 0
+on conflict do nothing
+returning scope;
+
+-- update_state: Save states that were there, if their version is still the one that was read.
+update {s}.state as held set version = held.version + 1, body = c.body, changed_at = now()
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[]) as c (scope, name, key, version, body)
+where held.scope = c.scope and held.name = c.name and held.key = c.key and held.version = c.version
+returning held.scope;
+
+-- load_states: Read states.
+select scope, name, key, version, body
+from {s}.state join unnest($1::text[], $2::text[], $3::text[]) as k (scope, name, key) using (scope, name, key);
+
+-- delete_states: Drop the states of a sequence that is over.
+delete from {s}.state where scope = any($1::text[]);
+
+-- recall: Read what a call of `ctx.once` returned.
+select value from {s}.once where id = $1 and name = $2;
+
+-- remember: Keep what a call of `ctx.once` returned; the first one stays.
+insert into {s}.once as held (id, name, value) values ($1, $2, $3)
+on conflict (id, name) do update set at = held.at
+returning value;
+
+-- insert_chunk: Keep a piece of a blob under its upload.
+insert into {s}.blob_chunk (upload, n, data) values ($1, $2, $3);
+
+-- insert_blob: Name an upload by its content; nothing if it is there already.
+insert into {s}.blob (id, size_bytes, upload) values ($1, $2, $3) on conflict do nothing;
+
+-- has_blob: Say whether a blob is there.
+select 1 from {s}.blob where id = $1;
+
+-- load_blob: Read the pieces of a blob in order.
+select c.data from {s}.blob b join {s}.blob_chunk c using (upload) where b.id = $1 order by c.n;
+
+-- insert_replies: Keep answers for whoever follows.
+insert into {s}.reply (root, id, type, type_version, codec, body, is_failure)
+select root, id, type, type_version, codec, body, is_failure
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::boolean[])
+     with ordinality as r (root, id, type, type_version, codec, body, is_failure, place)
+order by place;
+
+-- replies: Read answers, each root's after the last one that was read.
+select r.root, r.n, r.id, r.type, r.type_version, r.codec, r.body, r.is_failure
+from unnest($1::uuid[], $2::bigint[]) as a (root, n)
+join {s}.reply r on r.root = a.root and r.n > a.n
+order by r.n limit $3;
+
+-- last_reply: Read the newest answer of some types, or the failure, of a root.
+select root, n, id, type, type_version, codec, body, is_failure
+from {s}.reply where root = $1 and (type = any($2::text[]) or is_failure)
+order by is_failure, n desc limit 1;
+
+-- insert_key: Take an idempotency key; nothing if it is taken.
+insert into {s}.idempotency (key, body_hash, status, media_type, headers, body)
+values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning key;
+
+-- find_key: Read an idempotency key.
+select body_hash, status, media_type, headers, body from {s}.idempotency where key = $1;
+
+-- take_due: Take what is due from the schedule.
+delete from {s}.schedule where n = any(array(
+    select n from {s}.schedule where due_ms <= $1 order by due_ms limit $2 for update skip locked))
+returning due_ms, queue, id, generation, head, body;
+
+-- next_due: Say when the next packet is due.
+select min(due_ms) from {s}.schedule;
+
+-- adopt: Take over outbox rows of instances whose host holds no lease.
+update {s}.outbox set owner = $1 where n = any(array(
+    select o.n from {s}.outbox o
+    where o.owner <> $1
+      and not exists (select from {s}.host h where h.epoch = o.owner >> 24 and h.lease_until > now())
+    order by o.n limit $2 for update skip locked))
+returning n, queue, id, generation, birth_ms, head, body;
+
+-- forget: Delete outbox rows that were confirmed.
+delete from {s}.outbox where n = any($1::bigint[]);
+
+-- insert_dead: Park a message.
+insert into {s}.dead_letter (id, queue, message_id, generation, birth_ms, head, body,
+                             handler, type, reason, traceback, attempts, at_ms, is_forced)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, (extract(epoch from now()) * 1000)::bigint, $13)
+on conflict do nothing;
+
+-- list_dead: List dead letters that are open, newest first.
+select * from {s}.dead_letter
+where closed_at is null and ($1::text is null or handler = $1) order by at_ms desc, id limit $2;
+
+-- show_dead: Read dead letters by id, open or closed.
+select * from {s}.dead_letter where id = any($1::text[]) limit $2;
+
+-- close_dead: Close dead letters that are open.
+update {s}.dead_letter set closed_at = now(), closed_how = $2
+where id = any($1::text[]) and closed_at is null and ($3 or not is_forced)
+returning *;
+
+-- drop_dead: Close dead letters that are open, for good.
+update {s}.dead_letter set closed_at = now(), closed_how = 'dropped'
+where id = any($1::text[]) and closed_at is null returning id;
+
+-- count_dead: Count open dead letters by handler.
+select handler, count(*) as n from {s}.dead_letter where closed_at is null group by handler;
+
+-- drop_replies: Drop answers that were kept long enough.
+delete from {s}.reply where at < now() - make_interval(secs => $1);
+
+-- drop_keys: Drop idempotency keys that were kept long enough.
+delete from {s}.idempotency where at < now() - make_interval(secs => $1);
+
+-- drop_once: Drop results of `ctx.once` that no attempt can ask for any more.
+delete from {s}.once where at < now() - make_interval(secs => $1);
+
+-- days: List the days that the inbox has.
+select min(substring(c.relname from 7)::int) as first, max(substring(c.relname from 7)::int) as last
+from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = '{s}.inbox'::regclass;
+
+-- delete_chunks: Forget an upload whose content was there already.
+delete from {s}.blob_chunk where upload = $1;

@@ -1,0 +1,287 @@
+"""All instances of an app on this host: how many there are, and in which order they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit import link
+from rolekit.config import nearest
+from rolekit.errors import ConfigError
+from rolekit.model.restart import RestartPolicy
+from rolekit.supervisor.instance import Patience
+from rolekit.supervisor.slot import Crew, Forks, Slot
+from rolekit.supervisor.wire import RELAY, RoleSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from rolekit.supervisor.host import Ground, QueueDepth
+
+_log = structlog.get_logger("rolekit.supervisor")
+
+_PUMP_REST_S = 1.0
+_TEND_AGAIN_S = 5.0
+_MOST = 10_000  # instances of a role: beyond, it is a slip of the finger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a fleet is told at its start.
+
+    Attributes:
+        app: "module:attribute", for the instances.
+        roles: All roles of the app.
+        settings: By role name.
+        sockets: Bound and listening, by role name.
+        grace_s: Seconds a soft stop may take, all roles together.
+    """
+
+    app: str
+    roles: tuple[RoleSummary, ...]
+    settings: Mapping[str, Mapping[str, str]]
+    sockets: Mapping[str, socket.socket] = field(default_factory=dict[str, socket.socket])
+    grace_s: float = 20
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    patience: Patience = field(default_factory=Patience)
+
+
+class Fleet:
+    """Keeps every role at the number of instances it should have."""
+
+    def __init__(self, orders: Orders, ground: Ground, forker: Forks) -> None:
+        self._orders = orders
+        self._ground = ground
+        self._is_leased = True
+        self._counter = 0
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._slots: dict[str, list[Slot]] = {}
+        self._tasks: dict[Slot, asyncio.Task[None]] = {}
+        self._roles = {role.name: role for role in (*orders.roles, RoleSummary(name=RELAY))}
+        self._crew = Crew(
+            forker=forker,
+            host=ground.host,
+            spec=self._spec,
+            is_leased=lambda: self._is_leased,
+            hurry=self._hurry,
+            policy=orders.policy,
+            patience=orders.patience,
+        )
+
+    @property
+    def roles(self) -> Mapping[str, RoleSummary]:
+        """All roles by name, the built-in one included."""
+        return self._roles
+
+    def slots(self, role: str) -> list[Slot]:
+        """The places of a role that are not being given up."""
+        return self._slots.get(role, [])
+
+    def leaving(self, role: str) -> list[Slot]:
+        """The places of a role that are being given up."""
+        kept = self.slots(role)
+        return [slot for slot in self._tasks if slot.role.name == role and slot not in kept]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stopping.is_set()
+
+    @property
+    def refusals(self) -> list[tuple[str, str]]:
+        """Role and reason of each that cannot start."""
+        found = {slot.role.name: slot.refused for slot in self._tasks if slot.refused}
+        return sorted(found.items())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every place has an instance that is ready."""
+        return all(slot.state == "ready" for slots in self._slots.values() for slot in slots)
+
+    def ask_to_stop(self, *, hard: bool = False) -> None:
+        """Begin to stop; `hard` does not wait for what is in hand. May be called again."""
+        self._stopping.set()
+        if hard:
+            self._hurry.set()
+
+    async def run(self) -> None:
+        """Start everything; return when everything has stopped."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for role in self._roles.values():
+                self._resize(role, self._wanted_at_start(role))
+            pumps = [
+                group.create_task(_keep_pumping(pump, "wake-ups" if i else "lease"))
+                for i, pump in enumerate((self._pump_lease, self._pump_topics))
+            ]
+            await self._stopping.wait()
+            await self._stop_in_order()
+            for pump in pumps:
+                pump.cancel()
+
+    def scale(self, name: str, change: str) -> int:
+        """Set how many instances a role has; return that number.
+
+        Args:
+            name: Of the role.
+            change: "5", or "+2" or "-2" from what it is.
+
+        Raises:
+            ConfigError: There is no such role, or it may not have so many.
+        """
+        known = [one for one in self._roles if one != RELAY]
+        if name not in known:
+            raise ConfigError(
+                f"There is no role {name}.{nearest(name, known)}",
+                fix=f"The roles are {', '.join(known)}.",
+            )
+        if self.is_stopping:
+            raise ConfigError(
+                "The fleet is stopping; it takes no changes.", fix="Start it again."
+            )
+        role = self._roles[name]
+        count = _count(name, change, len(self.slots(name)))
+        self._check_bounds(role, count)
+        self._resize(role, count)
+        _log.info("scaled", role=name, instances=count)
+        return count
+
+    async def depths(self, *, within_s: float = 2) -> Mapping[str, QueueDepth] | None:
+        """Say what stands in each handler's queue; None while the database is away."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._ground.host.depths()
+        except Exception as error:  # noqa: BLE001 - an outage of any kind: this is a display
+            _log.debug("queues cannot be read", error=str(error))
+            return None
+
+    def _check_bounds(self, role: RoleSummary, count: int) -> None:
+        bounds = role.scale
+        if bounds is not None and not bounds.min <= count <= bounds.max:
+            raise ConfigError(
+                f"{role.name} may have {bounds.min} to {bounds.max} instances, not {count}.",
+                fix=f"Its class says so: scale = Scale(min={bounds.min}, max={bounds.max}).",
+            )
+
+    def _wanted_at_start(self, role: RoleSummary) -> int:
+        settings = self._orders.settings.get(role.name, {})
+        count = _count(role.name, settings.get("instances", str(role.instances)), 0)
+        if role.scale is None:
+            return count
+        return min(max(count, role.scale.min), role.scale.max)
+
+    def _resize(self, role: RoleSummary, count: int) -> None:
+        if self._group is None:
+            raise RuntimeError("resize before run")
+        slots = self._slots.setdefault(role.name, [])
+        while len(slots) > count:
+            slots.pop().leave(self._orders.grace_s)
+        while len(slots) < count:
+            slot = Slot(role, len(slots), self._crew, self._orders.sockets.get(role.name))
+            slots.append(slot)
+            self._tasks[slot] = self._group.create_task(self._tend(slot))
+
+    async def _tend(self, slot: Slot) -> None:
+        while True:
+            try:
+                await slot.run()
+                break
+            except Exception:  # noqa: BLE001 - the edge of one instance: the others go on
+                _log.exception(
+                    "rolekit failed to look after an instance; trying again",
+                    instance=slot.name,
+                    delay_s=_TEND_AGAIN_S,
+                )
+                await asyncio.sleep(_TEND_AGAIN_S)
+        if not slot.refused:
+            del self._tasks[slot]
+
+    async def _stop_in_order(self) -> None:
+        """What lets work in first, then what does it, then what moves its results."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._orders.grace_s
+        for belongs in (_is_web, _is_worker, _is_relay):
+            group = {slot: task for slot, task in self._tasks.items() if belongs(slot.role)}
+            grace_s = max(until - loop.time(), min(1.0, self._orders.grace_s))
+            for slot in group:
+                slot.leave(grace_s)
+            if group:
+                await asyncio.wait(group.values())
+
+    def _spec(self, role: RoleSummary, slot: int) -> link.InstanceSpec:
+        self._counter += 1
+        return link.InstanceSpec(
+            app=self._orders.app,
+            role=role.name,
+            slot=slot,
+            owner=(self._ground.host.epoch << link.OWNER_BITS) | self._counter,
+            broker=self._ground.broker,
+            database=self._ground.database,
+            settings=dict(self._orders.settings.get(role.name, {})),
+        )
+
+    async def _pump_topics(self) -> None:
+        async for topics in self._ground.host.topics():
+            self._say_to_all(link.Wake(topics))
+
+    async def _pump_lease(self) -> None:
+        async for held in self._ground.host.lease():
+            if held != self._is_leased:
+                _log.log(
+                    20 if held else 40,
+                    "lease held again; work goes on"
+                    if held
+                    else "lease lost: instances take no new work until the database is back",
+                )
+            self._is_leased = held
+            self._say_to_all(link.Lease(held))
+
+    def _say_to_all(self, message: link.ToInstance) -> None:
+        for slot in self._tasks:
+            if slot.instance is not None:
+                slot.instance.say(message)
+
+
+def _count(name: str, change: str, now: int) -> int:
+    text = change.strip()
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not digits.isascii() or not digits.isdigit():
+        raise ConfigError(
+            f"{name} cannot have {change!r} instances; a number is expected.",
+            fix=f"Write {name}=5, {name}=+2 or {name}=-2.",
+        )
+    count = now + int(text) if digits != text else int(text)
+    if not 0 <= count <= _MOST:
+        raise ConfigError(
+            f"{name} cannot have {count} instances; 0 to {_MOST} are possible.",
+            fix=f"It has {now} now.",
+        )
+    return count
+
+
+async def _keep_pumping(pump: Callable[[], Awaitable[None]], what: str) -> None:
+    """Run a pump for ever: an outage must not end the fleet."""
+    while True:
+        try:
+            await pump()
+        except Exception as error:  # noqa: BLE001 - whatever the database raises: try again
+            _log.warning("trying again in a second", what=what, error=str(error))
+        await asyncio.sleep(_PUMP_REST_S)
+
+
+def _is_web(role: RoleSummary) -> bool:
+    return role.is_web
+
+
+def _is_worker(role: RoleSummary) -> bool:
+    return not role.is_web and role.name != RELAY
+
+
+def _is_relay(role: RoleSummary) -> bool:
+    return role.name == RELAY

@@ -1,0 +1,256 @@
+"""The supervisor's side of the zygote: start it, order forks, learn who ended.
+
+A zygote that dies takes its instances along (PDEATHSIG). The next fork starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit.errors import AppError, ConfigError, RolekitError
+from rolekit.supervisor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rolekit.link import InstanceSpec
+
+DEFAULT_TARGET = "rolekit.wiring:instance_main"
+
+_log = structlog.get_logger("rolekit.supervisor")
+
+
+class AppBroken(AppError):
+    """The app cannot start; all its problems, and the user's frames if its code raised."""
+
+    def __init__(
+        self, app: str, problems: tuple[wire.Problem, ...], *, traceback: str = ""
+    ) -> None:
+        super().__init__(problems[0].what, fix=problems[0].fix)
+        self.app = app
+        self.problems = problems
+        self.traceback = traceback
+
+
+class ForkFailed(RolekitError):
+    """No instance was started this time."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Birth:
+    """A process that was just forked.
+
+    Attributes:
+        pid: For people to read. To signal it, use the pidfd.
+        pidfd: Readable once it ended. Whoever got this closes it.
+        status: Exit code, or minus the signal; None when the zygote died before saying it.
+    """
+
+    pid: int
+    pidfd: int
+    status: asyncio.Future[int | None]
+
+
+@dataclass(slots=True)
+class _Pending:
+    started: asyncio.Future[tuple[int, int]]
+    status: asyncio.Future[int | None]
+
+
+@dataclass(slots=True)
+class _Process:
+    """One zygote and the orders it has not answered."""
+
+    popen: subprocess.Popen[bytes]
+    channel: socket.socket
+    described: asyncio.Future[wire.Described | wire.Broken]
+    births: dict[int, _Pending] = field(default_factory=dict[int, _Pending])
+    is_lost: bool = False
+
+
+class Forker:
+    """Forks instances through a zygote that it keeps alive."""
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        target: str = DEFAULT_TARGET,
+        environ: Mapping[str, str] | None = None,
+        import_s: float = 120,
+    ) -> None:
+        self._load = wire.Load(app, target)
+        self._environ = {**os.environ, **(environ or {})}
+        self._import_s = import_s
+        self._process: _Process | None = None
+        self._starting = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self._number = 0
+
+    async def start(self) -> wire.Described:
+        """Start the zygote; return what the app is made of.
+
+        Raises:
+            ConfigError: The app's name leads nowhere.
+            AppBroken: The app cannot start.
+        """
+        _, described = await self._started()
+        return described
+
+    async def fork(
+        self, spec: InstanceSpec, line: socket.socket, listening: socket.socket | None
+    ) -> Birth:
+        """Start one instance; the caller closes its own `line` and keeps `listening`.
+
+        Raises:
+            ForkFailed: This time it did not work.
+            AppBroken, ConfigError: The zygote had to start anew, and the app has changed.
+        """
+        process, _ = await self._started()
+        loop = asyncio.get_running_loop()
+        self._number += 1
+        number = self._number
+        pending = _Pending(loop.create_future(), loop.create_future())
+        process.births[number] = pending
+        fds = (line.fileno(), *([listening.fileno()] if listening else []))
+        await self._send(process, wire.Fork(number, spec), fds)
+        pid, pidfd = await pending.started
+        return Birth(pid=pid, pidfd=pidfd, status=pending.status)
+
+    async def stop(self) -> None:
+        """End the zygote, and with it whatever it forked. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._lose(process)
+            process.popen.kill()
+            await asyncio.to_thread(process.popen.wait)
+
+    async def _started(self) -> tuple[_Process, wire.Described]:
+        async with self._starting:
+            process = self._process
+            if process is None or process.is_lost:
+                if process is not None:
+                    _log.warning("the zygote died, and its instances with it; starting another")
+                    await self.stop()
+                process = self._process = self._spawn()
+                await self._send(process, self._load, ())
+            async with asyncio.timeout(self._import_s):
+                report = await asyncio.shield(process.described)
+        if isinstance(report, wire.Broken):
+            if report.is_usage:
+                raise ConfigError(report.problem.what, fix=report.problem.fix)
+            raise AppBroken(self._load.app, (report.problem,), traceback=report.traceback)
+        if report.problems:
+            raise AppBroken(report.app, report.problems)
+        return process, report
+
+    def _spawn(self) -> _Process:
+        """Start the process; must run in the main thread, whose life the kernel watches."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)  # noqa: FBT003 - the only way to say it
+        with theirs:
+            command = [sys.executable, "-m", "rolekit.supervisor.zygote"]
+            popen = subprocess.Popen(  # noqa: S603 - our own module
+                [*command, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                env=self._environ,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # a terminal's Ctrl-C is for the supervisor alone
+            )
+        loop = asyncio.get_running_loop()
+        process = _Process(popen, ours, loop.create_future())
+        loop.add_reader(ours, self._read, process)
+        return process
+
+    async def _send(
+        self, process: _Process, record: wire.ToZygote, fds: tuple[int, ...]
+    ) -> None:
+        async with self._sending:
+            while not process.is_lost:
+                try:
+                    wire.send(process.channel, record, fds)
+                except BlockingIOError:
+                    await _writable(process.channel)
+                except OSError:
+                    self._lose(process)
+                else:
+                    return
+
+    def _read(self, process: _Process) -> None:
+        while not process.is_lost:
+            try:
+                report = wire.receive_report(process.channel)
+            except BlockingIOError:
+                return
+            except OSError:
+                report = None
+            if report is None:
+                self._lose(process)
+            else:
+                _take(process, *report)
+
+    def _lose(self, process: _Process) -> None:
+        """Answer everybody who waits for this zygote."""
+        if process.is_lost:
+            return
+        process.is_lost = True
+        asyncio.get_running_loop().remove_reader(process.channel)
+        process.channel.close()
+        if not process.described.done():
+            process.described.set_result(_UNANSWERED)
+        for pending in process.births.values():
+            if not pending.started.done():
+                pending.started.set_exception(ForkFailed("The zygote died before it forked."))
+            if not pending.status.done():
+                pending.status.set_result(None)
+        process.births.clear()
+
+
+_UNANSWERED = wire.Broken(
+    wire.Problem(
+        "The process that imports the app ended before it was done.",
+        "Does the app, or a library, end the process or crash at import? Try `rolekit check`.",
+    )
+)
+
+
+def _take(process: _Process, report: wire.FromZygote, fds: list[int]) -> None:
+    match report:
+        case wire.Described() | wire.Broken():
+            if not process.described.done():
+                process.described.set_result(report)
+        case wire.Started(number, pid):
+            pending = process.births[number]
+            if pending.started.done():  # whoever ordered it went away: end it again
+                os.close(fds[0])
+            else:
+                pending.started.set_result((pid, fds[0]))
+        case wire.NotStarted(number, why):
+            pending = process.births.pop(number)
+            if not pending.started.done():
+                pending.started.set_exception(ForkFailed(why))
+        case wire.Exited(number, status):
+            pending = process.births.pop(number)
+            if not pending.status.done():
+                pending.status.set_result(status)
+
+
+async def _writable(channel: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    writable = asyncio.Event()
+    loop.add_writer(channel, writable.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await writable.wait()
+    finally:
+        loop.remove_writer(channel)

@@ -1,0 +1,180 @@
+"""One incarnation of an instance, from fork to exit, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from rolekit import link
+
+if TYPE_CHECKING:
+    import socket
+
+    from rolekit.supervisor.forker import Birth
+
+_log = structlog.get_logger("rolekit.supervisor")
+
+_STATUS_S = 5  # between the pidfd and the zygote's word on how it ended
+_DUMP_S = 0.5  # for a hung instance to write its stacks
+_UNREAD_BYTES = 256 * 1024  # beyond, an instance gets no more wake-ups: it does not read them
+_RATE_BEATS = 6  # the rate is taken over so many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long an instance may take for what, seconds.
+
+    Attributes:
+        start_s: From its fork to its first word.
+        silence_s: Between two words; they come each second.
+        term_s: From SIGTERM to SIGKILL.
+        release_s: For the database to take back what it held, when the fleet stops.
+    """
+
+    start_s: float = 60
+    silence_s: float = 10
+    term_s: float = 5
+    release_s: float = 5
+
+
+class Instance:
+    """A running process and the line to it.
+
+    Every method may be called at any time; on a process that ended they do nothing.
+    """
+
+    @classmethod
+    async def open(
+        cls, name: str, birth: Birth, line: socket.socket, patience: Patience
+    ) -> Instance:
+        """Take over a process that was just forked, and our end of its line."""
+        line.setblocking(False)  # noqa: FBT003 - the only way to say it
+        reader, writer = await asyncio.open_connection(sock=line)
+        return cls(name, birth, (reader, writer), patience)
+
+    def __init__(
+        self,
+        name: str,
+        birth: Birth,
+        line: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        patience: Patience,
+    ) -> None:
+        self.name = name
+        self.pid = birth.pid
+        self.ready_at: float | None = None
+        self.refused = ""
+        self.in_hand = 0
+        self._birth = birth
+        self._patience = patience
+        self._heard_at = time.monotonic()
+        self._spoken = asyncio.Event()
+        self._handled: deque[tuple[float, int]] = deque(maxlen=_RATE_BEATS)
+        self._reader, self._writer = line
+        self._has_ended = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `on_start` has returned and it still runs."""
+        return self.ready_at is not None and not self._has_ended
+
+    @property
+    def rate(self) -> float:
+        """Deliveries settled per second, over the last beats."""
+        if len(self._handled) < 2:  # noqa: PLR2004 - two points make a rate
+            return 0
+        (since, first), (until, last) = self._handled[0], self._handled[-1]
+        return (last - first) / (until - since) if until > since else 0
+
+    async def live(self) -> int | None:
+        """Listen until it ended; return its exit code, minus a signal, or None if unknown."""
+        exited = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._birth.pidfd, exited.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(self._listen())
+                watching = group.create_task(self._watch())
+                await exited.wait()
+                listening.cancel()
+                watching.cancel()
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(self._birth.status, _STATUS_S)
+            return None
+        finally:
+            self._has_ended = True
+            loop.remove_reader(self._birth.pidfd)
+            os.close(self._birth.pidfd)
+            self._writer.close()
+
+    def say(self, message: link.ToInstance) -> None:
+        """Send a message, unless it stopped reading: then it is about to be killed anyway."""
+        writer = self._writer
+        if writer.is_closing() or self._has_ended:
+            return
+        if writer.transport.get_write_buffer_size() < _UNREAD_BYTES:
+            writer.write(link.encode(message))
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the process; by its pidfd, so that it can be no other."""
+        if not self._has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._birth.pidfd, number)
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await self._reader.readline():
+                try:
+                    self._hear(link.from_instance(data))
+                except msgspec.MsgspecError as error:
+                    _log.error(
+                        "a line that is not rolekit's", instance=self.name, error=str(error)
+                    )
+
+    def _hear(self, message: link.ToSupervisor) -> None:
+        now = self._heard_at = time.monotonic()
+        self._spoken.set()
+        match message:
+            case link.Ready():
+                self.ready_at = self.ready_at or now
+                _log.debug("ready", instance=self.name, pid=self.pid)
+            case link.Beat():
+                self.in_hand = message.in_hand
+                self._handled.append((now, message.handled))
+            case link.Refused(why):
+                self.refused = why
+
+    async def _watch(self) -> None:
+        """Return never; end a process that says nothing for too long."""
+        patience = self._patience
+        allowed_s = patience.start_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(allowed_s):
+                await self._spoken.wait()
+                allowed_s = patience.silence_s
+        while True:
+            left_s = self._heard_at + allowed_s - time.monotonic()
+            if left_s > 0:
+                await asyncio.sleep(left_s)
+                continue
+            _log.error(
+                "instance says nothing: its loop is blocked or it is stopped; dumping its "
+                f"stacks, then SIGTERM, then SIGKILL in {patience.term_s:g} s",
+                instance=self.name,
+                pid=self.pid,
+                silent_s=round(allowed_s, 1),
+            )
+            self.send_signal(signal.SIGUSR2)
+            await asyncio.sleep(min(_DUMP_S, patience.term_s))
+            self.send_signal(signal.SIGTERM)
+            await asyncio.sleep(patience.term_s)
+            self.send_signal(signal.SIGKILL)
+            self._heard_at = time.monotonic()

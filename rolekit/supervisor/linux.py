@@ -1,0 +1,66 @@
+"""What only Linux offers, and the supervisor stands on: prctl, and counting threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from rolekit.errors import RolekitError
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_OPEN_FILES = 65_536
+
+
+def require() -> None:
+    """Refuse systems on which instances could outlive their supervisor.
+
+    Raises:
+        RolekitError: This is not Linux.
+    """
+    if sys.platform != "linux":
+        raise RolekitError(
+            f"`rolekit up` runs on Linux only; this is {sys.platform}.",
+            fix="Use a container, or `rolekit run ROLE` for one role at a time.",
+        )
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent dies; end it if that has happened.
+
+    The signal follows the *thread* that forked this process, so fork from the main thread.
+
+    Source: PR_SET_PDEATHSIG(2const).
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that they are reaped."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def threads() -> list[str]:
+    """Name the threads of this process, the kernel's view, main thread first."""
+    folder = Path("/proc/self/task")
+    return [(folder / task / "comm").read_text().strip() for task in sorted(os.listdir(folder))]  # noqa: PTH208 - names only
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: two for each instance."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}): {os.strerror(error)}")

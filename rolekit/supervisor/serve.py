@@ -1,0 +1,258 @@
+"""A supervisor's whole life: import, lock, bind, databases, fleet, control; then backwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rolekit.errors import ConfigError
+from rolekit.model.restart import RestartPolicy
+from rolekit.supervisor import control, linux
+from rolekit.supervisor.fleet import Fleet, Orders
+from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
+from rolekit.supervisor.host import Ground
+from rolekit.supervisor.instance import Patience
+from rolekit.supervisor.lock import only_one
+from rolekit.supervisor.sockets import address_of, listen
+from rolekit.supervisor.status import FleetStatus, roles_of
+from rolekit.supervisor.wire import Described, RoleSummary
+
+if TYPE_CHECKING:
+    import socket
+
+    from rolekit.config import Config
+
+OpenGround = Callable[[Described], AbstractAsyncContextManager[Ground]]
+"""Brings the databases up to date and opens the host's link to them."""
+Say = Callable[[str], None]
+"""Prints a line for whoever started this."""
+
+_LOOK_S = 0.05  # how often the start looks whether everybody is ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How to supervise; the defaults are right for everything but tests.
+
+    Attributes:
+        target: "module:function" that runs an instance.
+    """
+
+    target: str = DEFAULT_TARGET
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    patience: Patience = field(default_factory=Patience)
+
+
+async def serve(
+    config: Config, open_ground: OpenGround, say: Say, manner: Manner | None = None
+) -> int:
+    """Run an app's fleet on this host until it is told to stop.
+
+    Returns:
+        0 after a stop that was asked for, 1 when a role refused to start.
+
+    Raises:
+        RolekitError: It could not start; the sentence says why.
+    """
+    linux.require()
+    linux.raise_file_limit()
+    manner = manner or Manner()
+    forker = Forker(config.app, target=manner.target, environ=config.environment())
+    try:
+        with _stop_signals() as stops:
+            async with stops.cutting() as cut:
+                app = await forker.start()
+            if cut.expired():
+                return 0
+            for warning in config.unknown_roles(role.name for role in app.roles):
+                say(f"warning: {warning}")
+            return await _Supervisor(config, app, forker, say, manner).run(open_ground, stops)
+    finally:
+        await forker.stop()
+
+
+def control_path(config: Config, app: str) -> Path:
+    """Return where the control socket of an app lies."""
+    return Path(config.control) if config.control else config.home / f"{app}.sock"
+
+
+@dataclass(slots=True)
+class _Stops:
+    """How often a stop was asked for by signal, and who wants to know."""
+
+    count: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _cut: asyncio.Timeout | None = None
+
+    def more(self) -> None:
+        """Count one more; a step of the start that is under way ends."""
+        self.count += 1
+        self.changed.set()
+        if self._cut is not None:
+            self._cut.reschedule(asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def cutting(self) -> AsyncGenerator[asyncio.Timeout]:
+        """Cut what is inside short when a stop is asked for; then `expired()` says so.
+
+        Cancels the task it is used in, since a context manager of the databases must be
+        left by the task that entered it.
+        """
+        cut = asyncio.timeout(0 if self.count else None)
+        try:
+            async with cut:
+                self._cut = cut
+                yield cut
+        except TimeoutError:
+            if not cut.expired():
+                raise
+        finally:
+            self._cut = None
+
+    async def next(self) -> int:
+        """Wait for another signal; return how many came so far."""
+        await self.changed.wait()
+        self.changed.clear()
+        return self.count
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Generator[_Stops]:
+    stops = _Stops()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stops.more)
+    try:
+        yield stops
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+class _Supervisor:
+    """One run, from the described app on."""
+
+    def __init__(
+        self, config: Config, app: Described, forker: Forker, say: Say, manner: Manner
+    ) -> None:
+        self._config = config
+        self._app = app
+        self._forker = forker
+        self._say = say
+        self._manner = manner
+        self._settings = {role.name: config.for_role(role.name) for role in app.roles}
+        self._sockets: Mapping[str, socket.socket] = {}
+        self._fleet: Fleet | None = None
+
+    async def run(self, open_ground: OpenGround, stops: _Stops) -> int:
+        """Hold everything open, in the order in which it is needed, while the fleet runs."""
+        with contextlib.ExitStack() as held:
+            held.enter_context(only_one(self._config.home, self._app.app))
+            self._sockets = self._listen(held)
+            async with contextlib.AsyncExitStack() as grounds:
+                async with stops.cutting() as cut:
+                    ground = await grounds.enter_async_context(open_ground(self._app))
+                if cut.expired():
+                    return 0
+                return await self._run_fleet(ground, stops)
+
+    async def status(self) -> FleetStatus:
+        """Describe the fleet."""
+        fleet = self._running()
+        depths = await fleet.depths()
+        state = (
+            "stopping" if fleet.is_stopping else "ready" if fleet.is_complete else "starting"
+        )
+        return FleetStatus(
+            app=self._app.app,
+            target=self._config.app,
+            pid=os.getpid(),
+            state=state,
+            is_database_away=depths is None,
+            roles=roles_of(fleet, depths, self._sockets),
+        )
+
+    def scale(self, role: str, change: str) -> int:
+        """Change a role's number of instances."""
+        return self._running().scale(role, change)
+
+    def ask_to_stop(self, *, hard: bool) -> None:
+        """Begin to stop."""
+        self._running().ask_to_stop(hard=hard)
+
+    def _running(self) -> Fleet:
+        if self._fleet is None:
+            raise ConfigError("The fleet is not there yet.", fix="Try again in a moment.")
+        return self._fleet
+
+    def _listen(self, held: contextlib.ExitStack) -> dict[str, socket.socket]:
+        sockets: dict[str, socket.socket] = {}
+        for role in self._app.roles:
+            bind = self._settings[role.name].get("bind", role.bind)
+            if bind:
+                sockets[role.name] = held.enter_context(listen(role.name, bind))
+        return sockets
+
+    async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
+        fleet = self._fleet = Fleet(
+            Orders(
+                app=self._config.app,
+                roles=self._app.roles,
+                settings=self._settings,
+                sockets=self._sockets,
+                grace_s=self._config.grace_s,
+                policy=self._manner.policy,
+                patience=self._manner.patience,
+            ),
+            ground,
+            self._forker,
+        )
+        path = control_path(self._config, self._app.app)
+        async with control.serve(path, self), asyncio.TaskGroup() as group:
+            helpers = [
+                group.create_task(self._obey(fleet, stops)),
+                group.create_task(self._announce(fleet)),
+            ]
+            await fleet.run()
+            for helper in helpers:
+                helper.cancel()
+        self._say(f"{self._app.app} has stopped.")
+        return 1 if fleet.refusals else 0
+
+    async def _obey(self, fleet: Fleet, stops: _Stops) -> None:
+        while True:
+            is_hard = await stops.next() > 1
+            fleet.ask_to_stop(hard=is_hard)
+            self._say(
+                "Stopping hard: what is in hand is handed back."
+                if is_hard
+                else "Stopping: finishing what is in hand, "
+                f"{self._config.grace_s:g} s at most. Ctrl-C again stops hard."
+            )
+
+    async def _announce(self, fleet: Fleet) -> None:
+        """Say when all are ready; end the start if a role refuses."""
+        while not fleet.is_complete:
+            if refusals := fleet.refusals:
+                for role, why in refusals:
+                    self._say(f"{role} cannot start: {why}")
+                fleet.ask_to_stop()
+                return
+            await asyncio.sleep(_LOOK_S)
+        self._say(f"{self._app.app} is up. Ctrl-C stops it; `rolekit ps` shows it.")
+        for one in self._app.roles:
+            self._say(f"  {self._line(fleet, one)}")
+
+    def _line(self, fleet: Fleet, role: RoleSummary) -> str:
+        line = f"{role.name} x {len(fleet.slots(role.name))}"
+        if listening := self._sockets.get(role.name):
+            scheme = "http://" if role.is_web else ""
+            line += f"  {scheme}{address_of(listening)}"
+        return line

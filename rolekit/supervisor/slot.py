@@ -1,0 +1,247 @@
+"""A place in the fleet: one instance after another, until the place is given up.
+
+This is the only code that moves an instance from state to state (drawn in `__init__`), and
+it does so from one task, so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import structlog
+
+from rolekit import link
+from rolekit.errors import RolekitError
+from rolekit.model.restart import RestartPolicy, RestartState, after_death
+from rolekit.supervisor.instance import Instance, Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rolekit.supervisor.forker import Birth
+    from rolekit.supervisor.host import HostLink
+    from rolekit.supervisor.wire import RoleSummary
+
+_log = structlog.get_logger("rolekit.supervisor")
+
+State = Literal["starting", "ready", "stopping", "resting", "refused", "gone"]
+
+
+class Forks(Protocol):
+    """Starts processes."""
+
+    async def fork(
+        self, spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+    ) -> Birth:
+        """Start one; raises a `RolekitError` when it cannot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """What the slots of a fleet share.
+
+    Attributes:
+        forker: Starts processes.
+        host: Takes back what dead instances held.
+        spec: Makes what an instance is told, from its role and slot; each call uses up an
+            owner number.
+        is_leased: Whether the host's lease is held now.
+        hurry: Set: do not wait for what is in hand (hard stop).
+    """
+
+    forker: Forks
+    host: HostLink
+    spec: Callable[[RoleSummary, int], link.InstanceSpec]
+    is_leased: Callable[[], bool]
+    hurry: asyncio.Event
+    policy: RestartPolicy
+    patience: Patience
+
+
+class Slot:
+    """Keeps one instance of a role running."""
+
+    def __init__(
+        self, role: RoleSummary, number: int, crew: Crew, listening: socket.socket | None = None
+    ) -> None:
+        self.role = role
+        self.name = f"{role.name}/{number}"
+        self.number = number
+        self.instance: Instance | None = None
+        self.restarts = 0
+        self.refused = ""
+        self._crew = crew
+        self._listening = listening
+        self._leaving = asyncio.Event()
+        self._grace_s = 0.0
+        self._history = RestartState()
+        self._is_resting = False
+        self._is_gone = False
+
+    @property
+    def is_crash_looping(self) -> bool:
+        """Whether its restart budget is spent."""
+        lived = self.instance
+        has_recovered = (
+            lived is not None
+            and lived.ready_at is not None
+            and time.monotonic() - lived.ready_at >= self._crew.policy.healthy_s
+        )
+        return self._history.is_crash_looping and not has_recovered
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        if self.refused:
+            return "refused"
+        if self._is_gone:
+            return "gone"
+        if self._leaving.is_set():
+            return "stopping"
+        if self._is_resting:
+            return "resting"
+        return "ready" if self.instance and self.instance.is_ready else "starting"
+
+    def leave(self, grace_s: float) -> None:
+        """Give this place up: stop its instance softly and start no other."""
+        self._grace_s = grace_s
+        self._leaving.set()
+
+    async def run(self) -> None:
+        """Keep the place filled; return when it was given up, or the role refuses to start."""
+        try:
+            while not self._leaving.is_set() and not self.refused:
+                healthy_s = await self._one_life()
+                if not self._leaving.is_set() and not self.refused:
+                    await self._rest(healthy_s)
+        finally:
+            self._is_gone = True
+
+    async def _one_life(self) -> float:
+        """Start an instance and stay with it; return how long it was healthy."""
+        spec = self._crew.spec(self.role, self.number)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                birth = await self._crew.forker.fork(spec, theirs, self._listening)
+            except (RolekitError, TimeoutError) as error:
+                ours.close()
+                _log.error("no instance was started", instance=self.name, error=str(error))
+                return 0
+        instance = self.instance = await Instance.open(
+            self.name, birth, ours, self._crew.patience
+        )
+        if not self._crew.is_leased():
+            instance.say(link.Lease(held=False))
+        try:
+            status = await self._accompany(instance)
+        finally:
+            self.instance = None
+        self._account(instance, status)
+        await self._release(spec.owner)
+        return time.monotonic() - instance.ready_at if instance.ready_at else 0
+
+    async def _accompany(self, instance: Instance) -> int | None:
+        """Stay with an instance to its end, taking it down when the place is given up."""
+        async with asyncio.TaskGroup() as group:
+            ended = group.create_task(instance.live())
+            leaving = group.create_task(self._leaving.wait())
+            await asyncio.wait((ended, leaving), return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+            if not ended.done():
+                await self._take_down(instance, ended)
+            return await ended
+
+    async def _take_down(self, instance: Instance, ended: asyncio.Task[int | None]) -> None:
+        """Soft, hard, kill: each with its deadline."""
+        if not self._crew.hurry.is_set():
+            instance.say(link.Stop(self._grace_s))
+            hurry = asyncio.create_task(self._crew.hurry.wait())
+            await asyncio.wait(
+                (ended, hurry), timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            hurry.cancel()
+        if not ended.done():
+            instance.send_signal(signal.SIGTERM)
+            await asyncio.wait((ended,), timeout=self._crew.patience.term_s)
+        if not ended.done():
+            _log.warning("instance does not stop; killing it", instance=self.name)
+            instance.send_signal(signal.SIGKILL)
+
+    def _account(self, instance: Instance, status: int | None) -> None:
+        """Say how an instance ended, and what happens next."""
+        if instance.refused:
+            self.refused = instance.refused
+            _log.error("refused to start", instance=self.name, why=instance.refused)
+        elif self._leaving.is_set():
+            _log.info("stopped", instance=self.name, how=_ending(status))
+        else:
+            _log.warning(
+                "instance ended; what it held is handed back, and another starts",
+                instance=self.name,
+                how=_ending(status),
+                was_ready=instance.ready_at is not None,
+            )
+
+    async def _release(self, owner: int) -> None:
+        """Have what it held handed back, before any successor starts.
+
+        A database that is away holds up a successor, which could do nothing without it, but
+        a stop only for so long: the next supervisor's epoch hands back the rest.
+        """
+        release = asyncio.ensure_future(self._crew.host.release(owner))
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        try:
+            await asyncio.wait((release, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not release.done():
+                await asyncio.wait((release,), timeout=self._crew.patience.release_s)
+            if not release.done():
+                _log.warning("not handed back yet: the database is away", instance=self.name)
+            elif (error := release.exception()) is not None:
+                _log.error("handing back failed", instance=self.name, error=str(error))
+        finally:
+            release.cancel()
+            leaving.cancel()
+
+    async def _rest(self, healthy_s: float) -> None:
+        """Wait as the restart policy says, or until the place is given up."""
+        was_crash_looping = self.is_crash_looping
+        verdict = after_death(
+            self._crew.policy,
+            self._history,
+            now_s=time.monotonic(),
+            healthy_s=healthy_s,
+            draw=random.random(),  # noqa: S311 - jitter
+        )
+        self._history = verdict.state
+        self.restarts += 1
+        if verdict.state.is_crash_looping and not was_crash_looping:
+            _log.error(
+                f"crash-looping: died {len(verdict.state.deaths)} times in "
+                f"{self._crew.policy.within_s:g} s; tried again every "
+                f"{self._crew.policy.longest_s:g} s. Its log lines above say why it dies",
+                instance=self.name,
+            )
+        self._is_resting = True
+        try:
+            async with asyncio.timeout(verdict.delay_s):
+                await self._leaving.wait()
+        except TimeoutError:
+            pass  # rested
+        finally:
+            self._is_resting = False
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "unknown"
+    if status < 0:
+        return signal.Signals(-status).name
+    return f"exit code {status}"

@@ -1,0 +1,88 @@
+"""Listening sockets: bound once by the supervisor and inherited by all instances of a role.
+
+So a restart drops no connection, and a port in use is found before anything starts.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from rolekit.errors import ConfigError, RolekitError
+
+_BACKLOG = 1024
+
+
+def listen(role: str, bind: str) -> socket.socket:
+    """Bind and listen.
+
+    Args:
+        role: Name, for the sentence when it fails.
+        bind: "host:port", "[v6]:port" or ":port" (all IPv4 addresses); port 0: any free one.
+
+    Raises:
+        ConfigError: `bind` is not an address, or the address cannot be had.
+    """
+    host, port = _parse(role, bind)
+    try:
+        found = socket.getaddrinfo(
+            host or "0.0.0.0",  # noqa: S104 - asked for, by leaving it out
+            port,
+            type=socket.SOCK_STREAM,
+        )
+    except socket.gaierror as error:
+        raise ConfigError(
+            f"{role} wants to listen on {bind}, but {host} is not an address here: "
+            f"{error.strerror}.",
+            fix=_fix(role),
+        ) from error
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise _refusal(role, bind, port, error) from error
+    listening.setblocking(False)  # noqa: FBT003 - the only way to say it
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """Return where it really listens, as "host:port"."""
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _parse(role: str, bind: str) -> tuple[str, int]:
+    host, colon, port = bind.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:  # noqa: PLR2004 - the highest port
+        raise ConfigError(
+            f"{role} has bind = {bind!r}; host:port is expected, with a port from 0 to 65535.",
+            fix=f'For example bind = "127.0.0.1:8000" in {role}, or {_variable(role)}.',
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _refusal(role: str, bind: str, port: int, error: OSError) -> RolekitError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"Port {port} is in use, so {role} cannot listen on {bind}.",
+            fix=f"Stop what listens there, or choose another: {_variable(role)}=host:port "
+            "(port 0 takes any free one).",
+        )
+    if error.errno == errno.EACCES:
+        return ConfigError(
+            f"{role} may not listen on {bind}: ports below 1024 need a privilege.",
+            fix=_fix(role),
+        )
+    return ConfigError(f"{role} cannot listen on {bind}: {error.strerror}.", fix=_fix(role))
+
+
+def _fix(role: str) -> str:
+    return f"Choose another address: {_variable(role)}=host:port."
+
+
+def _variable(role: str) -> str:
+    return f"ROLEKIT_{role.upper()}__BIND"

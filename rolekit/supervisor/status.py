@@ -1,0 +1,146 @@
+"""What `rolekit ps` shows: the fleet as data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rolekit.supervisor.sockets import address_of
+from rolekit.supervisor.wire import RELAY
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from rolekit.supervisor.fleet import Fleet
+    from rolekit.supervisor.host import QueueDepth
+    from rolekit.supervisor.slot import Slot
+    from rolekit.supervisor.wire import RoleSummary
+
+
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One place of a role.
+
+    Attributes:
+        pid: Of the process that fills it; None while none does.
+        restarts: How often it was filled again.
+    """
+
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    in_hand: int
+
+
+class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One role.
+
+    Attributes:
+        state: ready, starting, stopping, crash-looping or refused.
+        running: Instances that have a process.
+        instances: Instances it should have.
+        in_hand: Deliveries its instances have taken and not settled.
+        waiting: Messages nobody holds; None: it has no queue, or the database is away.
+        oldest_s: Age of the oldest of them.
+        rate: Deliveries settled per second.
+        dead: Open dead letters.
+        address: Where it listens, or empty.
+        why: Of a role that refused to start.
+    """
+
+    role: str
+    state: str
+    running: int
+    instances: int
+    ready: int
+    in_hand: int
+    waiting: int | None
+    oldest_s: float | None
+    rate: float
+    dead: int | None
+    address: str = ""
+    why: str = ""
+    places: tuple[InstanceStatus, ...] = ()
+
+
+class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """All of an app on this host.
+
+    Attributes:
+        app: Its name.
+        target: "module:attribute".
+        pid: Of the supervisor.
+        state: starting, ready or stopping.
+        is_database_away: Queues could not be read.
+    """
+
+    app: str
+    target: str
+    pid: int
+    state: str
+    is_database_away: bool
+    roles: tuple[RoleStatus, ...]
+
+
+def roles_of(
+    fleet: Fleet,
+    depths: Mapping[str, QueueDepth] | None,
+    sockets: Mapping[str, socket.socket],
+) -> tuple[RoleStatus, ...]:
+    """Describe each role; the built-in one only when something is wrong with it."""
+    return tuple(
+        _role(fleet, role, depths, sockets.get(role.name))
+        for role in fleet.roles.values()
+        if role.name != RELAY or _state(fleet, RELAY) != "ready"
+    )
+
+
+def _role(
+    fleet: Fleet,
+    role: RoleSummary,
+    depths: Mapping[str, QueueDepth] | None,
+    listening: socket.socket | None,
+) -> RoleStatus:
+    slots = [*fleet.slots(role.name), *fleet.leaving(role.name)]
+    instances = [slot.instance for slot in slots if slot.instance is not None]
+    queues = [depths[name] for name in role.handlers if name in depths] if depths else []
+    return RoleStatus(
+        role=role.name,
+        state=_state(fleet, role.name),
+        running=len(instances),
+        instances=len(fleet.slots(role.name)),
+        ready=sum(one.is_ready for one in instances),
+        in_hand=sum(one.in_hand for one in instances),
+        waiting=sum(one.waiting for one in queues) if queues else None,
+        oldest_s=max(one.oldest_s for one in queues) if queues else None,
+        rate=sum(one.rate for one in instances),
+        dead=sum(one.dead for one in queues) if queues else None,
+        address=address_of(listening) if listening else "",
+        why=next((slot.refused for slot in slots if slot.refused), ""),
+        places=tuple(_place(slot) for slot in slots),
+    )
+
+
+def _state(fleet: Fleet, role: str) -> str:
+    slots: Sequence[Slot] = fleet.slots(role)
+    states = {slot.state for slot in slots}
+    if "refused" in states:
+        return "refused"
+    if fleet.is_stopping:
+        return "stopping"
+    if any(slot.is_crash_looping for slot in slots):
+        return "crash-looping"
+    return "ready" if states <= {"ready"} else "starting"
+
+
+def _place(slot: Slot) -> InstanceStatus:
+    instance = slot.instance
+    return InstanceStatus(
+        name=slot.name,
+        state="crash-looping" if slot.is_crash_looping else slot.state,
+        pid=instance.pid if instance else None,
+        restarts=slot.restarts,
+        in_hand=instance.in_hand if instance else 0,
+    )

@@ -1,0 +1,146 @@
+"""What supervisor and zygote say to each other: one JSON record a datagram, with open files.
+
+The socket pair is SOCK_SEQPACKET, so a record and the descriptors sent along (SCM_RIGHTS)
+arrive together or not at all.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+from rolekit.link import InstanceSpec
+
+MAX_RECORD_BYTES = 128 * 1024
+MAX_FDS = 2
+
+RELAY = "(relay)"
+"""The built-in role that moves what is due and keeps house."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Between how many instances a role may be scaled."""
+
+    min: int
+    max: int
+
+
+class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One role, as far as a supervisor needs to know it.
+
+    Attributes:
+        name: Class name.
+        is_web: Takes HTTP; stops first.
+        instances: As the class says.
+        bind: "host:port", or None: it needs no socket.
+        scale: Bounds, or None: any number.
+        handlers: Names of its handlers, which are also those of its queues.
+    """
+
+    name: str
+    is_web: bool = False
+    instances: int = 1
+    bind: str | None = None
+    scale: Bounds | None = None
+    handlers: tuple[str, ...] = ()
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why an app cannot start, and what to do about it."""
+
+    what: str
+    fix: str = ""
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Supervisor to zygote, first: import this app, and this function to run instances."""
+
+    app: str
+    target: str
+
+
+class Fork(msgspec.Struct, frozen=True, tag="fork"):
+    """Supervisor to zygote: start an instance. Descriptors: line, then socket if any."""
+
+    number: int
+    spec: InstanceSpec
+
+
+class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
+    """Zygote to supervisor: the app is there; this is what it is made of."""
+
+    app: str
+    roles: tuple[RoleSummary, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class Broken(msgspec.Struct, frozen=True, tag="broken"):
+    """Zygote to supervisor: the app cannot be imported; the zygote ends.
+
+    Attributes:
+        problem: The sentence for the user.
+        is_usage: The name of the app is wrong, rather than its code.
+        traceback: The user's own frames, or empty.
+    """
+
+    problem: Problem
+    is_usage: bool = False
+    traceback: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """Zygote to supervisor: the instance of this number runs. Descriptor: its pidfd."""
+
+    number: int
+    pid: int
+
+
+class NotStarted(msgspec.Struct, frozen=True, tag="not_started"):
+    """Zygote to supervisor: no instance was started, and why."""
+
+    number: int
+    why: str
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """Zygote to supervisor: it ended; status as `os.waitstatus_to_exitcode` gives it."""
+
+    number: int
+    status: int
+
+
+ToZygote = Load | Fork
+FromZygote = Described | Broken | Started | NotStarted | Exited
+
+_encoder = msgspec.json.Encoder()
+_to_zygote = msgspec.json.Decoder(ToZygote)
+_from_zygote = msgspec.json.Decoder(FromZygote)
+
+
+def encode(record: ToZygote | FromZygote) -> bytes:
+    """Encode one record."""
+    return _encoder.encode(record)
+
+
+def send(
+    channel: socket.socket, record: ToZygote | FromZygote, fds: tuple[int, ...] = ()
+) -> None:
+    """Send one record and open descriptors; blocks or raises as the socket is set."""
+    socket.send_fds(channel, [encode(record)], fds)
+
+
+def receive_order(channel: socket.socket) -> tuple[ToZygote, list[int]] | None:
+    """Wait for the next order; None when the supervisor is gone."""
+    data, fds, _, _ = socket.recv_fds(channel, MAX_RECORD_BYTES, MAX_FDS)
+    return (_to_zygote.decode(data), fds) if data else None
+
+
+def receive_report(channel: socket.socket) -> tuple[FromZygote, list[int]] | None:
+    """Take the next report; None when the zygote is gone.
+
+    Raises:
+        BlockingIOError: Nothing has come; only on a socket that does not block.
+    """
+    data, fds, _, _ = socket.recv_fds(channel, MAX_RECORD_BYTES, MAX_FDS)
+    return (_from_zygote.decode(data), fds) if data else None

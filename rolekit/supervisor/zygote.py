@@ -1,0 +1,204 @@
+"""The zygote: a fresh process without threads that imports the app once, and forks instances.
+
+Started with exec by `forker.py`, so it never had a thread or an event loop; that is what
+makes its forks safe. It imports the app and freezes the heap, so that what instances share
+with it stays shared: a garbage collection would otherwise write to every page.
+
+    python -m rolekit.supervisor.zygote DESCRIPTOR SUPERVISOR_PID
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from rolekit.link import InstanceSpec
+from rolekit.supervisor import linux, wire
+from rolekit.supervisor.describe import examine
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+Target = Callable[[InstanceSpec, socket.socket, socket.socket | None], int]
+"""Runs one instance in a process of its own; its answer is the exit code."""
+
+_CRASHED = 70  # EX_SOFTWARE
+
+
+def main(descriptor: int, supervisor_pid: int) -> int:
+    """Serve one supervisor until it is gone."""
+    linux.die_with_parent(supervisor_pid)
+    linux.adopt_orphans()
+    channel = socket.socket(fileno=descriptor)
+    order = wire.receive_order(channel)
+    if order is None or not isinstance(order[0], wire.Load):
+        return 1
+    report, target = _prepare(order[0])
+    wire.send(channel, report)
+    if target is None:
+        return 1
+    # Only the supervisor ends this process. A service manager that signals the whole group
+    # must not cut the instances' soft stop short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Zygote(channel, target).run()
+    return 0
+
+
+def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | None]:
+    report = examine(load.app)
+    if isinstance(report, wire.Broken) or report.problems:
+        return report, None
+    module, _, name = load.target.partition(":")
+    target = cast("Target", getattr(importlib.import_module(module), name))
+    if why := _thread_trouble():
+        return wire.Broken(wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)), None
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    return report, target
+
+
+_THREAD_FIX = (
+    "Start threads and connections in on_start. A numeric library that starts its own obeys "
+    "OPENBLAS_NUM_THREADS=1 or OMP_NUM_THREADS=1."
+)
+
+
+def _thread_trouble() -> str:
+    names = linux.threads()
+    if len(names) == 1:
+        return ""
+    return (
+        f"{len(names) - 1} thread(s) running ({', '.join(names[1:4])}); a process that forks "
+        "instances must have none."
+    )
+
+
+class Zygote:
+    """Takes orders, forks, and reports who ended."""
+
+    def __init__(self, channel: socket.socket, target: Target) -> None:
+        self._channel = channel
+        self._target = target
+        self._numbers: dict[int, int] = {}  # pid -> number; ours and not reaped yet
+        self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Serve until the supervisor closes its end."""
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _only_wake)
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._woken, 4096)
+                self._reap()
+            if self._channel.fileno() in ready and not self._take_order():
+                return
+
+    def _take_order(self) -> bool:
+        order = wire.receive_order(self._channel)
+        if order is None:
+            return False
+        record, fds = order
+        if isinstance(record, wire.Fork):
+            self._fork(record, fds)
+        return True
+
+    def _fork(self, order: wire.Fork, fds: list[int]) -> None:
+        if why := _thread_trouble():
+            self._tell(wire.NotStarted(order.number, f"The zygote has {why} {_THREAD_FIX}"))
+        else:
+            self._fork_now(order, fds)
+        for fd in fds:
+            os.close(fd)
+
+    def _fork_now(self, order: wire.Fork, fds: list[int]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        me = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, or too many processes
+            self._tell(wire.NotStarted(order.number, f"The system did not fork: {error}."))
+            return
+        if pid == 0:
+            self._channel.close()
+            os.close(self._woken)
+            _become(order.spec, fds, self._target, me)
+        self._numbers[pid] = order.number
+        pidfd = os.pidfd_open(pid)  # certain to be this child: nobody else reaps it
+        self._tell(wire.Started(order.number, pid), (pidfd,))
+        os.close(pidfd)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            number = self._numbers.pop(pid, None)
+            if number is not None:
+                # What the instance started and left behind. Its pid names the group safely
+                # until it is reaped, which is the next line.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            if number is not None:
+                self._tell(wire.Exited(number, os.waitstatus_to_exitcode(status)))
+
+    def _tell(self, report: wire.FromZygote, fds: tuple[int, ...] = ()) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self._channel, report, fds)  # a supervisor that is gone is seen by run
+
+
+def _only_wake(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the wake-up descriptor says it, but only if there is a handler."""
+
+
+def _become(spec: InstanceSpec, fds: list[int], target: Target, zygote_pid: int) -> NoReturn:
+    """Turn this forked process into an instance; never returns."""
+    code = _CRASHED
+    try:
+        os.setsid()
+        linux.die_with_parent(zygote_pid)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # The supervisor asks a silent instance for its stacks before it kills it.
+        faulthandler.register(signal.SIGUSR2, all_threads=True)
+        gc.enable()
+        line = socket.socket(fileno=fds[0])
+        listening = socket.socket(fileno=fds[1]) if len(fds) > 1 else None
+        code = target(spec, line, listening)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 - the edge of a process: say it, then end
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,64 @@
+"""The pytest plug-in: a database for tests, on an embedded server that lives for the session.
+
+It is found by pytest by itself once rolekit is installed. The fixtures are plain ones, so they
+serve tests under AnyIO, pytest-asyncio and no event loop at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from rolekit.store import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from anyio.from_thread import BlockingPortal
+
+
+class DatabaseServer:
+    """A server on which tests get databases of their own.
+
+    Args:
+        url: Any database of it.
+        portal: The event loop on which databases are made and removed.
+    """
+
+    def __init__(self, url: str, portal: BlockingPortal) -> None:
+        self.url = url
+        self._portal = portal
+
+    @contextlib.contextmanager
+    def database(self) -> Generator[str]:
+        """Make an empty database; remove it at the end, whoever still uses it."""
+        name = f"test_{uuid.uuid4().hex}"
+        url = self._portal.call(embedded.create_database, self.url, name)
+        try:
+            yield url
+        finally:
+            self._portal.call(embedded.drop_database, self.url, name)
+
+
+@pytest.fixture(scope="session")
+def rolekit_database_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[DatabaseServer]:
+    """One embedded PostgreSQL for the whole session; its data go with the session."""
+    home = tmp_path_factory.mktemp("rolekit")
+    with (
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(embedded.server(home)) as url,
+    ):
+        yield DatabaseServer(url, portal)
+
+
+@pytest.fixture
+def rolekit_database(rolekit_database_server: DatabaseServer) -> Iterator[str]:
+    """The URL of a fresh database, removed after the test."""
+    with rolekit_database_server.database() as url:
+        yield url

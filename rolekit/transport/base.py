@@ -1,0 +1,157 @@
+"""What every transport promises: written with RabbitMQ in mind, kept by all.
+
+    publish    returns when every packet is stored durably (confirmed); a packet for a
+               queue that was not declared raises `Unroutable`; no answer in time raises
+               `PublishUnknown`, which means unknown, never failed.
+    subscribe  pushes batches of deliveries, at most `window` in hand per queue. Each
+               subscription is a channel of its own.
+    settle     each delivery ends as acked, or handed back: alone, or because its
+               subscription closed or its instance died. Acks are hints: they may be lost,
+               and the delivery come again, flagged.
+
+One conformance suite, `tests/conformance/transport.py`, runs on every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rolekit.model.envelope import Packet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What a transport can do beyond the contract.
+
+    Attributes:
+        joins_store: Its queues are tables of the app's own database, so that a commit
+            takes outputs and acks with it and needs no outbox.
+    """
+
+    joins_store: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One arrival of a packet at this instance.
+
+    Attributes:
+        packet: What came.
+        tag: The transport's name for this arrival; means nothing outside its subscription.
+        redelivered: It was handed out before, perhaps handled. A hint.
+        is_suspect: It was in the hands of an instance that died. A hint.
+        crashed: How many instances died while they ran it alone.
+    """
+
+    packet: Packet
+    tag: int
+    redelivered: bool = False
+    is_suspect: bool = False
+    crashed: int = 0
+
+
+Sink = Callable[[Sequence[Delivery]], None]
+"""Takes one batch of deliveries. Called in the event loop; must not block or raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What stands in one queue.
+
+    Attributes:
+        waiting: Packets nobody holds.
+        in_hand: Packets delivered and not yet settled.
+        oldest_s: Age of the oldest waiting packet in seconds; 0 when none waits.
+    """
+
+    waiting: int = 0
+    in_hand: int = 0
+    oldest_s: float = 0
+
+
+class Subscription(Protocol):
+    """A consumer of some queues, with its own window and its own tags."""
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Forget these for ever. Sent soon, together with others; may be lost."""
+
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Make room in the window: these were settled by the commit that took their claim."""
+
+    def hand_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Give these back to their queues, to be delivered again, flagged."""
+
+    async def run_alone(self, delivery: Delivery) -> None:
+        """Note that a suspect runs now, with nothing beside it in this instance.
+
+        If the instance dies before it is settled, the death counts against it.
+        """
+
+    def pause(self) -> None:
+        """Take no more until `resume`. What is in hand stays."""
+
+    def resume(self) -> None:
+        """Take again."""
+
+    async def flush(self) -> None:
+        """Wait until the acks given so far have been sent."""
+
+    async def close(self) -> None:
+        """Take no more; hand back whatever is not settled. Safe to call twice."""
+
+
+class Transport(Protocol):
+    """Queues somewhere."""
+
+    features: Features
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            Unavailable: Nobody answers there.
+        """
+
+    async def stop(self) -> None:
+        """Close every subscription and connection. Safe to call twice, and before start."""
+
+    async def declare(self, queues: Iterable[str]) -> None:
+        """Make these queues if they are not there."""
+
+    async def publish(self, packets: Sequence[Packet]) -> None:
+        """Store all of these, in this order; return when that is confirmed.
+
+        Raises:
+            Unroutable: One of the queues does not exist. The others may be stored.
+            PublishUnknown: No confirm came in time.
+            Unavailable: There is no connection; nothing was sent.
+        """
+
+    async def forward(
+        self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]
+    ) -> None:
+        """Publish each packet, then ack its delivery: the way of a direct step.
+
+        A crash between the two brings the delivery back; its output then comes a second
+        time under the same id and generation.
+        """
+
+    async def subscribe(
+        self, queues: Sequence[str], *, window: int, sink: Sink
+    ) -> Subscription:
+        """Begin to consume; the queues are declared already.
+
+        Args:
+            queues: Names.
+            window: Deliveries in hand per queue, at most; from 1.
+            sink: Takes each batch.
+        """
+
+    async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
+        """Say what stands in each of these queues."""
+
+    async def recover(self) -> None:
+        """Hand back what instances that are gone still hold, where the broker does not."""

@@ -1,0 +1,317 @@
+"""Queues in Postgres: a claim is an owner's number in the row, and a commit ends it.
+
+No row is locked while user code runs, and no claim has a time-out: it ends when a commit
+deletes the row, when it is handed back, or when its owner is gone, which the supervisor,
+or any relay after the lease of a host, makes known by freeing its rows.
+
+Source: DESIGN 4.9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from rolekit.database import Database, load_queries
+from rolekit.errors import RolekitError, Unroutable
+from rolekit.model.envelope import Packet
+from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rolekit.bell import Bell
+
+log = structlog.get_logger("rolekit.transport")
+
+POLL_FIRST_S = 0.05
+POLL_MAX_S = 1.0
+AFTER_ERROR_S = 0.5
+CLOSE_S = 10.0
+"""A claim under way is waited for so long before its channel closes without it."""
+
+
+class PostgresTransport:
+    """Keeps the contract of `transport.base.Transport` on the app's own database.
+
+    Args:
+        database: Where the queues are.
+        owner: Names this process in claims.
+        bell: Rings when packets came.
+        joins_store: Whether the store keeps its state in the same database.
+    """
+
+    def __init__(
+        self, database: Database, *, owner: int, bell: Bell, joins_store: bool = True
+    ) -> None:
+        self.features = Features(joins_store=joins_store)
+        self.owner = owner
+        self.bell = bell
+        self._db = database
+        self.sql = load_queries("rolekit.transport.sql", "queue.sql", database.schema)
+        self._names: set[str] = set()
+        self._open: set[PostgresSubscription] = set()
+
+    async def start(self) -> None:
+        """Learn which queues there are."""
+        await self._learn()
+
+    async def stop(self) -> None:
+        """Close every subscription."""
+        for subscription in list(self._open):
+            await subscription.close()
+
+    async def declare(self, queues: Iterable[str]) -> None:
+        """Make these queues if they are not there."""
+        missing = sorted(set(queues) - self._names)
+        if missing:
+            await self.execute("declare", missing)
+            self._names.update(missing)
+
+    async def publish(self, packets: Sequence[Packet]) -> None:
+        """Store all of these, in this order, in one commit."""
+        await self._check_names(packets)
+        await self.execute("publish", *_columns(packets))
+        self.bell.ring({packet.queue for packet in packets})
+
+    async def forward(
+        self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]
+    ) -> None:
+        """Publish each packet and ack its delivery: here, in one commit."""
+        packets = [packet for _, packet in pairs]
+        await self._check_names(packets)
+        tags = [delivery.tag for delivery, _ in pairs]
+        await self.execute("forward", *_columns(packets), tags)
+        subscription.release([delivery for delivery, _ in pairs])
+        self.bell.ring({packet.queue for packet in packets})
+
+    async def subscribe(
+        self, queues: Sequence[str], *, window: int, sink: Sink
+    ) -> PostgresSubscription:
+        """Begin to consume."""
+        subscription = PostgresSubscription(self, queues, window, sink)
+        self._open.add(subscription)
+        return subscription
+
+    def gone(self, subscription: PostgresSubscription) -> None:
+        """Forget a subscription that closed."""
+        self._open.discard(subscription)
+
+    async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
+        """Say what stands in each of these queues."""
+        found = await self.fetch("depths", list(queues))
+        there = {
+            row["queue"]: Depth(row["waiting"], row["in_hand"], max(row["oldest_s"], 0.0))
+            for row in found
+        }
+        return {queue: there.get(queue, Depth()) for queue in queues}
+
+    async def recover(self) -> None:
+        """Hand back what instances of hosts without a lease still hold."""
+        freed = await self.fetch("free_orphans")
+        if freed:
+            log.info("handed back what hosts that are gone held", messages=len(freed))
+            self.bell.ring({row["queue"] for row in freed})
+        await self.execute("drop_reply_queues")
+
+    async def fetch(self, name: str, *args: object) -> list[Any]:
+        """Run one named query."""
+        async with self._db.connection() as connection:
+            return await connection.fetch(self.sql[name], *args)
+
+    async def execute(self, name: str, *args: object) -> None:
+        """Run one named statement."""
+        async with self._db.connection() as connection:
+            await connection.execute(self.sql[name], *args)
+
+    async def _learn(self) -> None:
+        self._names = {row["name"] for row in await self.fetch("queue_names")}
+
+    async def _check_names(self, packets: Sequence[Packet]) -> None:
+        wanted = {packet.queue for packet in packets}
+        if wanted <= self._names:
+            return
+        await self._learn()
+        if unknown := wanted - self._names:
+            raise Unroutable(
+                f"There is no queue {', '.join(sorted(unknown))}; nothing was stored.",
+                fix="Start the role that takes it, or `rolekit migrate` after a rename.",
+            )
+
+
+def _columns(packets: Sequence[Packet]) -> tuple[list[Any], ...]:
+    rows = [(p.queue, p.id, p.generation, p.birth_ms or 0, p.head, p.body) for p in packets]
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+class PostgresSubscription:
+    """One consumer: a loop that claims, and a loop that acks.
+
+    `_in_hand` is written by the claim loop (adds) and by whoever settles (removes), all in
+    one event loop; a tag is in it from its claim until it is settled.
+    """
+
+    def __init__(
+        self, transport: PostgresTransport, queues: Sequence[str], window: int, sink: Sink
+    ) -> None:
+        self._transport = transport
+        self._queues = list(queues)
+        self._window = window
+        self._sink = sink
+        self._in_hand: dict[int, str] = {}
+        self._count = dict.fromkeys(queues, 0)
+        self._acks: list[int] = []
+        self._is_paused = False
+        self._is_closing = False
+        self._may_hold_lost = False
+        self._look = asyncio.Event()
+        self._look.set()
+        self._has_acks = asyncio.Event()
+        self._acked = asyncio.Event()
+        self._off = transport.bell.on(queues, self._look.set)
+        # Owned by close(), which ends both.
+        self._claiming = asyncio.create_task(self._claim_loop(), name=f"claim {queues}")
+        self._acking = asyncio.create_task(self._ack_loop(), name=f"ack {queues}")
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Forget these for ever, soon."""
+        self._acks.extend(delivery.tag for delivery in deliveries)
+        self.release(deliveries)
+        self._has_acks.set()
+
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Make room in the window."""
+        for delivery in deliveries:
+            queue = self._in_hand.pop(delivery.tag, None)
+            if queue is not None:
+                self._count[queue] -= 1
+                # Claiming a quarter of the window at a time keeps statements few.
+                if self._window - self._count[queue] >= self._window / 4:
+                    self._look.set()
+
+    def hand_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Give these back to their queues; the ack loop sends it."""
+        tags = [delivery.tag for delivery in deliveries if delivery.tag in self._in_hand]
+        self.release(deliveries)
+        self._may_hold_lost = self._may_hold_lost or bool(tags)
+        self._look.set()
+
+    async def run_alone(self, delivery: Delivery) -> None:
+        """Note that a suspect runs with nothing beside it."""
+        await self._transport.execute("run_alone", delivery.tag, self._transport.owner)
+
+    def pause(self) -> None:
+        """Take no more until `resume`."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Take again."""
+        self._is_paused = False
+        self._look.set()
+
+    async def flush(self) -> None:
+        """Wait until the acks given so far have been sent."""
+        while self._acks:
+            self._acked.clear()
+            await self._acked.wait()
+
+    async def close(self) -> None:
+        """Take no more; send the acks; hand back whatever is not settled."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._off()
+        self._look.set()
+        # A claim that is cancelled may have taken rows; its end is waited for instead.
+        await asyncio.wait([self._claiming], timeout=CLOSE_S)
+        self._claiming.cancel()
+        self._acking.cancel()
+        await asyncio.gather(self._claiming, self._acking, return_exceptions=True)
+        self._transport.gone(self)
+        try:
+            if self._acks:
+                await self._transport.execute("ack", self._acks)
+            self._in_hand.clear()
+            await self._give_back_lost()
+        except RolekitError as error:
+            log.warning(
+                "could not hand back what was in hand; it comes again once this owner is gone",
+                owner=self._transport.owner,
+                error=str(error),
+            )
+
+    async def _claim_loop(self) -> None:
+        poll_s = POLL_FIRST_S
+        while not self._is_closing:
+            self._look.clear()
+            try:
+                wanted, got = await self._claim()
+            except RolekitError as error:
+                log.warning("cannot take messages; trying again", error=str(error))
+                self._may_hold_lost = True
+                await asyncio.sleep(AFTER_ERROR_S)
+                self._look.set()
+                continue
+            if got and got == wanted:
+                continue
+            poll_s = POLL_FIRST_S if got else min(poll_s * 2, POLL_MAX_S)
+            try:
+                async with asyncio.timeout(poll_s):
+                    await self._look.wait()
+                poll_s = POLL_FIRST_S
+            except TimeoutError:
+                pass
+
+    async def _claim(self) -> tuple[int, int]:
+        """Take what there is room for; return how much was wanted and got."""
+        if self._may_hold_lost:
+            await self._give_back_lost()
+            self._may_hold_lost = False
+        room = {queue: self._window - self._count[queue] for queue in self._queues}
+        free = {queue: slots for queue, slots in room.items() if slots > 0}
+        if self._is_paused or self._is_closing or not free:
+            return 0, 0
+        found = await self._transport.fetch(
+            "claim", self._transport.owner, list(free), list(free.values())
+        )
+        deliveries = [_delivery(row) for row in sorted(found, key=lambda row: int(row["n"]))]
+        for delivery in deliveries:
+            self._in_hand[delivery.tag] = delivery.packet.queue
+            self._count[delivery.packet.queue] += 1
+        if deliveries:
+            self._sink(deliveries)
+        is_full = any(self._count[queue] >= self._window for queue in free)
+        return (len(deliveries) if is_full else -1), len(deliveries)
+
+    async def _give_back_lost(self) -> None:
+        held = [*self._in_hand, *self._acks]
+        await self._transport.execute("lost_claims", self._transport.owner, self._queues, held)
+
+    async def _ack_loop(self) -> None:
+        while True:
+            await self._has_acks.wait()
+            self._has_acks.clear()
+            tags = list(self._acks)
+            try:
+                await self._transport.execute("ack", tags)
+            except RolekitError as error:
+                log.warning("cannot ack; trying again", error=str(error))
+                await asyncio.sleep(AFTER_ERROR_S)
+                self._has_acks.set()
+                continue
+            del self._acks[: len(tags)]
+            self._acked.set()
+
+
+def _delivery(row: Any) -> Delivery:  # noqa: ANN401 - asyncpg's Record
+    packet = Packet(
+        queue=row["queue"],
+        id=row["id"].hex,
+        generation=row["generation"],
+        birth_ms=row["birth_ms"],
+        head=row["head"],
+        body=row["body"],
+    )
+    return Delivery(packet, row["n"], row["redelivered"], row["is_suspect"], row["crashed"])

@@ -1,0 +1,75 @@
+-- claim: Take the oldest waiting packets of these queues, as long as the host's lease holds.
+update {s}.queue set owner = $1 where n = any(array(
+    select w.n
+    from unnest($2::text[], $3::int[]) as q (name, room)
+    cross join lateral (
+        select n from {s}.queue where queue = q.name and owner is null
+        order by n limit q.room for update skip locked) as w
+    where exists (select from {s}.host where epoch = $1 >> 24 and lease_until > now())))
+returning n, queue, id, generation, birth_ms, head, body, redelivered, is_suspect, crashed;
+
+-- ack: Forget packets for ever.
+delete from {s}.queue where n = any($1::bigint[]);
+
+-- forward: Store packets in order and forget those they came from, in one commit; a birth of 0 is now.
+with gone as (delete from {s}.queue where n = any($7::bigint[]))
+insert into {s}.queue (queue, id, generation, birth_ms, head, body)
+select queue, id, generation,
+       case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
+       head, body
+from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
+     with ordinality as p (queue, id, generation, birth_ms, head, body, place)
+order by place;
+
+-- lost_claims: Give back what a claim took whose answer never came.
+update {s}.queue set owner = null, redelivered = true
+where owner = $1 and queue = any($2::text[]) and not n = any($3::bigint[]);
+
+-- run_alone: Note that a suspect runs with nothing beside it, so that a crash is its own.
+update {s}.queue set runs_alone = true where n = $1 and owner = $2;
+
+-- publish: Store packets in order; a birth of 0 is now.
+insert into {s}.queue (queue, id, generation, birth_ms, head, body)
+select queue, id, generation,
+       case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
+       head, body
+from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
+     with ordinality as p (queue, id, generation, birth_ms, head, body, place)
+order by place;
+
+-- declare: Make queues that are not there.
+insert into {s}.queue_name select unnest($1::text[]) on conflict do nothing;
+
+-- queue_names: List the queues that there are.
+select name from {s}.queue_name;
+
+-- undeclare: Drop a queue's name.
+delete from {s}.queue_name where name = any($1::text[]);
+
+-- depths: Say what stands in these queues.
+select queue,
+       count(*) filter (where owner is null) as waiting,
+       count(*) filter (where owner is not null) as in_hand,
+       coalesce(extract(epoch from now()) - min(birth_ms) filter (where owner is null) / 1000.0, 0)::float as oldest_s
+from {s}.queue where queue = any($1::text[]) group by queue;
+
+-- wake: Tell the listeners of this database which queues got something.
+select pg_notify($1, $2);
+
+-- free_owner: Hand back what an instance held when it died.
+update {s}.queue set owner = null, redelivered = true, is_suspect = true, runs_alone = false,
+    crashed = crashed + case when runs_alone then 1 else 0 end
+where owner = $1 returning queue;
+
+-- free_orphans: Hand back what instances of hosts without a lease held.
+update {s}.queue q set owner = null, redelivered = true, is_suspect = true, runs_alone = false,
+    crashed = crashed + case when runs_alone then 1 else 0 end
+where q.owner is not null
+  and not exists (select from {s}.host h where h.epoch = q.owner >> 24 and h.lease_until > now())
+returning queue;
+
+-- drop_reply_queues: Drop answers for askers of hosts that are gone.
+delete from {s}.queue q
+where q.queue like '~reply.%' and not exists (
+    select from {s}.host h
+    where h.epoch = substring(q.queue from 8)::bigint >> 24 and h.lease_until > now());

@@ -1,0 +1,25 @@
+"""From settings to concrete parts: the only package that names Postgres.
+
+instance_main   a forked instance, on its line to the supervisor
+run_role        one role in the foreground, its own supervisor in small
+open_host       what a supervisor needs from the databases
+open_client     the way in for scripts
+dead_letters    for the command line
+"""
+
+from __future__ import annotations
+
+from rolekit.wiring.foreground import open_client, run_role
+from rolekit.wiring.hosting import migrate, open_host, wait_for
+from rolekit.wiring.instance import instance_main
+from rolekit.wiring.operator import dead_letters
+
+__all__ = [
+    "dead_letters",
+    "instance_main",
+    "migrate",
+    "open_client",
+    "open_host",
+    "run_role",
+    "wait_for",
+]

@@ -1,0 +1,164 @@
+"""A forked instance, on its line to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit import config as configuration
+from rolekit import link
+from rolekit.errors import AppError, ConfigError
+from rolekit.observe import logs
+from rolekit.roles.host import Instance
+from rolekit.wiring.parts import build, hear, load_app
+from rolekit.wiring.relaying import RELAY, run_relay
+
+if TYPE_CHECKING:
+    import socket
+
+    from rolekit.roles.app import App
+    from rolekit.wiring.parts import Parts
+
+log = structlog.get_logger("rolekit.instance")
+
+BEAT_S = 1.0
+DONE, FAILED, REFUSED = 0, 1, 2
+
+
+def instance_main(
+    spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+) -> int:
+    """Live as one instance, in a process that was just forked.
+
+    Returns:
+        Exit code: 0 after a stop, 1 after a failure, 2 when it refuses to start.
+    """
+    settings = configuration.load(os.environ)
+    app = load_app(spec.app)
+    logs.set_up(
+        settings.log, settings.log_format, app=app.name, role=spec.role, instance=spec.slot
+    )
+    return asyncio.run(_live(spec, app, line, listening))
+
+
+async def _live(
+    spec: link.InstanceSpec, app: App, line: socket.socket, listening: socket.socket | None
+) -> int:
+    line.setblocking(False)  # noqa: FBT003 - the only way to say it
+    reader, writer = await asyncio.open_connection(sock=line)
+    parts = build(app.plan(), spec.owner, spec.database, spec.broker)
+    member = _Member(spec, app, parts, writer, listening)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
+    try:
+        await member.run(reader)
+    except BaseExceptionGroup as group:
+        return await _say_why(_first(group), writer)
+    except Exception as error:  # noqa: BLE001 - the edge of one instance
+        return await _say_why(error, writer)
+    return DONE if member.was_told else FAILED
+
+
+class _Member:
+    """One instance among its fleet: obeys the supervisor, and beats."""
+
+    def __init__(
+        self,
+        spec: link.InstanceSpec,
+        app: App,
+        parts: Parts,
+        writer: asyncio.StreamWriter,
+        listening: socket.socket | None,
+    ) -> None:
+        self._spec = spec
+        self._parts = parts
+        self._writer = writer
+        self._stopped = asyncio.Event()
+        self._instance: Instance | None = None
+        if spec.role != RELAY:
+            self._instance = Instance(
+                app.role(spec.role), parts.services, values=spec.settings, listening=listening
+            )
+
+    @property
+    def was_told(self) -> bool:
+        """Whether its end was asked for."""
+        return self._stopped.is_set()
+
+    def stop(self, grace_s: float) -> None:
+        """Begin to stop."""
+        self._stopped.set()
+        if self._instance is not None:
+            self._instance.stop(grace_s)
+
+    async def run(self, reader: asyncio.StreamReader) -> None:
+        """Live until told to stop, or until the role ends by itself."""
+        async with self._parts.services.running(), asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(self._listen(reader)),
+                tasks.create_task(self._beat()),
+            ]
+            try:
+                if self._instance is None:
+                    await run_relay(self._parts.services, self._ready, self._stopped)
+                else:
+                    await self._instance.run(self._ready)
+                    if self._instance.why_stopped:
+                        log.info("recycling", why=self._instance.why_stopped)
+            finally:
+                for task in beside:
+                    task.cancel()
+
+    def _ready(self) -> None:
+        self._writer.write(link.encode(link.Ready()))
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            self._obey(link.from_supervisor(line))
+        # The supervisor is gone: nobody would know of this process, or end it.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _obey(self, order: link.ToInstance) -> None:
+        match order:
+            case link.Wake(topics):
+                hear(self._parts.services.runtime.bell, self._spec.owner, topics)
+            case link.Stop(grace_s):
+                self.stop(grace_s)
+            case link.Lease(held):
+                if self._instance is not None:
+                    self._instance.pause(not held)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            consumer = None if self._instance is None else self._instance.consumer
+            beat = link.Beat(
+                in_hand=0 if consumer is None else consumer.in_hand,
+                handled=0 if consumer is None else consumer.handled,
+                lag_ms=max(0.0, (loop.time() - due) * 1000),
+            )
+            self._writer.write(link.encode(beat))
+
+
+def _first(group: BaseException) -> BaseException:
+    """Return the innermost first error of a group: what a person wants to read."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+async def _say_why(error: BaseException, writer: asyncio.StreamWriter) -> int:
+    """Tell the supervisor and the log why this instance ends."""
+    if isinstance(error, (AppError, ConfigError)):
+        writer.write(link.encode(link.Refused(str(error))))
+        with suppress(OSError):
+            await writer.drain()
+        return REFUSED
+    log.error("the instance failed; its supervisor starts another", exc_info=error)
+    return FAILED

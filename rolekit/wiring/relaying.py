@@ -1,0 +1,36 @@
+"""The relay of a host, for as long as it lives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rolekit.flow.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rolekit.roles.host import Services
+
+RELAY = "(relay)"
+"""Name of the built-in role; no class can be called so."""
+
+
+async def run_relay(
+    services: Services, ready: Callable[[], None], stopped: asyncio.Event
+) -> None:
+    """Be the relay of this host until told to stop."""
+    runtime, outbox = services.runtime, services.outbox
+    leave = None if outbox is None else outbox.leave
+    relay = Relay(runtime.store, runtime.transport, runtime.bell, runtime.clock, leave)
+    running = asyncio.create_task(relay.run())
+    waiting = asyncio.create_task(stopped.wait())
+    ready()
+    try:
+        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+    finally:
+        running.cancel()
+        waiting.cancel()
+        await asyncio.gather(running, waiting, return_exceptions=True)

@@ -1,0 +1,84 @@
+"""What every tier shares: the blocked-loop guard and databases on private servers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from blockbuster import blockbuster_ctx
+
+from rolekit.testing.plugin import DatabaseServer
+from tests.servers import PrivatePostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterator
+
+    from blockbuster import BlockBuster
+
+
+SHARE_OF_LIMIT = 0.8
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """End an async test inside its loop when its time is up, so that it is cleaned up after."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        marker = pyfuncitem.get_closest_marker("timeout")
+        limit = marker.args[0] if marker else pyfuncitem.config.getini("timeout")
+        pyfuncitem.obj = _bounded(pyfuncitem.obj, SHARE_OF_LIMIT * float(limit))
+    return (yield)
+
+
+def _bounded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Any]:
+    @functools.wraps(test)
+    async def run(*args: object, **kwargs: object) -> None:
+        async with asyncio.timeout(limit_s):
+            await test(*args, **kwargs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests and fixtures of any scope on asyncio: rolekit has no other loop."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[BlockBuster]:
+    """Fail any test in which rolekit blocks the event loop."""
+    with blockbuster_ctx("rolekit") as guard:
+        for function in guard.functions.values():  # asyncpg looks for ~/.pgpass
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
+        yield guard
+
+
+@pytest.fixture
+def database_url(rolekit_database: str) -> str:
+    """A fresh database on the embedded server: what users get by default."""
+    return rolekit_database
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PrivatePostgres]:
+    """A started server of the distribution's PostgreSQL, for this test to kill and restart."""
+    with PrivatePostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def distribution_server() -> Iterator[DatabaseServer]:
+    """One server of the distribution's PostgreSQL (Debian 12: version 15) for the session."""
+    with PrivatePostgres() as server, start_blocking_portal("asyncio") as portal:
+        yield DatabaseServer(server.url, portal)
+
+
+@pytest.fixture
+def postgres15(distribution_server: DatabaseServer) -> Iterator[str]:
+    """A fresh database on the distribution's PostgreSQL, the oldest that is supported."""
+    with distribution_server.database() as url:
+        yield url

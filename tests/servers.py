@@ -1,0 +1,173 @@
+"""Private servers for tests: own directory, free port, killed and restarted at will.
+
+    python -m tests.servers
+
+looks for the programs that tests need, and installs them where it may; `make test` does so
+first. Without them the tests fail; they are never skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+START_S = 15.0
+HOW_TO_GET_IT = (
+    "Tests need PostgreSQL's own programs (initdb, postgres) on PATH or in "
+    "/usr/lib/postgresql: run `apt-get install postgresql` as root."
+)
+
+
+class NoServer(Exception):
+    """The programs of a server are not on this machine."""
+
+
+def find_postgres() -> Path:
+    """Return the directory with `initdb` and `postgres`, on PATH or in Debian's place."""
+    on_path = shutil.which("initdb")
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if on_path is not None:
+        places.append(Path(on_path).resolve().parent)
+    for place in places:
+        if (place / "postgres").exists() and (place / "initdb").exists():
+            return place
+    raise NoServer(HOW_TO_GET_IT)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class PrivatePostgres:
+    """A PostgreSQL of one's own on 127.0.0.1; port and data stay through restarts."""
+
+    def __init__(self) -> None:
+        self._binaries = find_postgres()
+        self._base = Path(tempfile.mkdtemp(prefix="rolekit-pg-", dir="/tmp"))
+        self._ids = _account()
+        self.port = free_port()
+        self.url = f"postgresql://rolekit@127.0.0.1:{self.port}/postgres"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        os.chown(self._base, *self._ids)
+        self._run("initdb", "-D", "data", "-U", "rolekit", "--auth=trust", "--no-sync")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+        }
+        settings = [part for item in options.items() for part in ("-c", "=".join(item))]
+        with (self._base / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._base / "data", *settings],
+                stdout=log,
+                stderr=log,
+                cwd=self._base,
+                env={"LC_ALL": "C"},
+                user=self._ids[0],
+                group=self._ids[1],
+                extra_groups=[],
+            )
+        deadline_s = time.monotonic() + START_S
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
+                log_text = (self._base / "server.log").read_text()
+                raise NoServer(f"PostgreSQL did not start in {self._base}:\n{log_text}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it fast, as a careful administrator does."""
+        self._end(signal.SIGINT)
+
+    def kill9(self) -> None:
+        """Kill it as an out-of-memory killer does; its data are as the crash left them."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.stop()
+        self.start()
+
+    def _end(self, sign: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(sign)
+            self._process.wait(START_S)
+            self._process = None
+
+    def _is_ready(self) -> bool:
+        lock_file = self._base / "data" / "postmaster.pid"
+        if self._process is None or not lock_file.exists():
+            return False
+        lines = [line.strip() for line in lock_file.read_text().splitlines()]
+        return lines[:1] == [str(self._process.pid)] and lines[7:] == ["ready"]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._binaries / program, *arguments],
+            check=True,
+            capture_output=True,
+            cwd=self._base,
+            env={"LC_ALL": "C", "PATH": os.defpath},
+            user=self._ids[0],
+            group=self._ids[1],
+            extra_groups=[],
+        )
+
+
+def _account() -> tuple[int, int]:
+    """Return whose rights the server gets: PostgreSQL refuses those of root."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    entry = pwd.getpwnam("nobody")
+    return entry.pw_uid, entry.pw_gid
+
+
+def install() -> None:
+    """Install what is missing, where that is ours to do."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
+        subprocess.run(["apt-get", "-q", *command], check=True, env=environment)
+
+
+def main() -> int:
+    """Find the programs, or install them, or say how to."""
+    try:
+        find_postgres()
+    except NoServer:
+        install()
+    try:
+        print(f"PostgreSQL for tests: {find_postgres()}")  # noqa: T201 (a command)
+    except NoServer as error:
+        print(error, file=sys.stderr)  # noqa: T201 (a command)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

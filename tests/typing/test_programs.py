@@ -1,0 +1,95 @@
+"""The public API as users type it: six programs accepted, one file refused line by line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from rolekit import App
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+PROGRAMS = ("letters", "subtitles", "bookings", "translations", "gallery", "rates")
+
+
+def app_of(program: str) -> App:
+    app: App = importlib.import_module(f"tests.typing.programs.{program}").app
+    return app
+
+
+def lines_with(mark: str) -> set[int]:
+    text = (HERE / "refused.txt").read_text()
+    return {at for at, line in enumerate(text.splitlines(), 1) if re.search(mark, line)}
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Path:
+    path = tmp_path / "refused.py"
+    path.write_text((HERE / "refused.txt").read_text())
+    return path
+
+
+def run(*command: str) -> str:
+    tool = [sys.executable, "-m", *command]
+    return subprocess.run(tool, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.timeout(300)
+def test_mypy_accepts_the_programs_and_refuses_each_marked_line(refused: Path) -> None:
+    out = run("mypy", "--strict", "--output", "json", str(HERE / "programs"), str(refused))
+
+    found: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    errors = [each for each in found if each["severity"] == "error"]
+    assert {Path(each["file"]).name for each in errors} == {"refused.py"}
+    assert {each["line"] for each in errors} == lines_with(r"# refused$")
+
+
+@pytest.mark.timeout(300)
+def test_pyright_accepts_the_programs_and_refuses_each_marked_line(refused: Path) -> None:
+    out = run("pyright", "--outputjson", str(HERE / "programs"), str(refused))
+
+    errors: list[dict[str, Any]] = json.loads(out)["generalDiagnostics"]
+    assert {Path(each["file"]).name for each in errors} == {"refused.py"}
+    lines = {each["range"]["start"]["line"] + 1 for each in errors}
+    assert lines == lines_with(r"# refused( by pyright)?$")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_has_no_problem_but_what_is_not_available_yet(program: str) -> None:
+    app = app_of(program)
+
+    problems = app.problems()
+
+    assert [p for p in problems if not p.found.endswith("is not available yet.")] == []
+
+
+@pytest.mark.parametrize("program", ["letters", "rates"])
+def test_a_program_of_what_is_available_can_start(program: str) -> None:
+    app = app_of(program)
+
+    plan = app.plan()
+
+    assert plan.name == program
+
+
+def test_each_later_feature_is_named_where_it_is_used() -> None:
+    told = {str(problem) for program in PROGRAMS for problem in app_of(program).problems()}
+
+    for expected in (
+        "Bookings.reserve: key= is not available yet.",
+        "Bookings.undo: a DeadLetter handler is not available yet.",
+        "Bank.debit: circuit= is not available yet.",
+        "Interpreter.translate: rate= is not available yet.",
+        "Nightly.due: @cron is not available yet.",
+        "Nightly.sweep: @every is not available yet.",
+        "Listener.recogniser: a Guest (guests come with a later part) is not available yet.",
+    ):
+        assert expected in told

@@ -1,0 +1,170 @@
+"""Handlers that cannot be read, and the sentences that say why."""
+# ruff: noqa: D101, D106 - a message class is named for what it says
+
+from __future__ import annotations
+
+from collections.abc import Iterator  # noqa: TC003 - read at run time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rolekit import Context, Hole, Message, Run, WorkerRole, every, gather, handle
+from rolekit.roles.inspect import read_role
+from tests.unit.fakes_handlers import unchecked, without
+
+if TYPE_CHECKING:
+    from decimal import Decimal  # noqa: TC004 - the mistake under test
+
+    from rolekit.model.graph import Problem
+    from rolekit.roles.base import Role
+
+
+class Ask(Message):
+    text: str
+
+
+class Part(Message):
+    text: str
+
+
+class Other(Message):
+    text: str
+
+
+def problem_of(role: type[Role]) -> Problem:
+    found, problems = read_role(role)
+    assert found == []
+    assert len(problems) == 1
+    return problems[0]
+
+
+class Base(WorkerRole):
+    @handle
+    async def work(self, ask: Ask) -> Part:
+        raise NotImplementedError
+
+
+class Wrong:
+    """One role for each mistake."""
+
+    class NoMessage(WorkerRole):
+        @handle
+        async def work(self, ctx: Context) -> None: ...
+
+    class Number(WorkerRole):
+        @handle
+        async def work(self, number: int) -> None: ...
+
+    class Bare(WorkerRole):
+        @handle
+        async def work(self, message: Message) -> None: ...
+
+    class Unannotated(WorkerRole):
+        @handle
+        @without("ask")
+        async def work(self, ask: Ask) -> None: ...
+
+    class NoResult(WorkerRole):
+        @handle
+        @without("return")
+        async def work(self, ask: Ask) -> None: ...
+
+    class Anything(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> Any: ...  # noqa: ANN401
+
+    class SyncFromAsync(WorkerRole):
+        @unchecked
+        async def work(self, ask: Ask) -> Iterator[Part]:
+            raise NotImplementedError
+
+    class Two(WorkerRole):
+        @handle
+        async def work(self, ask: Ask, part: Part) -> None: ...
+
+    class Starred(WorkerRole):
+        @handle
+        async def work(self, *asks: Ask) -> None: ...
+
+    class RunInHandle(WorkerRole):
+        @handle
+        async def work(self, run: Run[Part]) -> None: ...
+
+    class NoRun(WorkerRole):
+        @gather
+        async def work(self, ask: Ask) -> None: ...
+
+    class TwoSources(WorkerRole):
+        @gather
+        async def work(self, ask: Ask | Other, run: Run[Part]) -> None: ...
+
+    class OnlyHoles(WorkerRole):
+        @gather
+        async def work(self, run: Run[Hole]) -> None: ...
+
+    class SendsNumber(WorkerRole):
+        @handle
+        async def work(self, ask: Ask, ctx: Context[int]) -> None: ...
+
+    class TypeChecking(WorkerRole):
+        @handle
+        async def work(self, ask: Ask, much: Decimal) -> None: ...
+
+    class Name(WorkerRole):
+        @handle(name="not a name")
+        async def work(self, ask: Ask) -> None: ...
+
+    class Timed(WorkerRole):
+        @every(5)
+        async def work(self, ask: Ask) -> None: ...
+
+    class Static(WorkerRole):
+        @staticmethod
+        @handle
+        async def work(ask: Ask) -> None: ...
+
+
+class Overridden(Base):
+    async def work(self, ask: Ask) -> Part:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("role", "found", "fix"),
+    [
+        (Wrong.NoMessage, "takes no message", "Annotate one parameter"),
+        (
+            Wrong.Number,
+            "the parameter number is annotated int, and int is no message",
+            "takes one message",
+        ),
+        (Wrong.Bare, "Message is no message", ""),
+        (Wrong.Unannotated, "the parameter ask has no annotation", "recognised by annotation"),
+        (Wrong.NoResult, "does not say what it returns", "-> None"),
+        (Wrong.Anything, "returns Any, and Any is no message", ""),
+        (Wrong.SyncFromAsync, "returns Iterator[Part] from `async def`", "AsyncIterator[Part]"),
+        (Wrong.Two, "two are for the same: message, message", "union"),
+        (Wrong.Starred, "the parameter asks is not a plain one", "leave out *"),
+        (Wrong.RunInHandle, "takes a Run, but is a @handle", "@gather"),
+        (Wrong.NoRun, "is a @gather, but takes no run", "Run[...]"),
+        (Wrong.TwoSources, "the parameter ask does not name one message class", "one class"),
+        (Wrong.OnlyHoles, "is annotated Run[Hole], which names no message", ""),
+        (Wrong.SendsNumber, "is annotated Context[int], and int is no message", "ctx.send"),
+        (
+            Wrong.TypeChecking,
+            "names Decimal, which does not exist at run time",
+            "TYPE_CHECKING",
+        ),
+        (Wrong.TypeChecking, "Decimal", "runtime-evaluated-decorators"),
+        (Wrong.Name, "'not a name', which cannot name a queue", "letters"),
+        (Wrong.Timed, "is called by @every, which has no message to give", "Context"),
+        (Wrong.Static, "@handle marks a staticmethod", "plain method"),
+        (Overridden, "overrides a handler, but has no decorator", "Decorate it"),
+    ],
+)
+def test_a_handler_that_cannot_be_read_is_named(role: type[Role], found: str, fix: str) -> None:
+    problem = problem_of(role)
+
+    assert problem.where == f"{role.__name__}.work"
+    assert found in problem.found
+    assert fix in problem.fix
