@@ -25,7 +25,7 @@ from rolekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
     from typing import TypeAlias
 
     from asyncpg.pool import PoolConnectionProxy

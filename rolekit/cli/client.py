@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from rolekit.config import Config
 
 T = TypeVar("T")
+
+GONE = (OSError, httpx.TransportError)
+"""What is raised when nobody answers."""
 
 _ANSWER_S = 15
 _OK = 200
@@ -43,6 +47,9 @@ class Control:
         return self._ask("POST", path, msgspec.json.encode(order), answer)
 
     def _ask(self, method: str, path: str, body: bytes, answer: type[T]) -> T:
+        # httpcore leaves its socket open when it cannot connect, so look before.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(self.path))
         transport = httpx.HTTPTransport(uds=str(self.path))
         with httpx.Client(
             transport=transport, base_url="http://rolekit", timeout=_ANSWER_S
@@ -70,7 +77,7 @@ def find(config: Config) -> tuple[Control, FleetStatus]:
     running: list[tuple[Control, FleetStatus]] = []
     for path in paths:
         control = Control(path)
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(*GONE):
             running.append((control, control.status()))
     wanted = config.app
     matching = [one for one in running if not wanted or wanted in (one[1].app, one[1].target)]

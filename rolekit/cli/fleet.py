@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import httpx
 import typer
 
-from rolekit.cli.client import Control, find
+from rolekit.cli.client import GONE, Control, find
 from rolekit.cli.console import out, out_json, say, table
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.errors import ConfigError, RolekitError
@@ -108,7 +107,7 @@ def _order(change: str) -> ScaleOrder:
 def _answers(control: Control) -> bool:
     try:
         control.status()
-    except httpx.TransportError:
+    except GONE:
         return False
     return True
 

@@ -22,7 +22,6 @@ from rolekit.errors import (
 )
 from rolekit.flow.replies import Answers, ReplyHub, failed, wire_names_of
 from rolekit.flow.request import Saved, UnknownId, event_cursor, last_event_id
-from rolekit.flow.step_context import load_blob, save_blob
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.model.ids import body_hash, derive, keyed
 from rolekit.model.message import AnyMessage, Blob, Receipt, Reply, wire_name
@@ -335,11 +334,11 @@ class AppClient:
 
     async def save(self, data: bytes | AsyncIterable[bytes], /, media_type: str = "") -> Blob:
         """Keep bytes under the name of their content."""
-        return await save_blob(self._runtime, data, media_type)
+        return await self._runtime.blobs.save(data, media_type)
 
     async def load(self, blob: Blob, /) -> bytes:
         """Return the bytes of a blob."""
-        return await load_blob(self._runtime, blob)
+        return await self._runtime.blobs.load(blob)
 
     # -- request scopes ------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Source: DESIGN 4.6 and "Failure".
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,7 +22,7 @@ from rolekit.model.envelope import Head, decode_head
 from rolekit.model.retry import CRASHES, Park
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
     from rolekit.flow.call import Handler
     from rolekit.flow.commit import Committer
@@ -57,8 +57,8 @@ class Consumer:
         self._pipeline = pipeline
         self._committer = committer
         self._concurrency = concurrency
-        self._gate = Gate(concurrency)
-        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._lanes = Lanes(handlers, concurrency)
+        self._running: set[asyncio.Task[None]] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._subscription: Subscription | None = None
@@ -67,7 +67,7 @@ class Consumer:
     @property
     def in_hand(self) -> int:
         """Deliveries taken and not settled."""
-        return len(self._running)
+        return len(self._running) + self._lanes.waiting
 
     async def start(self) -> None:
         """Begin to take."""
@@ -92,6 +92,7 @@ class Consumer:
     async def stop(self, grace_s: float) -> None:
         """Take no more, finish what is in hand within the grace period, hand back the rest."""
         self.pause()
+        self._lanes.close()
         try:
             async with asyncio.timeout(grace_s):
                 await self.idle()
@@ -107,21 +108,25 @@ class Consumer:
         flagged = [delivery for delivery in batch if delivery.redelivered]
         for delivery in batch:
             if not delivery.redelivered:
-                self._spawn(delivery)
+                self._lanes.add(delivery)
         if flagged:
-            self._own(asyncio.create_task(self._ask_inbox(flagged)), flagged[0])
+            self._own(self._ask_inbox(flagged))
+        self._start_some()
 
-    def _spawn(self, delivery: Delivery) -> None:
-        self._own(asyncio.create_task(self._process(delivery)), delivery)
+    def _start_some(self) -> None:
+        """Start what there is room for."""
+        while (delivery := self._lanes.next()) is not None:
+            self._own(self._process(delivery))
 
-    def _own(self, task: asyncio.Task[None], delivery: Delivery) -> None:
-        self._running[task] = delivery
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
         self._is_idle.clear()
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
-        self.handled += 1
+        self._running.discard(task)
+        self._start_some()
         if not self._running:
             self._is_idle.set()
 
@@ -138,7 +143,7 @@ class Consumer:
         self._subscribed.ack(done)
         for delivery in flagged:
             if delivery not in done:
-                self._spawn(delivery)
+                self._lanes.add(delivery)
 
     @property
     def _subscribed(self) -> Subscription:
@@ -149,17 +154,18 @@ class Consumer:
         try:
             arrival = self._read(delivery)
             if delivery.is_suspect:
-                async with self._gate.alone():
-                    await self._process_suspect(arrival)
+                await self._process_suspect(arrival)
             else:
-                async with self._gate.beside_others():
-                    await self._pipeline.process(arrival)
+                await self._pipeline.process(arrival)
         except CodecError as error:
             await self._park_unreadable(delivery, error)
         except Exception:
             # Nothing but a bug comes here; the delivery must not be lost by it.
             log.exception("handing back after an unexpected error", message=delivery.packet.id)
             self._subscribed.hand_back([delivery])
+        finally:
+            self._lanes.done(delivery)
+            self.handled += 1
 
     async def _process_suspect(self, arrival: Arrival) -> None:
         if arrival.delivery.crashed >= CRASHES:
@@ -191,48 +197,63 @@ class Consumer:
         settle([delivery])
 
 
-class Gate:
-    """Lets so many run beside one another, or one alone.
+class Lanes:
+    """Which delivery runs next: so many beside one another, a suspect alone.
+
+    Queues take turns, so a full one does not keep the others waiting. While a suspect
+    waits nothing else begins, and it begins when nothing else runs.
 
     Args:
-        limit: How many.
+        queues: Names.
+        limit: How many may run at once.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._slots = asyncio.Semaphore(limit)
-        self._is_open = asyncio.Event()
-        self._is_open.set()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
-        self._inside = 0
-        self._alone = asyncio.Lock()
-        self._waiting_alone = 0
+    def __init__(self, queues: Iterable[str], limit: int) -> None:
+        self._limit = limit
+        self._fresh: dict[str, deque[Delivery]] = {name: deque() for name in queues}
+        self._turn = deque(self._fresh)
+        self._suspects: deque[Delivery] = deque()
+        self._running = 0
+        self._is_alone = False
+        self._is_closed = False
+        self.waiting = 0
 
-    @asynccontextmanager
-    async def beside_others(self) -> AsyncIterator[None]:
-        """Wait for a slot, and while somebody runs alone."""
-        async with self._slots:
-            while not self._is_open.is_set():
-                await self._is_open.wait()
-            self._inside += 1
-            self._is_empty.clear()
-            try:
-                yield
-            finally:
-                self._inside -= 1
-                if not self._inside:
-                    self._is_empty.set()
+    def add(self, delivery: Delivery) -> None:
+        """Put a delivery in its lane."""
+        self.waiting += 1
+        if delivery.is_suspect:
+            self._suspects.append(delivery)
+        else:
+            self._fresh[delivery.packet.queue].append(delivery)
 
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Wait until nobody else is inside, and keep them out."""
-        self._waiting_alone += 1
-        self._is_open.clear()
-        try:
-            async with self._alone:
-                await self._is_empty.wait()
-                yield
-        finally:
-            self._waiting_alone -= 1
-            if not self._waiting_alone:
-                self._is_open.set()
+    def close(self) -> None:
+        """Let nothing begin any more; what waits is handed back by its subscription."""
+        self._is_closed = True
+
+    def next(self) -> Delivery | None:
+        """Take the delivery that runs next; None while nothing may begin."""
+        if self._is_closed or not self.waiting or self._running >= self._limit:
+            return None
+        if self._suspects:
+            return None if self._running else self._begun(self._suspects)
+        if self._is_alone:
+            return None
+        for _ in range(len(self._turn)):
+            lane = self._fresh[self._turn[0]]
+            self._turn.rotate(-1)
+            if lane:
+                return self._begun(lane)
+        return None
+
+    def done(self, delivery: Delivery) -> None:
+        """Note that a delivery runs no more."""
+        self._running -= 1
+        if delivery.is_suspect:
+            self._is_alone = False
+
+    def _begun(self, lane: deque[Delivery]) -> Delivery:
+        self.waiting -= 1
+        self._running += 1
+        delivery = lane.popleft()
+        self._is_alone = delivery.is_suspect
+        return delivery

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from rolekit.flow.blobs import Blobs
 
 if TYPE_CHECKING:
     from rolekit.bell import Bell
@@ -27,6 +29,7 @@ class Runtime:
         bell: Rings when something came.
         clock: The time.
         owner: Names this process in claims; also its reply queue.
+        blobs: Bytes that travel as references.
         unknown_s: How long a type that nobody knows may come again.
     """
 
@@ -38,6 +41,11 @@ class Runtime:
     clock: Clock
     owner: int
     unknown_s: float = 600
+    blobs: Blobs = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what hangs on the rest."""
+        object.__setattr__(self, "blobs", Blobs(self.store))
 
     @property
     def reply_queue(self) -> str:

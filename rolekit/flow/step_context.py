@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 import msgspec
 
 from rolekit.clock import as_datetime
-from rolekit.errors import AppError, CodecError, RolekitError
+from rolekit.errors import AppError, CodecError
 from rolekit.flow.context import Context, Transaction
 from rolekit.model.codec import decode_value, encode_value
 from rolekit.model.message import Blob, State, wire_name
 from rolekit.store.base import Due, OpenStep, RawTransaction, StateChange, StateKey, Write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 
     from rolekit.flow.outputs import Placing
     from rolekit.flow.runtime import Runtime
@@ -26,7 +27,22 @@ R = TypeVar("R")
 S = TypeVar("S", bound=State)
 P = ParamSpec("P")
 
-MAX_BLOB_BYTES = 256 * 1024 * 1024
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who a context is for.
+
+    Attributes:
+        id: What the handler sees as `ctx.id`.
+        key: What it sees as `ctx.key`.
+        scope: Whose states `ctx.state` loads.
+        timeout_s: How long the call may take.
+    """
+
+    id: str
+    key: str | None = None
+    scope: str
+    timeout_s: float
 
 
 class StepContext(Context[object]):
@@ -37,10 +53,7 @@ class StepContext(Context[object]):
         packet: What is handled.
         head: Of it.
         placing: Names what is sent.
-        id: What the handler sees as `ctx.id`.
-        key: What it sees as `ctx.key`.
-        scope: Whose states `ctx.state` loads.
-        timeout_s: How long the call may take.
+        caller: Who it is for.
     """
 
     def __init__(
@@ -49,20 +62,14 @@ class StepContext(Context[object]):
         packet: Packet,
         head: Head,
         placing: Placing,
-        *,
-        id: str = "",  # noqa: A002 - the public name
-        key: str | None = None,
-        scope: str,
-        timeout_s: float,
+        caller: Caller,
     ) -> None:
         self._runtime = runtime
         self._packet = packet
         self._head = head
         self._placing = placing
-        self._id = id or packet.id
-        self._key = key
-        self._scope = scope
-        self._until = asyncio.get_running_loop().time() + timeout_s
+        self._caller = caller
+        self._until = asyncio.get_running_loop().time() + caller.timeout_s
         self._states: dict[StateKey, tuple[int, bytes, State]] = {}
         self._open: OpenStep | None = None
         self.writes: list[Write] = []
@@ -72,7 +79,7 @@ class StepContext(Context[object]):
     @property
     def id(self) -> str:
         """Id of the message, in a gather of the run."""
-        return self._id
+        return self._caller.id
 
     @property
     def root_id(self) -> str:
@@ -82,7 +89,7 @@ class StepContext(Context[object]):
     @property
     def key(self) -> str | None:
         """Key of a keyed handler, in a gather of the sequence."""
-        return self._key
+        return self._caller.key
 
     @property
     def attempt(self) -> int:
@@ -146,13 +153,13 @@ class StepContext(Context[object]):
 
     async def state(self, cls: type[S], /, key: str | None = None) -> S:
         """Load a state; changes to it are saved with the step."""
-        whose = key if key is not None else self._key
+        whose = key if key is not None else self._caller.key
         if whose is None:
             raise AppError(
                 f"ctx.state({cls.__name__}) needs a key here: the handler has none of its own.",
                 fix=f"Say whose it is: ctx.state({cls.__name__}, key=...).",
             )
-        at = StateKey(self._scope, wire_name(cls), whose)
+        at = StateKey(self._caller.scope, wire_name(cls), whose)
         held = self._states.get(at)
         if held is not None and isinstance(held[2], cls):
             return held[2]
@@ -183,11 +190,11 @@ class StepContext(Context[object]):
 
     async def save(self, data: bytes | AsyncIterable[bytes], /, media_type: str = "") -> Blob:
         """Keep bytes under the name of their content."""
-        return await save_blob(self._runtime, data, media_type)
+        return await self._runtime.blobs.save(data, media_type)
 
     async def load(self, blob: Blob, /) -> bytes:
         """Return the bytes of a blob."""
-        return await load_blob(self._runtime, blob)
+        return await self._runtime.blobs.load(blob)
 
     def changed_states(self) -> list[StateChange]:
         """Return the states that are not as they were loaded."""
@@ -251,35 +258,3 @@ def _converted(into: type[R], row: Mapping[str, object]) -> R:
             f"A row with columns {', '.join(row)} is no {into.__name__}: {error}.",
             fix="Select the columns that its fields are named after.",
         ) from error
-
-
-async def save_blob(
-    runtime: Runtime, data: bytes | AsyncIterable[bytes], media_type: str
-) -> Blob:
-    """Keep bytes under the name of their content."""
-    info = await runtime.store.save_blob(_stream(data), MAX_BLOB_BYTES)
-    kind = media_type or "application/octet-stream"
-    return Blob(id=info.id, size_bytes=info.size_bytes, media_type=kind)
-
-
-async def load_blob(runtime: Runtime, blob: Blob) -> bytes:
-    """Return the bytes of a blob.
-
-    Raises:
-        RolekitError: It is not there (any more).
-    """
-    data = await runtime.store.load_blob(blob.id)
-    if data is None:
-        raise RolekitError(
-            f"There is no blob {blob.id}.",
-            fix="Blobs are kept while a message that can be delivered refers to them.",
-        )
-    return data
-
-
-async def _stream(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        yield bytes(data)
-        return
-    async for piece in data:
-        yield piece

@@ -9,7 +9,7 @@ from rolekit.flow import failure
 from rolekit.flow.call import Handler, call
 from rolekit.flow.gathering import Gathering
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
-from rolekit.flow.step_context import StepContext
+from rolekit.flow.step_context import Caller, StepContext
 from rolekit.model.envelope import Kind, Packet
 from rolekit.model.reassembly import ClosedBy, Closing
 from rolekit.store.base import OpenStep, Outcome, Step
@@ -74,9 +74,8 @@ class Worker:
         runtime, head, packet, plan = self._runtime, arrival.head, arrival.packet, arrival.plan
         message = runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
         placing = Placing(runtime, plan, packet, head)
-        work.context = ctx = StepContext(
-            runtime, packet, head, placing, scope=plan.role, timeout_s=plan.timeout_s
-        )
+        caller = Caller(id=packet.id, scope=plan.role, timeout_s=plan.timeout_s)
+        work.context = ctx = StepContext(runtime, packet, head, placing, caller)
         results = await call(handler, message, None, ctx)
         if not ctx.has_effects and is_direct(runtime, arrival, results):
             work.direct = direct(runtime, arrival, results)
@@ -95,11 +94,16 @@ class Worker:
             self._gathering.add_failure(job, work.step)
             return
         placing = Placing(self._runtime, arrival.plan, arrival.packet, arrival.head)
+        sequence = job.release.sequence
+        caller = Caller(
+            id=job.run_id,
+            key=sequence,
+            scope=f"sequence:{sequence}",
+            timeout_s=arrival.plan.timeout_s,
+        )
         work.context = ctx = StepContext(
-            self._runtime, arrival.packet, arrival.head, placing,
-            id=job.run_id, key=job.release.sequence, timeout_s=arrival.plan.timeout_s,
-            scope=f"sequence:{job.release.sequence}",
-        )  # fmt: skip
+            self._runtime, arrival.packet, arrival.head, placing, caller
+        )
         results = await call(handler, job.source, job.parts, ctx)
         outputs = self._gathered(arrival, placing, results, job.emitted, job.is_last)
         self._fill(arrival, work, outputs[0])

@@ -405,6 +405,9 @@ class Store(Protocol):
     async def save_blob(self, data: AsyncIterator[bytes], max_bytes: int) -> BlobInfo:
         """Keep bytes once; a blob that is there already costs no space."""
 
+    async def has_blob(self, blob_id: str) -> bool:
+        """Say whether a blob is there."""
+
     async def load_blob(self, blob_id: str) -> bytes | None:
         """Read a blob; None when there is none."""
 

@@ -34,6 +34,7 @@ def serve_as_first() -> None:
     child = os.fork()
     if child == 0:
         die_with_parent(me)
+        os.setsid()  # a terminal's Ctrl-C goes to a whole group: it must arrive here once
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         return
 

@@ -73,6 +73,11 @@ class KeepingStore(PostgresBase):
                 await connection.execute(self._sql["delete_chunks"], upload)
         return BlobInfo(name, size)
 
+    async def has_blob(self, blob_id: str) -> bool:
+        """Say whether a blob is there."""
+        async with self._db.connection() as connection:
+            return await connection.fetchval(self._sql["has_blob"], blob_id) is not None
+
     async def load_blob(self, blob_id: str) -> bytes | None:
         """Read a blob; None when there is none."""
         async with self._db.connection() as connection:

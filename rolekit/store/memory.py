@@ -1,0 +1,353 @@
+"""The store in this process, for tests: the contract of `store.base` without a server.
+
+`MemoryTables` is what a database would hold, and each `MemoryStore` is one process's view of
+it. Nothing here awaits, so each method is one transaction: it looks for every reason to
+refuse before it changes anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace as with_fields
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rolekit.errors import CodecError, RolekitError, StateClash, TooOld, Unavailable
+from rolekit.model.envelope import Attempts, Packet, decode_head, encode_head
+from rolekit.store.base import (
+    REPLIES,
+    BlobInfo,
+    Commit,
+    DeadLetterRow,
+    Due,
+    KeyRow,
+    OpenStep,
+    Outgoing,
+    RawTransaction,
+    Reply,
+    SequenceView,
+    StateKey,
+    Step,
+)
+from rolekit.store.memory_sequences import FINISHED
+from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from rolekit.model.position import Path
+    from rolekit.model.reassembly import Closing
+
+
+class MemoryStore:
+    """Keeps the contract of `store.base.Store`.
+
+    Args:
+        tables: Shared by everybody who is to meet there; of its own unless given.
+        owner: Names this process in the outbox.
+    """
+
+    def __init__(self, tables: MemoryTables | None = None, *, owner: int = 1) -> None:
+        self.tables = tables or MemoryTables()
+        self.owner = owner
+        self.is_dead = False
+
+    async def start(self) -> None:
+        """Connects to nothing."""
+
+    async def stop(self) -> None:
+        """Closes nothing."""
+
+    def crash(self) -> None:
+        """Die: no commit follows, and what has not left the outbox may be adopted."""
+        self.is_dead = True
+        for row in self.tables.outbox.values():
+            if row.owner == self.owner:
+                row.owner = ORPHAN
+
+    def _check(self) -> None:
+        if self.is_dead:
+            raise Unavailable("This connection to the store in memory has crashed.")
+
+    # -- steps -------------------------------------------------------------------------------
+
+    async def commit(self, steps: Sequence[Step]) -> Commit:
+        """Commit these steps at once, or none of them."""
+        self._check()
+        t = self.tables
+        copies = {step.key: step for step in reversed(steps)}
+        chosen = [step for step in steps if copies[step.key] is step]
+        fresh = [s for s in chosen if s.skips_inbox or _inbox_key(s) not in t.inbox]
+        self._refuse(chosen, fresh)
+        commit = Commit(fresh={step.key for step in fresh})
+        t.inbox.update(_inbox_key(step) for step in fresh if not step.skips_inbox)
+        t.writes += [write for step in fresh for write in step.writes]
+        for change in (change for step in fresh for change in step.states):
+            t.states[change.key] = (change.version + 1, change.body)
+        for dead in (step.dead for step in fresh if step.dead is not None):
+            t.dead.setdefault(dead.id, with_fields(dead, at_ms=t.clock.now_ms()))
+        now, later = t.sequences.run(fresh, t.clock.now_ms())
+        self._drop_states_of_the_finished(fresh)
+        self._send([*(packet for step in fresh for packet in step.outputs), *now], commit)
+        self._plan([*(due for step in fresh for due in step.later), *later])
+        self._keep([reply for step in fresh for reply in step.replies], commit)
+        return commit
+
+    def _refuse(self, chosen: Iterable[Step], fresh: Sequence[Step]) -> None:
+        """Raise whatever keeps this batch from being committed, before anything changes."""
+        t = self.tables
+        for step in chosen:
+            if not step.skips_inbox and step.birth_ms // DAY_MS < t.oldest_day:
+                raise TooOld("Too old, perhaps done: the inbox no longer has its day.")
+        seen: set[StateKey] = set()
+        for change in (change for step in fresh for change in step.states):
+            if change.key in seen or t.states.get(change.key, (0, b""))[0] != change.version:
+                raise StateClash(f"The state {change.key} changed since it was read.")
+            seen.add(change.key)
+        t.sequences.check(step.release for step in fresh if step.release is not None)
+
+    def _drop_states_of_the_finished(self, steps: Sequence[Step]) -> None:
+        rows = self.tables.sequences.rows
+        over = {
+            f"sequence:{step.release.sequence}"
+            for step in steps
+            if step.release is not None and rows[step.release.sequence].state >= FINISHED
+        }
+        if over:
+            states = self.tables.states
+            self.tables.states = {k: v for k, v in states.items() if k.scope not in over}
+
+    def _send(self, packets: Sequence[Packet], commit: Commit) -> None:
+        for packet in packets:
+            born = packet.birth_ms or self.tables.clock.now_ms()
+            leaving = msgspec.structs.replace(packet, birth_ms=born)
+            n = self.tables.next_number()
+            self.tables.outbox[n] = LeavingRow(leaving, self.owner)
+            commit.leaving.append(Outgoing(n, leaving))
+
+    def _plan(self, later: Iterable[Due]) -> None:
+        for due in later:
+            self.tables.schedule[self.tables.next_number()] = due
+
+    def _keep(self, replies: Sequence[Reply], commit: Commit) -> None:
+        now_ms = self.tables.clock.now_ms()
+        for reply in replies:
+            n = self.tables.next_number()
+            self.tables.replies.append((now_ms, with_fields(reply, n=n)))
+            commit.topics.add(REPLIES)
+
+    async def seen(self, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int]]:
+        """Say which of these (id, generation, birth_ms) have their inbox row."""
+        inbox = self.tables.inbox
+        return {(id_, n) for id_, n, birth in keys if (id_, n, birth // DAY_MS) in inbox}
+
+    async def begin(self, id: str, generation: int, birth_ms: int) -> OpenStep:  # noqa: A002
+        """Refuse: there is no SQL here."""
+        del id, generation, birth_ms
+        raise self._no_sql("ctx.tx()")
+
+    def transaction(self) -> AbstractAsyncContextManager[RawTransaction]:
+        """Refuse: there is no SQL here."""
+        raise self._no_sql("WebRole.tx()")
+
+    def _no_sql(self, what: str) -> RolekitError:
+        error = RolekitError(
+            f"{what} needs a database, and this app runs on the store in memory.",
+            fix="Take the pytest fixture rolekit_database and pass it on: "
+            "run_app(app, database=rolekit_database).",
+        )
+        self.tables.refused.append(error)
+        return error
+
+    async def oldest_birth_ms(self) -> int:
+        """Return the earliest birth the inbox can tell anything about."""
+        return self.tables.oldest_day * DAY_MS
+
+    # -- sequences ---------------------------------------------------------------------------
+
+    async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
+        """Read a sequence and its next `limit` closings; from the first one if `whole`."""
+        row = self.tables.sequences.rows.get(sequence)
+        return None if row is None else row.view(limit, whole=whole)
+
+    async def seal(
+        self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
+    ) -> Path:
+        """Fix where the run that begins at `before` ends, for this and every later attempt."""
+        return self.tables.sequences.seal(sequence, before, end, closings)
+
+    async def expire(self, now_ms: int, limit: int) -> Commit:
+        """Note which sequences' time is up, and let their gathers release what there is."""
+        commit = Commit()
+        self._send(self.tables.sequences.expire(now_ms, limit), commit)
+        return commit
+
+    def next_deadline_ms(self) -> int | None:
+        """Say when the time of the next sequence is up."""
+        open_ones = self.tables.sequences.waiting()
+        return min((row.opening.deadline_ms for row in open_ones), default=None)
+
+    # -- what handlers ask for ---------------------------------------------------------------
+
+    async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
+        """Read states with their versions; those that are not there are left out."""
+        states = self.tables.states
+        return {key: states[key] for key in keys if key in states}
+
+    async def recall(self, id: str, name: str) -> bytes | None:  # noqa: A002 - the contract's name
+        """Read what `ctx.once` kept for a message."""
+        return self.tables.once.get((id, name))
+
+    async def remember(self, id: str, name: str, value: bytes) -> bytes:  # noqa: A002 - as above
+        """Keep a result of `ctx.once`; the first one wins."""
+        return self.tables.once.setdefault((id, name), value)
+
+    async def save_blob(self, data: AsyncIterator[bytes], max_bytes: int) -> BlobInfo:
+        """Keep bytes once.
+
+        Raises:
+            CodecError: More than `max_bytes` came; nothing is kept.
+        """
+        held = bytearray()
+        async for some in data:
+            held += some
+            if len(held) > max_bytes:
+                raise CodecError(
+                    f"A blob has more than {max_bytes} bytes.",
+                    fix="Split it, or keep it in a store of your own.",
+                )
+        name = sha256(held).hexdigest()
+        self.tables.blobs.setdefault(name, bytes(held))
+        return BlobInfo(name, len(held))
+
+    async def load_blob(self, id: str) -> bytes | None:  # noqa: A002 - the contract's name
+        """Read a blob; None when there is none."""
+        return self.tables.blobs.get(id)
+
+    # -- the way in and out ------------------------------------------------------------------
+
+    async def accept(
+        self, packets: Sequence[Packet], later: Sequence[Due], key: KeyRow | None
+    ) -> tuple[Commit, KeyRow | None]:
+        """Take in what a client sends, in one commit; or nothing, if its key is taken."""
+        self._check()
+        t = self.tables
+        if key is not None:
+            if key.key in t.keys:
+                return Commit(), t.keys[key.key][1]
+            t.keys[key.key] = (t.clock.now_ms(), key)
+        commit = Commit()
+        self._send(packets, commit)
+        self._plan(later)
+        return commit, None
+
+    async def find_key(self, key: str) -> KeyRow | None:
+        """Look up an idempotency key."""
+        found = self.tables.keys.get(key)
+        return None if found is None else found[1]
+
+    async def replies(self, after: Mapping[str, int], limit: int) -> list[Reply]:
+        """Read replies by root, each after its `n`, in order of `n`."""
+        found = [r for _, r in self.tables.replies if r.root in after and r.n > after[r.root]]
+        return found[:limit]
+
+    async def last_reply(self, root: str, types: Sequence[str]) -> Reply | None:
+        """Read the newest reply of these types, or the failure, of a root."""
+        own = [reply for _, reply in reversed(self.tables.replies) if reply.root == root]
+        answers = (reply for reply in own if not reply.is_failure and reply.type in types)
+        failures = (reply for reply in own if reply.is_failure)
+        return next(answers, None) or next(failures, None)
+
+    # -- the relay ---------------------------------------------------------------------------
+
+    async def move_due(self, now_ms: int, limit: int) -> Commit:
+        """Move what is due from the schedule to the outbox."""
+        schedule = self.tables.schedule
+        due = sorted((d.due_ms, n) for n, d in schedule.items() if d.due_ms <= now_ms)[:limit]
+        commit = Commit(moved=len(due))
+        for due_ms, n in due:
+            packet = schedule.pop(n).packet
+            self._send([msgspec.structs.replace(packet, birth_ms=due_ms)], commit)
+        return commit
+
+    async def next_due_ms(self) -> int | None:
+        """Say when the next packet is due."""
+        return min((due.due_ms for due in self.tables.schedule.values()), default=None)
+
+    async def adopt(self, limit: int) -> list[Outgoing]:
+        """Take over outbox rows of instances that crashed."""
+        rows = self.tables.outbox
+        orphans = [n for n, row in rows.items() if row.owner == ORPHAN][:limit]
+        for n in orphans:
+            rows[n].owner = self.owner
+        return [Outgoing(n, rows[n].packet) for n in orphans]
+
+    async def forget(self, sent: Sequence[int]) -> None:
+        """Delete outbox rows that the broker confirmed."""
+        self._check()
+        for n in sent:
+            self.tables.outbox.pop(n, None)
+
+    async def keep_house(self, now_ms: int) -> None:
+        """Drop replies and keys that are over; the inbox needs no days made."""
+        t = self.tables
+        oldest_ms = now_ms - t.results_s * 1000
+        t.replies = [(at, reply) for at, reply in t.replies if at >= oldest_ms]
+        t.keys = {name: row for name, row in t.keys.items() if row[0] >= oldest_ms}
+
+    # -- dead letters ------------------------------------------------------------------------
+
+    async def dead_letters(
+        self, *, handler: str | None = None, ids: Sequence[str] | None = None, limit: int = 100
+    ) -> list[DeadLetterRow]:
+        """List open dead letters, newest first; closed ones too when asked by id."""
+        dead = self.tables.dead
+        if ids is not None:
+            return [dead[id_] for id_ in ids if id_ in dead][:limit]
+        found = [
+            row
+            for row in dead.values()
+            if not row.is_closed and (handler is None or row.handler == handler)
+        ]
+        return sorted(found, key=lambda row: (-row.at_ms, row.id))[:limit]
+
+    async def replay(self, ids: Sequence[str], *, force: bool) -> Commit:
+        """Close these dead letters and send their messages as the next generation."""
+        closed = self._close(ids, force=force)
+        commit = Commit(fresh={(row.packet.id, row.packet.generation) for row in closed})
+        self._send([_next_generation(row.packet) for row in closed], commit)
+        return commit
+
+    async def drop(self, ids: Sequence[str]) -> int:
+        """Close these dead letters for good; return how many were open."""
+        return len(self._close(ids, force=True))
+
+    def _close(self, ids: Sequence[str], *, force: bool) -> list[DeadLetterRow]:
+        dead = self.tables.dead
+        named = [dead[id_] for id_ in dict.fromkeys(ids) if id_ in dead]
+        closed = [row for row in named if not row.is_closed and (force or not row.is_forced)]
+        for row in closed:
+            dead[row.id] = with_fields(row, is_closed=True)
+        return closed
+
+    async def count_dead(self) -> dict[str, int]:
+        """Count open dead letters by handler."""
+        counts: dict[str, int] = {}
+        for row in self.tables.dead.values():
+            if not row.is_closed:
+                counts[row.handler] = counts.get(row.handler, 0) + 1
+        return counts
+
+
+def _inbox_key(step: Step) -> tuple[str, int, int]:
+    return (step.id, step.generation, step.birth_ms // DAY_MS)
+
+
+def _next_generation(packet: Packet) -> Packet:
+    """Return the packet of a replay: born now, with its attempts forgotten."""
+    head = msgspec.structs.replace(decode_head(packet.head), attempts=Attempts())
+    return msgspec.structs.replace(
+        packet, generation=packet.generation + 1, birth_ms=None, head=encode_head(head)
+    )

@@ -1,0 +1,192 @@
+"""Sequences in memory: what Postgres does under a row's lock, done in one breath."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rolekit.errors import StateClash
+from rolekit.model.envelope import Packet
+from rolekit.model.ids import derive
+from rolekit.model.reassembly import Closing, Cursor, is_awaited, replaces
+from rolekit.store.base import Due, Opening, Release, SequenceView, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rolekit.model.position import Path
+
+OPEN, FINISHED, FAILED = 0, 1, 2
+
+
+@dataclass(slots=True)
+class SequenceRow:
+    """One sequence and what closed its positions."""
+
+    opening: Opening
+    cursor: Cursor
+    parts: dict[Path, Closing] = field(default_factory=dict["Path", Closing])
+    released: int = 0
+    emitted: int = 0
+    sealed: Path | None = None
+    state: int = OPEN
+    is_ready: bool = False
+    is_expired: bool = False
+    tokens: int = 0
+
+    def close(self, closing: Closing) -> None:
+        """Store a closing; the first one counts, but for what `replaces` says."""
+        held = self.parts.get(closing.path)
+        if held is None or replaces(held, closing, waits=self.opening.waits):
+            self.parts[closing.path] = closing
+
+    def lets_move(self, closings: Iterable[Closing]) -> bool:
+        """Whether one of these closings lets the cursor move."""
+        return any(is_awaited(self.cursor, c, waits=self.opening.waits) for c in closings)
+
+    def can_go_on(self) -> bool:
+        """Whether what the cursor waits for is there already."""
+        paths = [self.cursor.next, *self.cursor.open_ancestors()]
+        return self.lets_move(self.parts[path] for path in paths if path in self.parts)
+
+    def token(self) -> Packet:
+        """Mark it ready, and make the packet that tells its gather."""
+        self.is_ready = True
+        self.tokens += 1
+        id_ = derive(self.opening.id, "release", self.tokens)
+        return Packet(queue=self.opening.gather, id=id_, head=self.opening.token.head)
+
+    def move(self, release: Release) -> None:
+        """Put the cursor behind a run; what was released is forgotten."""
+        self.cursor = release.after
+        self.released += release.released
+        self.emitted = release.emitted
+        self.is_ready, self.sealed = False, None
+        self.state = FAILED if release.is_failed else OPEN
+        if self.state == OPEN and self.cursor.is_finished:
+            self.state = FINISHED
+        if self.state != OPEN:
+            self.parts.clear()
+        elif not release.keeps_parts:
+            kept = set(self.cursor.open_ancestors())
+            self.parts = {
+                path: closing
+                for path, closing in self.parts.items()
+                if path >= self.cursor.next or path in kept
+            }
+
+    def view(self, limit: int, *, whole: bool) -> SequenceView:
+        """Show it, with the next `limit` closings; from the first one if `whole`."""
+        begin: Path = () if whole else self.cursor.next
+        ahead = sorted(path for path in self.parts if path >= begin)
+        above = [path for path in self.cursor.open_ancestors() if path in self.parts]
+        paths = sorted({*ahead[:limit], *(path for path in above if path < begin)})
+        return SequenceView(
+            gather=self.opening.gather,
+            cursor=self.cursor,
+            released=self.released,
+            emitted=self.emitted,
+            sealed=self.sealed,
+            is_open=self.state == OPEN,
+            is_expired=self.is_expired,
+            source=self.opening.source,
+            closings={path: self.parts[path] for path in paths},
+            horizon=paths[-1] if len(ahead) >= limit else None,
+        )
+
+
+class Sequences:
+    """All of them, by id."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, SequenceRow] = {}
+
+    def check(self, releases: Iterable[Release]) -> None:
+        """Refuse releases whose cursor was moved on.
+
+        Raises:
+            StateClash: One was.
+        """
+        moved: set[str] = set()
+        for release in releases:
+            row = self.rows.get(release.sequence)
+            is_there = (
+                row is not None and row.state == OPEN and row.cursor.next == release.before
+            )
+            if not is_there or release.sequence in moved:
+                raise StateClash(
+                    f"Sequence {release.sequence} was moved on by another instance."
+                )
+            moved.add(release.sequence)
+
+    def run(self, steps: Sequence[Step], now_ms: int) -> tuple[list[Packet], list[Due]]:
+        """Open, close and release; return the tokens that leave now, and those for later."""
+        now: list[Packet] = []
+        later: list[Due] = []
+        for step in steps:
+            if step.opening is not None and step.opening.id not in self.rows:
+                now += self._open(step.opening)
+        closings: dict[str, list[Closing]] = {}
+        for closing in (closing for step in steps for closing in step.closings):
+            closings.setdefault(closing.sequence, []).append(closing)
+            if (row := self.rows.get(closing.sequence)) is not None:
+                row.close(closing)
+        releases = {s.release.sequence: s.release for s in steps if s.release is not None}
+        for sequence in sorted({*closings, *releases} & self.rows.keys()):
+            row, release = self.rows[sequence], releases.get(sequence)
+            if release is not None:
+                row.move(release)
+            if row.state != OPEN:
+                row.parts.clear()
+            elif release is not None and (release.more or row.is_expired):
+                now.append(row.token())
+            elif row.can_go_on() if release else self._is_ready(row, closings[sequence]):
+                self._tell(row, now_ms, now, later)
+        return now, later
+
+    def _open(self, opening: Opening) -> list[Packet]:
+        row = self.rows[opening.id] = SequenceRow(opening, opening.cursor)
+        # A split into nothing: its gather is called once, with an empty run.
+        return [row.token()] if opening.cursor.is_finished else []
+
+    def _is_ready(self, row: SequenceRow, closings: Sequence[Closing]) -> bool:
+        return not row.is_ready and row.lets_move(closings)
+
+    def _tell(self, row: SequenceRow, now_ms: int, now: list[Packet], later: list[Due]) -> None:
+        age_ms = round(row.opening.age_s * 1000)
+        token = row.token()
+        if age_ms:
+            later.append(Due(token, now_ms + age_ms))
+        else:
+            now.append(token)
+
+    def seal(self, sequence: str, before: Path, end: Path, closings: Iterable[Closing]) -> Path:
+        """Fix where a run ends; an end that was fixed earlier wins."""
+        row = self.rows.get(sequence)
+        if row is None:
+            return end
+        for closing in closings:
+            row.close(closing)
+        if row.cursor.next != before:
+            return end
+        if row.sealed is None:
+            row.sealed = end
+        return row.sealed
+
+    def expire(self, now_ms: int, limit: int) -> list[Packet]:
+        """Note whose time is up; return the tokens of those that have none on its way."""
+        due = [row for row in self.waiting() if row.opening.deadline_ms <= now_ms]
+        tokens: list[Packet] = []
+        for row in sorted(due, key=lambda row: row.opening.deadline_ms)[:limit]:
+            row.is_expired = True
+            if not row.is_ready:
+                tokens.append(row.token())
+        return tokens
+
+    def waiting(self) -> list[SequenceRow]:
+        """List those that a deadline can still end."""
+        return [
+            row
+            for row in self.rows.values()
+            if row.state == OPEN and not row.is_expired and not row.opening.waits
+        ]
