@@ -12,6 +12,7 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Return milliseconds since 1970, UTC."""
+        ...
 
 
 class SystemClock:

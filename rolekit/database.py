@@ -25,7 +25,7 @@ from rolekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator
     from typing import TypeAlias
 
     from asyncpg.pool import PoolConnectionProxy
@@ -117,7 +117,7 @@ def load_queries(package: str, file: str, schema: str) -> dict[str, str]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated() -> Generator[None]:
     """Raise errors by what they mean for a step.
 
     Raises:
@@ -162,7 +162,7 @@ class Database:
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Pooled]:
+    async def connection(self) -> AsyncGenerator[Pooled]:
         """Borrow a connection.
 
         Raises:
@@ -174,7 +174,7 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Pooled]:
+    async def transaction(self) -> AsyncGenerator[Pooled]:
         """Borrow a connection with a transaction open; it commits at the end."""
         async with self.connection() as connection, connection.transaction():
             yield connection

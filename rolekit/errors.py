@@ -1,4 +1,4 @@
-"""Every error rolekit raises: one base, one class per condition a caller would treat differently.
+"""Every error rolekit raises: one base, one class per condition that callers tell apart.
 
 A message has three parts: what happened, with the values; what was expected; what to do.
 """
@@ -111,7 +111,7 @@ class WriteMissed(RolekitError):
 
 
 class Contended(RolekitError):
-    """Other transactions were in the way (deadlock, lock time-out); redo, no attempt is used."""
+    """Other transactions were in the way (deadlock, lock time-out): redo, at no cost."""
 
 
 class TooOld(RolekitError):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 from uuid import uuid4
 
 import structlog
@@ -261,6 +261,12 @@ class AppClient:
 
     # -- answers -----------------------------------------------------------------------------
 
+    @overload
+    async def ask(self, message: AnyMessage, a: type[A], /, *, timeout_s: float = 30) -> A: ...
+    @overload
+    async def ask(
+        self, message: AnyMessage, a: type[A], b: type[B], /, *, timeout_s: float = 30
+    ) -> A | B: ...
     async def ask(
         self,
         message: AnyMessage,
@@ -345,7 +351,7 @@ class AppClient:
     @asynccontextmanager
     async def scope(
         self, *, key: str | None, route: str, caller: str, body_hash: str
-    ) -> AsyncIterator[_Scope]:
+    ) -> AsyncGenerator[_Scope]:
         """Begin a request: what it sends is held back until its scope commits."""
         row: KeyRow | None = None
         prior: Saved | None = None

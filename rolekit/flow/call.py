@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
 
@@ -83,8 +83,7 @@ def _listed(plan: HandlerPlan, result: object) -> list[object]:
         return []
     if plan.shape == "one":
         return [result]
-    assert isinstance(result, Iterable)  # noqa: S101 - the annotation says so
-    return [one for one in result if one is not None]
+    return [one for one in cast("Iterable[object]", result) if one is not None]
 
 
 async def _drained(iterator: AsyncIterator[object]) -> list[object]:

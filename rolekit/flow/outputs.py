@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -128,6 +128,11 @@ def _head_for(
     )
 
 
+def _together(result: object) -> tuple[object, ...]:
+    """Return what stands at one position: the items of a tuple, or the message itself."""
+    return cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
+
+
 class Placing:
     """Builds the outputs of one recorded step.
 
@@ -153,10 +158,8 @@ class Placing:
     def one(self, results: Results) -> Outputs:
         """Place a single result: it stays at the position of what was handled."""
         frames = self._head.frames
-        messages: Results = results
-        if results and isinstance(results[0], tuple):
-            messages = results[0]
-        placed = [self._place(message, frames) for message in messages]
+        together = _together(results[0]) if results else ()
+        placed = [self._place(message, frames) for message in together]
         if frames and not any(placed):
             self._close(frames[-1], ClosedBy.DROPPED)
         return self.outputs
@@ -206,10 +209,9 @@ class Placing:
 
     def _place_children(self, results: Results, frames: Frames, index: int) -> int:
         for result in results:
-            messages = result if isinstance(result, tuple) else (result,)
             at = (*frames[:-1], frames[-1].child(index)) if frames else ()
-            if any(self._place(message, at) for message in messages):
-                index += 1
+            taken = [self._place(message, at) for message in _together(result)]
+            index += any(taken)
         return index
 
     def _place(self, message: object, frames: Frames) -> bool:

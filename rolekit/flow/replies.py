@@ -16,7 +16,7 @@ from rolekit.model.envelope import Head, Kind, decode_head
 from rolekit.store.base import REPLIES, Reply, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from rolekit.bell import Bell
     from rolekit.flow.runtime import Runtime
@@ -78,7 +78,7 @@ class ReplyHub:
         self._look = asyncio.Event()
 
     @asynccontextmanager
-    async def follow(self, root: str, after: int) -> AsyncIterator[Following]:
+    async def follow(self, root: str, after: int) -> AsyncGenerator[Following]:
         """Have the replies of a root read, those with a number above `after`."""
         following = Following(after)
         self._following.setdefault(root, []).append(following)
@@ -156,7 +156,7 @@ class Answers:
     @asynccontextmanager
     async def asking(
         self, root: str, wanted: tuple[type, ...]
-    ) -> AsyncIterator[asyncio.Future[object]]:
+    ) -> AsyncGenerator[asyncio.Future[object]]:
         """Wait for the first answer of these classes to a root."""
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._asking[root] = (future, wanted)

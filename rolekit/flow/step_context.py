@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar
 
 import msgspec
 
@@ -237,16 +237,14 @@ class TypedTransaction:
         return _converted(into, rows[0]) if rows else None
 
 
-_SCALARS = (int, float, str, bytes, bool, dt.datetime, dt.date)
+_SCALARS: frozenset[type] = frozenset({int, float, str, bytes, bool, dt.datetime, dt.date})
+_DICT: frozenset[type] = frozenset({dict})
 
 
 def _converted(into: type[R], row: Mapping[str, object]) -> R:
     """Convert a row: its only column for a scalar, all by name otherwise."""
-    value: Any = dict(row)
-    if into in _SCALARS or (
-        len(row) == 1 and not hasattr(into, "__annotations__") and into is not dict
-    ):
-        value = next(iter(row.values()))
+    is_single = into in _SCALARS or (len(row) == 1 and not hasattr(into, "__annotations__"))
+    value: object = next(iter(row.values())) if is_single and into not in _DICT else dict(row)
     if isinstance(value, into):
         return value
     try:

@@ -81,10 +81,10 @@ class Cursor:
         """Whether every position was released."""
         return not self.next
 
-    def climbed(self) -> Cursor:
-        """Leave every level whose last sibling was released."""
+    def climbed(self, until: Path | None = None) -> Cursor:
+        """Leave every level whose last sibling was released; go no further than `until`."""
         path, totals = self.next, self.totals
-        while path:
+        while path and path != until:
             total = totals[-1]
             if total is None or path[-1] < total:
                 break
@@ -102,6 +102,16 @@ class Cursor:
     def ended(self, total: int) -> Cursor:
         """Learn how many siblings there are at the innermost level."""
         return Cursor(self.next, (*self.totals[:-1], total))
+
+    def stopped(self) -> Cursor:
+        """Stand at the end of a sealed run, as it was when it was sealed.
+
+        A total that was learned since is forgotten: the cursor then waits for the end of the
+        split, which is what a store looks for behind a run.
+        """
+        if self.is_finished or self.totals[-1] is None or self.next[-1] < self.totals[-1]:
+            return self
+        return Cursor(self.next, (*self.totals[:-1], None))
 
     def open_ancestors(self) -> list[Path]:
         """Return the splits above `next` whose number of children is not known."""
@@ -137,12 +147,15 @@ class Walk:
         dropped: Positions passed that hold nothing.
         cursor: Behind the run.
         failure: What the sequence fails by, where its policy is to fail.
+        missing: What was taken as failed, or as ended, since time is up. Stored when the run
+            is sealed, so that it stays so.
     """
 
     items: tuple[Closing, ...]
     dropped: int
     cursor: Cursor
     failure: Closing | None = None
+    missing: tuple[Closing, ...] = ()
 
 
 OnFailed = Literal["wait", "skip", "fail", "hole"]
@@ -180,41 +193,93 @@ def walk(sequence: str, cursor: Cursor, closings: Mapping[Path, Closing], rules:
     Returns:
         The run. Walking again from its cursor continues it; nothing comes twice.
     """
-    items: list[Closing] = []
-    dropped = 0
-    while True:
-        if cursor.next == rules.until:
-            break
-        cursor = cursor.climbed()
-        if cursor.is_finished or cursor.next == rules.until or len(items) >= rules.limit:
-            break
-        closing = closings.get(cursor.next)
+    walker = _Walker(sequence, cursor, closings, rules)
+    while walker.step():
+        pass
+    return walker.walked()
+
+
+class _Walker:
+    """A walk under way."""
+
+    def __init__(
+        self, sequence: str, cursor: Cursor, closings: Mapping[Path, Closing], rules: Rules
+    ) -> None:
+        self._sequence = sequence
+        self._closings = closings
+        self._rules = rules
+        self.cursor = cursor
+        self.items: list[Closing] = []
+        self.dropped = 0
+        self.failure: Closing | None = None
+        self.missing: list[Closing] = []
+        self._ends = _last_indexes(closings) if rules.is_expired else {}
+
+    def walked(self) -> Walk:
+        """Return the run so far."""
+        cursor = self.cursor.stopped()
+        return Walk(
+            tuple(self.items), self.dropped, cursor, self.failure, tuple(self.missing)
+        )
+
+    def step(self) -> bool:
+        """Pass one position, or learn where its level ends; False where the run ends."""
+        self.cursor = self.cursor.climbed(self._rules.until)
+        at = self.cursor.next
+        if self.cursor.is_finished or at == self._rules.until:
+            return False
+        if len(self.items) >= self._rules.limit:
+            return False
+        closing = self._closings.get(at)
         if closing is None:
-            parent = closings.get(cursor.next[:-1])
-            if cursor.totals[-1] is None and parent is not None and parent.total is not None:
-                cursor = cursor.ended(parent.total)
-                continue
-            if not rules.is_expired or (rules.horizon and cursor.next > rules.horizon):
-                break
-            closing = _missing(sequence, cursor.next)
-            if cursor.totals[-1] is None:
-                cursor = cursor.ended(cursor.next[-1] + 1)
+            if self._learn_total():
+                return True
+            closing = self._give_up()
+        return closing is not None and self._pass(closing)
+
+    def _learn_total(self) -> bool:
+        """End a level whose split has ended meanwhile."""
+        parent = self._closings.get(self.cursor.next[:-1])
+        if self.cursor.totals[-1] is not None or parent is None or parent.total is None:
+            return False
+        self.cursor = self.cursor.ended(parent.total)
+        return True
+
+    def _give_up(self) -> Closing | None:
+        """Make a failure of a missing part whose time is up; the last one ends its split."""
+        at, horizon = self.cursor.next, self._rules.horizon
+        if not self._rules.is_expired or (horizon is not None and at > horizon):
+            return None
+        failed = _missing(self._sequence, at)
+        self.missing.append(failed)
+        if self.cursor.totals[-1] is None and not self._goes_on(at):
+            self.cursor = self.cursor.ended(at[-1] + 1)
+            self.missing.append(_ended(self._sequence, self.cursor))
+        return failed
+
+    def _goes_on(self, at: Path) -> bool:
+        """Say whether a later sibling came, or may stand behind what was read."""
+        level, horizon = at[:-1], self._rules.horizon
+        if horizon is not None and horizon[: len(level)] == level:
+            return True
+        return self._ends.get(level, 0) > at[-1]
+
+    def _pass(self, closing: Closing) -> bool:
         if closing.by is ClosedBy.SPLIT:
-            cursor = cursor.entered(closing.total)
-            continue
-        if closing.by is ClosedBy.FAILED:
-            if rules.on_failed == "fail":
-                return Walk(tuple(items), dropped, cursor, closing)
-            if rules.on_failed == "wait":
-                break
-        if closing.by is ClosedBy.PART or (
-            closing.by is ClosedBy.FAILED and rules.on_failed == "hole"
+            self.cursor = self.cursor.entered(closing.total)
+            return True
+        policy = self._rules.on_failed
+        if closing.by is ClosedBy.FAILED and policy in {"fail", "wait"}:
+            self.failure = closing if policy == "fail" else None
+            return False
+        if closing.by is ClosedBy.DROPPED or (
+            closing.by is ClosedBy.FAILED and policy == "skip"
         ):
-            items.append(closing)
+            self.dropped += 1
         else:
-            dropped += 1
-        cursor = cursor.bumped()
-    return Walk(tuple(items), dropped, cursor)
+            self.items.append(closing)
+        self.cursor = self.cursor.bumped()
+        return True
 
 
 def _missing(sequence: str, path: Path) -> Closing:
@@ -225,6 +290,22 @@ def _missing(sequence: str, path: Path) -> Closing:
         by=ClosedBy.FAILED,
         detail="did not come before the deadline",
     )
+
+
+def _ended(sequence: str, cursor: Cursor) -> Closing:
+    """Stand in for the end of a split that did not come before the deadline."""
+    path, total = cursor.next[:-1], cursor.totals[-1]
+    return Closing(sequence=sequence, path=path, by=ClosedBy.SPLIT, total=total)
+
+
+def _last_indexes(closings: Mapping[Path, Closing]) -> dict[Path, int]:
+    """Return the highest index that came at each level."""
+    last: dict[Path, int] = {}
+    for path in closings:
+        for depth, index in enumerate(path):
+            level = path[:depth]
+            last[level] = max(index, last.get(level, 0))
+    return last
 
 
 class Reassembler:

@@ -87,3 +87,15 @@ class Role:
     def _tell(self, *, paused: bool) -> None:
         if self._pauses == 1 and self._on_pause is not None:
             self._on_pause(paused)
+
+
+def attach(
+    role: Role,
+    resources: AsyncExitStack,
+    listening: socket | None,
+    on_pause: Callable[[bool], None],
+) -> None:
+    """Give a role what only its host can, before `on_start`."""
+    role._resources = resources  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    role._listening = listening  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    role._on_pause = on_pause  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

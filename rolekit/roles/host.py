@@ -24,20 +24,27 @@ from rolekit.flow.outbox import Forwarder, Outbox
 from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
 from rolekit.roles import settings
+from rolekit.roles.base import attach
 from rolekit.roles.http_server import serve
-from rolekit.roles.web import WebRole
+from rolekit.roles.web import WebRole, attach_front
 from rolekit.roles.worker import WorkerRole
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from rolekit.flow.context import Transaction
     from rolekit.flow.runtime import Runtime
     from rolekit.roles.base import Role
+    from rolekit.store.base import Outgoing
 
 log = structlog.get_logger("rolekit.instance")
 
 ON_STOP_S = 10.0
+
+
+def _nothing_leaves(rows: Sequence[Outgoing]) -> None:
+    """Stand in for the outbox where outputs leave with the commit itself."""
+    assert not rows  # noqa: S101 - the store has no outbox then
 
 
 class Services:
@@ -52,13 +59,13 @@ class Services:
         self.runtime = runtime
         joins = runtime.transport.features.joins_store
         self.outbox = None if joins else Outbox(runtime.transport, runtime.store)
-        leave = (lambda _: None) if self.outbox is None else self.outbox.leave
+        leave = _nothing_leaves if self.outbox is None else self.outbox.leave
         self.committer = Committer(runtime.store, runtime.bell, leave)
         self.forwarder = Forwarder(runtime.transport)
         self.client = AppClient(runtime, self.outbox, intake_limit=intake_limit)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         """Connect, declare the app's queues and run the loops inside the block."""
         runtime = self.runtime
         await runtime.store.start()
@@ -122,13 +129,10 @@ class Instance:
         """
         role = self.role
         async with AsyncExitStack() as resources:
-            role._resources = resources  # noqa: SLF001 - Role names the host as their owner
-            role._listening = self._listening  # noqa: SLF001
-            role._on_pause = self.pause  # noqa: SLF001
+            attach(role, resources, self._listening, self.pause)
             settings.apply(role, _own(role, self._values))
             if isinstance(role, WebRole):
-                role.client = self._services.client
-                role._open_tx = self._transaction  # noqa: SLF001
+                attach_front(role, self._services.client, self._transaction)
             await role.on_start()
             try:
                 await self._live(ready)
@@ -159,7 +163,7 @@ class Instance:
         finally:
             for task in (*loops, stopped):
                 task.cancel()
-            await asyncio.gather(*loops, stopped, return_exceptions=True)
+            await asyncio.wait([*loops, stopped])
         for task in loops:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -200,7 +204,7 @@ class Instance:
         self.stop(self._grace_s, why)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def _transaction(self) -> AsyncGenerator[Transaction]:
         async with self._services.runtime.store.transaction() as raw:
             yield TypedTransaction(raw)
 

@@ -52,3 +52,13 @@ class WebRole(Role):
                 fix="In a test, run the role with rolekit.testing.run_app and a database.",
             )
         return self._open_tx()
+
+
+def attach_front(
+    role: WebRole,
+    client: Client,
+    open_tx: Callable[[], AbstractAsyncContextManager[Transaction]],
+) -> None:
+    """Give a front what only its host can, before `on_start`."""
+    role.client = client
+    role._open_tx = open_tx  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

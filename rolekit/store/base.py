@@ -304,9 +304,11 @@ class RawTransaction(Protocol):
 
     async def execute(self, sql: str, args: Sequence[object]) -> int:
         """Run one statement; return the rows touched."""
+        ...
 
     async def fetch(self, sql: str, args: Sequence[object]) -> list[Mapping[str, object]]:
         """Run one query; return its rows by column name, in order."""
+        ...
 
 
 class OpenStep(Protocol):
@@ -319,6 +321,7 @@ class OpenStep(Protocol):
 
     async def finish(self, step: Step) -> Commit:
         """Commit the rest of the step with what the transaction did."""
+        ...
 
     async def abandon(self) -> None:
         """Roll everything back. Safe after `finish`, which it does not undo."""
@@ -347,9 +350,11 @@ class Store(Protocol):
             Unavailable: The server cannot be reached, or did not answer: unknown. The same
                 batch again is safe; the inbox tells.
         """
+        ...
 
     async def seen(self, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int]]:
         """Say which of these (id, generation, birth_ms) have their inbox row."""
+        ...
 
     async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Open the transaction of a step, its inbox row first.
@@ -357,17 +362,21 @@ class Store(Protocol):
         Raises:
             Taken: The row is there already.
         """
+        ...
 
     async def oldest_birth_ms(self) -> int:
         """Return the earliest birth the inbox can tell anything about."""
+        ...
 
     def transaction(self) -> AbstractAsyncContextManager[RawTransaction]:
         """Open a transaction of the user's own; it commits when the block ends well."""
+        ...
 
     # -- sequences ---------------------------------------------------------------------
 
     async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
         """Read a sequence and its next `limit` closings; from the first one if `whole`."""
+        ...
 
     async def seal(
         self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
@@ -384,32 +393,40 @@ class Store(Protocol):
         Returns:
             Where the run ends.
         """
+        ...
 
     async def expire(self, now_ms: int, limit: int) -> Commit:
         """Note which sequences' time is up, and let their gathers release what there is.
 
         A sequence that waits for its holes has no such end.
         """
+        ...
 
     # -- what handlers ask for -----------------------------------------------------------
 
     async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
         """Read states with their versions; those that are not there are left out."""
+        ...
 
     async def recall(self, message_id: str, name: str) -> bytes | None:
         """Read what `ctx.once` kept for a message."""
+        ...
 
     async def remember(self, message_id: str, name: str, value: bytes) -> bytes:
         """Keep a result of `ctx.once`, in a commit of its own; the first one wins."""
+        ...
 
     async def save_blob(self, data: AsyncIterator[bytes], max_bytes: int) -> BlobInfo:
         """Keep bytes once; a blob that is there already costs no space."""
+        ...
 
     async def has_blob(self, blob_id: str) -> bool:
         """Say whether a blob is there."""
+        ...
 
     async def load_blob(self, blob_id: str) -> bytes | None:
         """Read a blob; None when there is none."""
+        ...
 
     # -- the way in and out ---------------------------------------------------------------
 
@@ -421,26 +438,33 @@ class Store(Protocol):
         Returns:
             What was committed and None; or nothing and the earlier request with this key.
         """
+        ...
 
     async def find_key(self, key: str) -> KeyRow | None:
         """Look up an idempotency key."""
+        ...
 
     async def replies(self, after: Mapping[str, int], limit: int) -> list[Reply]:
         """Read replies by root, each after its `n`, in order of `n`."""
+        ...
 
     async def last_reply(self, root: str, types: Sequence[str]) -> Reply | None:
         """Read the newest reply of these types, or the failure, of a root."""
+        ...
 
     # -- the relay -------------------------------------------------------------------------
 
     async def move_due(self, now_ms: int, limit: int) -> Commit:
         """Move what is due from the schedule to the outbox, in one transaction."""
+        ...
 
     async def next_due_ms(self) -> int | None:
         """Say when the next packet is due."""
+        ...
 
     async def adopt(self, limit: int) -> list[Outgoing]:
         """Take over outbox rows of instances that are gone."""
+        ...
 
     async def forget(self, sent: Sequence[int]) -> None:
         """Delete outbox rows that the broker confirmed."""
@@ -454,12 +478,16 @@ class Store(Protocol):
         self, *, handler: str | None, ids: Sequence[str] | None, limit: int
     ) -> list[DeadLetterRow]:
         """List open dead letters, newest first; closed ones too when asked by id."""
+        ...
 
     async def replay(self, ids: Sequence[str], *, force: bool) -> Commit:
         """Close these dead letters and send their messages as the next generation."""
+        ...
 
     async def drop(self, ids: Sequence[str]) -> int:
         """Close these dead letters for good; return how many were open."""
+        ...
 
     async def count_dead(self) -> dict[str, int]:
         """Count open dead letters by handler."""
+        ...

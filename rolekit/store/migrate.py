@@ -35,8 +35,8 @@ async def migrate(database: Database) -> list[str]:
         await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(f"create schema if not exists {schema}")
         await connection.execute(
-            f"create table if not exists {schema}.migration "
-            "(number int primary key, name text not null, at timestamptz not null default now())"
+            f"create table if not exists {schema}.migration (number int primary key,"
+            " name text not null, at timestamptz not null default now())"
         )
         there: int = await connection.fetchval(
             f"select coalesce(max(number), 0) from {schema}.migration"  # noqa: S608 - schema_of checked it
@@ -84,5 +84,5 @@ async def check_server(database: Database, *, allow_unsafe: bool = False) -> Non
     if unsafe and not allow_unsafe:
         raise ConfigError(
             f"The Postgres server may lose what it confirmed: {', '.join(unsafe)}.",
-            fix="Switch these on, or set ROLEKIT_ALLOW_UNSAFE_DATABASE=1 if you can afford loss.",
+            fix="Switch these on; or set ROLEKIT_ALLOW_UNSAFE_DATABASE=1 to accept loss.",
         )

@@ -149,9 +149,11 @@ class Transport(Protocol):
             window: Deliveries in hand per queue, at most; from 1.
             sink: Takes each batch.
         """
+        ...
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
         """Say what stands in each of these queues."""
+        ...
 
     async def recover(self) -> None:
         """Hand back what instances that are gone still hold, where the broker does not."""

@@ -19,7 +19,7 @@ from rolekit.wiring.parts import build, hear, load_app
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from rolekit.config import Config
     from rolekit.flow.app_client import AppClient
@@ -30,7 +30,7 @@ log = structlog.get_logger("rolekit.run")
 
 
 @asynccontextmanager
-async def _alone(app: App, database: str, broker: str) -> AsyncIterator[tuple[Services, int]]:
+async def _alone(app: App, database: str, broker: str) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
     await migrate(app.name, database, broker)
     async with open_host(app.name, database, broker) as host:
@@ -80,7 +80,7 @@ async def run_role(config: Config, app_ref: str, role_name: str) -> int:
 
 
 @asynccontextmanager
-async def open_client(app: App, config: Config | None = None) -> AsyncIterator[AppClient]:
+async def open_client(app: App, config: Config | None = None) -> AsyncGenerator[AppClient]:
     """Connect to a running app from outside.
 
     Raises:
@@ -98,7 +98,7 @@ async def open_client(app: App, config: Config | None = None) -> AsyncIterator[A
 
 
 @asynccontextmanager
-async def _database_url(config: Config) -> AsyncIterator[str]:
+async def _database_url(config: Config) -> AsyncGenerator[str]:
     if config.database:
         yield config.database
         return

@@ -18,7 +18,7 @@ from rolekit.store.postgres.host import PostgresHost
 from rolekit.transport.postgres import PostgresTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Host(PostgresHost):
 
 
 @asynccontextmanager
-async def open_host(app_name: str, database: str, broker: str) -> AsyncIterator[Host]:
+async def open_host(app_name: str, database: str, broker: str) -> AsyncGenerator[Host]:
     """Open a supervisor's link: take the lease, renew it and listen inside the block."""
     state = Database(database, app_name, max_connections=4)
     joins = not broker or broker == database
@@ -104,7 +104,7 @@ async def wait_for(database: str, wait_s: float, say: Callable[[str], None]) -> 
             except Unavailable as error:
                 if time.monotonic() >= until:
                     raise Unavailable(
-                        f"{redacted(database)} did not answer within {wait_s:g} s: {error.what}",
+                        f"{redacted(database)} did not answer in {wait_s:g} s: {error.what}",
                         fix="Start the server, or correct the URL in `database`.",
                     ) from error
                 if not said:

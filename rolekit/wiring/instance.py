@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -148,9 +148,10 @@ class _Member:
 
 def _first(group: BaseException) -> BaseException:
     """Return the innermost first error of a group: what a person wants to read."""
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
+    error = group
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
 
 
 async def _say_why(error: BaseException, writer: asyncio.StreamWriter) -> int:

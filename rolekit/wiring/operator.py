@@ -12,7 +12,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.wiring.parts import carry_by_notify, load_app
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from rolekit.config import Config
     from rolekit.store.base import DeadLetterRow
@@ -46,7 +46,7 @@ class DeadLetters:
 
 
 @asynccontextmanager
-async def dead_letters(config: Config) -> AsyncIterator[DeadLetters]:
+async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
     """Open the dead letters of the app that the settings name."""
     app = load_app(config.app)
     database = Database(config.database, app.name)

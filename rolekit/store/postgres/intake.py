@@ -45,7 +45,7 @@ class IntakeStore(PostgresBase):
             return None
         reply = None
         if row["status"] is not None:
-            flat = row["headers"] or []
+            flat: list[str] = row["headers"] or []
             reply = Saved(
                 status=row["status"],
                 media_type=row["media_type"],

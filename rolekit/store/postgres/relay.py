@@ -66,9 +66,10 @@ class RelayStore(PostgresBase):
             last = row["last"] if row else None
             begin = today - DAYS_BACK if last is None else last + 1
             for day in range(begin, today + DAYS_AHEAD + 1):
+                inbox = f"{self._db.schema}.inbox"
                 await connection.execute(
-                    f"create table if not exists {self._db.schema}.inbox_{day} "
-                    f"partition of {self._db.schema}.inbox for values from ({day}) to ({day + 1})"
+                    f"create table if not exists {inbox}_{day} partition of {inbox}"
+                    f" for values from ({day}) to ({day + 1})"
                 )
 
     async def oldest_birth_ms(self) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rolekit.model.envelope import Packet
 from rolekit.model.ids import derive
 from rolekit.model.position import pack, unpack
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor
 from rolekit.store.base import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 DAY_MS = 86_400_000
 UNKNOWN = 0xFFFFFFFF
@@ -20,6 +22,7 @@ class Row(Protocol):
 
     def __getitem__(self, name: str, /) -> Any:  # noqa: ANN401 - whatever type the column has
         """Return a column."""
+        ...
 
 
 def day_of(birth_ms: int) -> int:

@@ -26,7 +26,7 @@ from rolekit.store.postgres import rows
 from rolekit.store.postgres.work import SequenceWork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     import asyncpg
 
@@ -209,7 +209,7 @@ class StepStore(PostgresBase):
         return {(row["id"].hex, row["generation"]) for row in found}
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[RawTransaction]:
+    async def transaction(self) -> AsyncGenerator[RawTransaction]:
         """Open a transaction of the user's own; it commits when the block ends well."""
         async with self._db.transaction() as connection:
             yield _Statements(connection)

@@ -1,0 +1,141 @@
+"""An app and an instance of our own: the supervisor's tests need no database for them.
+
+`instance_main` speaks the line as the real one does. What an instance does beyond that is
+told by its role's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from rolekit import link
+from rolekit.model.plan import AppPlan
+from rolekit.roles.web import WebRole
+from rolekit.supervisor.wire import Bounds
+
+if TYPE_CHECKING:
+    import socket
+
+    from rolekit.model.graph import Problem
+
+
+class _Role:
+    instances = 1
+    scale: Bounds | None = None
+    bind: str | None = None
+
+
+class Steady(_Role):
+    """Does what it should."""
+
+    instances = 2
+    scale = Bounds(0, 5)
+
+
+class Front(WebRole):
+    """Says its process id to whoever connects."""
+
+    bind = "127.0.0.1:0"
+
+
+class Crashing(_Role):
+    """Ends at once."""
+
+
+class Deaf(_Role):
+    """Blocks its loop after being ready, and ignores SIGTERM."""
+
+
+class Busy(_Role):
+    """Has work in hand that never ends: a soft stop does not stop it, a hard one does."""
+
+
+class Refusing(_Role):
+    """Cannot start."""
+
+
+class Parent(_Role):
+    """Starts a process of its own."""
+
+
+class _App:
+    def __init__(self, name: str, *roles: type[_Role | WebRole]) -> None:
+        self.name = name
+        self.roles = roles
+
+    def problems(self) -> list[Problem]:
+        return []
+
+    def plan(self) -> AppPlan:
+        return AppPlan(
+            name=self.name,
+            handlers={},
+            destinations={},
+            reaches={},
+            opens={},
+            wire_names={},
+            types={},
+        )
+
+
+steady = _App("steady", Steady, Front)
+crashing = _App("crashing", Crashing, Steady)
+deaf = _App("deaf", Deaf)
+busy = _App("busy", Busy)
+parent = _App("parent", Parent)
+refusing = _App("refusing", Refusing)
+
+
+def instance_main(
+    spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+) -> int:
+    """Run one instance."""
+    if spec.role == "Crashing":
+        return 3
+    return asyncio.run(_live(spec, line, listening))
+
+
+async def _live(
+    spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+) -> int:
+    reader, writer = await asyncio.open_connection(sock=line)
+    if spec.role == "Refusing":
+        writer.write(link.encode(link.Refused("no domain is set.")))
+        await writer.drain()
+        return 2
+    if listening is not None:
+        await asyncio.start_server(_answer, sock=listening)
+    writer.write(link.encode(link.Ready()))
+    if spec.role == "Parent":
+        await asyncio.create_subprocess_exec("sleep", "600")
+    beats = asyncio.create_task(_beat(writer))
+    if spec.role == "Deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        await writer.drain()
+        time.sleep(600)  # noqa: ASYNC251 - the blocked loop is the point
+    while data := await reader.readline():
+        if isinstance(link.from_supervisor(data), link.Stop):
+            os.write(1, f"{spec.role} stops\n".encode())  # one write: others print too
+            if spec.role != "Busy":
+                beats.cancel()
+                return 0
+    # The line is closed. A real instance ends now; this one leaves it to the kernel.
+    return await asyncio.Event().wait()
+
+
+async def _beat(writer: asyncio.StreamWriter) -> None:
+    handled = 0
+    while True:
+        handled += 10
+        writer.write(link.encode(link.Beat(in_hand=1, handled=handled)))
+        await asyncio.sleep(0.1)
+
+
+async def _answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(str(os.getpid()).encode())
+    await writer.drain()
+    writer.close()

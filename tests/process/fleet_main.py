@@ -1,0 +1,89 @@
+"""Supervise an app of `fleet_app.py`, on databases that are not there; run as a process.
+
+python fleet_main.py APP HOME [name=value of Patience or RestartPolicy …]
+
+Writes what it asks of the database to HOME/host.log, a line each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rolekit.config import load
+from rolekit.errors import RolekitError
+from rolekit.model.restart import RestartPolicy
+from rolekit.observe import logs
+from rolekit.supervisor.host import Ground, QueueDepth
+from rolekit.supervisor.instance import Patience
+from rolekit.supervisor.serve import Manner, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from rolekit.supervisor.wire import Described
+
+
+class Host:
+    """A host without database."""
+
+    epoch = 7
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    async def release(self, owner: int) -> None:
+        with self._log.open("a") as log:
+            log.write(f"release {owner}\n")
+
+    async def topics(self) -> AsyncIterator[list[str]]:
+        await asyncio.Event().wait()
+        yield []
+
+    async def lease(self) -> AsyncIterator[bool]:
+        yield True
+        await asyncio.Event().wait()
+
+    async def depths(self) -> dict[str, QueueDepth]:
+        return {}
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - read by the test
+
+
+def main() -> int:
+    app, home, *options = sys.argv[1:]
+    numbers = {name: float(value) for name, _, value in (one.partition("=") for one in options)}
+    grace_s = numbers.pop("grace_s", 5)
+    module = "slow_app" if app == "slow" else "fleet_app"
+    settings = [f"app={module}:{app}", f"home={home}", f"grace_s={grace_s}"]
+    if "port" in numbers:
+        settings.append(f"Front.bind=127.0.0.1:{numbers.pop('port'):.0f}")
+    config = load({}, settings=settings)
+    logs.set_up("debug", "json")
+
+    @contextlib.asynccontextmanager
+    async def ground(_app: Described) -> AsyncGenerator[Ground]:
+        yield Ground(host=Host(Path(home) / "host.log"), broker="", database="")
+
+    manner = Manner(
+        target="fleet_app:instance_main",
+        patience=Patience(**{k: v for k, v in numbers.items() if k in Patience.__slots__}),
+        policy=RestartPolicy(
+            restarts=int(numbers.pop("restarts", 10)),
+            **{k: v for k, v in numbers.items() if k in RestartPolicy.__slots__},
+        ),
+    )
+    try:
+        return asyncio.run(serve(config, ground, _say, manner))
+    except RolekitError as error:
+        print(error, flush=True)  # noqa: T201 - read by the test
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""The supervisor with real processes: what dies is replaced, what must end ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from tests.process.supervised import Supervised, eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def connect(address: str) -> int:
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        return int(connection.recv(100))
+
+
+def test_a_killed_instance_has_a_successor_after_its_work_was_released(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+        before = fleet.pids("Steady")
+
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: fleet.role("Steady").ready == 2 and fleet.pids("Steady") != before)
+
+        assert before[1] in fleet.pids("Steady")
+        assert fleet.released() == [7 << 24 | 1]
+        assert sum(place.restarts for place in fleet.role("Steady").places) == 1
+
+
+def test_a_restart_drops_no_connection_and_keeps_the_address(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path, first_s=0.4) as fleet:
+        fleet.wait_for_line("steady is up")
+        address = fleet.role("Front").address
+        first = connect(address)
+
+        os.kill(first, signal.SIGKILL)
+        second = connect(address)  # waits in the backlog until somebody accepts
+
+        assert second not in (0, first)
+
+
+def test_a_crash_loop_is_bounded_and_named_and_others_go_on(tmp_path: Path) -> None:
+    numbers = {"restarts": 3, "first_s": 0.01, "longest_s": 30}
+    with Supervised("crashing", tmp_path, **numbers) as fleet:
+        fleet.wait_for_line("crash-looping: died 4 times in 60 s; tried again every 30 s")
+        looping = fleet.role("Crashing")
+
+        assert looping.state == "crash-looping"
+        assert looping.places[0].restarts == 4
+        assert fleet.role("Steady").ready == 2
+
+
+def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+        below = fleet.descendants()
+        assert len(below) == 5  # zygote, two Steady, Front, relay
+
+        fleet.process.kill()
+        eventually(lambda: not any(one.is_alive for one in below), within_s=2)
+
+
+def test_a_killed_zygote_is_replaced_with_all_its_instances(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path, first_s=0.05) as fleet:
+        fleet.wait_for_line("steady is up")
+        before = fleet.pids("Steady")
+        zygote = next(one for one in fleet.descendants() if one.parent == fleet.process.pid)
+
+        zygote.kill()
+        eventually(lambda: fleet.status().state == "ready" and fleet.pids("Steady") != before)
+
+        assert not set(before) & set(fleet.pids("Steady"))
+        assert len(set(fleet.released())) == 4
+
+
+def test_a_soft_stop_goes_from_the_way_in_to_the_relay(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        fleet.process.send_signal(signal.SIGTERM)
+        code = fleet.wait()
+
+        stops = [line for line in fleet.lines if line.endswith(" stops")]
+        assert code == 0
+        assert stops == ["Front stops", "Steady stops", "Steady stops", "(relay) stops"]
+        assert "Ctrl-C again stops hard" in fleet.output
+        assert not (tmp_path / "steady.sock").exists()
+
+
+def test_the_second_interrupt_does_not_wait_for_what_is_in_hand(tmp_path: Path) -> None:
+    with Supervised("busy", tmp_path, grace_s=600) as fleet:
+        fleet.wait_for_line("busy is up")
+
+        fleet.interrupt()
+        fleet.wait_for_line("Busy stops")
+        still_runs = fleet.process.poll() is None
+        fleet.interrupt()
+        code = fleet.wait()
+
+        assert still_runs
+        assert code == 0
+        assert "Stopping hard" in fleet.output
+
+
+def test_a_soft_stop_that_takes_too_long_becomes_a_hard_one(tmp_path: Path) -> None:
+    with Supervised("busy", tmp_path, grace_s=0.3) as fleet:
+        fleet.wait_for_line("busy is up")
+
+        fleet.interrupt()
+
+        assert fleet.wait() == 0
+        assert '"how": "SIGTERM"' in fleet.output
+
+
+def test_a_hung_instance_shows_its_stacks_and_is_replaced(tmp_path: Path) -> None:
+    with Supervised("deaf", tmp_path, silence_s=0.4, term_s=0.2, first_s=0.05) as fleet:
+        fleet.wait_for_line("instance says nothing")
+        fleet.wait_for_line("SIGKILL", within_s=5)
+        eventually(lambda: fleet.role("Deaf").places[0].restarts >= 1)
+
+        assert 'fleet_app.py", line' in fleet.output  # faulthandler, of the blocked line
+
+
+def test_a_stopped_process_is_killed_too(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path, silence_s=0.5, term_s=0.2, first_s=0.05) as fleet:
+        fleet.wait_for_line("steady is up")
+        frozen = fleet.pids("Steady")[0]
+
+        os.kill(frozen, signal.SIGSTOP)
+        eventually(lambda: frozen not in fleet.pids("Steady"))
+        eventually(lambda: fleet.role("Steady").ready == 2)
+
+
+def test_scaling_up_and_down_keeps_to_the_bounds(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        up = fleet.post("/scale", '{"role": "Steady", "count": "+3"}')
+        eventually(lambda: fleet.role("Steady").ready == 5)
+        too_many = fleet.post("/scale", '{"role": "Steady", "count": "6"}')
+        fleet.post("/scale", '{"role": "Steady", "count": "1"}')
+        eventually(lambda: len(fleet.pids("Steady")) == 1)
+
+        assert up.json() == {"role": "Steady", "instances": 5}
+        assert too_many.status_code == 400
+        assert "0 to 5 instances, not 6" in too_many.json()["what"]
+
+
+def test_a_misspelt_role_gets_the_nearest_one(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        answer = fleet.post("/scale", '{"role": "Stedy", "count": "1"}')
+
+        assert answer.json()["what"] == "There is no role Stedy. Did you mean Steady?"
+
+
+def test_a_role_that_refuses_ends_the_start_with_its_reason(tmp_path: Path) -> None:
+    with Supervised("refusing", tmp_path) as fleet:
+        code = fleet.wait()
+
+        assert code == 1
+        assert "Refusing cannot start: no domain is set." in fleet.output
+
+
+def test_a_second_supervisor_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path) as first:
+        first.wait_for_line("steady is up")
+
+        with Supervised("steady", tmp_path) as second:
+            code = second.wait()
+
+        assert code == 2
+        assert f"by the supervisor with process id {first.process.pid}" in second.output
+        assert first.role("Steady").ready == 2
+
+
+def test_a_port_in_use_is_one_sentence_with_port_role_and_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with Supervised("steady", tmp_path, port=port) as fleet:
+            code = fleet.wait()
+
+    assert code == 2
+    assert f"Port {port} is in use, so Front cannot listen" in fleet.output
+    assert "ROLEKIT_FRONT__BIND" in fleet.output
+    assert "Traceback" not in fleet.output
+
+
+def test_what_an_instance_started_goes_with_it(tmp_path: Path) -> None:
+    with Supervised("parent", tmp_path, first_s=5) as fleet:
+        fleet.wait_for_line("parent is up")
+        parent = fleet.pids("Parent")[0]
+        grandchild = next(one for one in fleet.descendants() if one.parent == parent)
+
+        os.kill(parent, signal.SIGKILL)
+
+        eventually(lambda: not grandchild.is_alive, within_s=2)
+
+
+def test_a_stop_during_the_start_ends_it(tmp_path: Path) -> None:
+    with Supervised("slow", tmp_path) as fleet:
+        fleet.wait_for_line("importing slowly")
+        began = time.monotonic()
+
+        fleet.interrupt()
+
+        assert fleet.wait() == 0
+        assert time.monotonic() - began < 3
