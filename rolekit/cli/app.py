@@ -44,8 +44,9 @@ def check(
     if as_json:
         out_json({"app": found.app, "problems": []})
         return
-    handlers = sum(len(role.handlers) for role in found.roles)
-    out(f"{found.app}: {len(found.roles)} roles, {handlers} handlers, no problems")
+    roles = _count(len(found.roles), "role")
+    handlers = _count(sum(len(role.handlers) for role in found.roles), "handler")
+    out(f"{found.app}: {roles}, {handlers}, no problems")
 
 
 def graph(
@@ -93,3 +94,7 @@ async def _migrate(config: Config, app: str, wait_s: float) -> str:
     async with database_of(config, wait_s) as there:
         await wiring.migrate(app, there.database)
         return there.database
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

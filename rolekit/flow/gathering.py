@@ -91,16 +91,22 @@ class Gathering:
     async def _sealed(
         self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk
     ) -> Walk:
-        """Fix the run's end, so that another attempt gets the same parts."""
-        missing = [c for c in found.items if c.path not in view.closings]
-        before, end = view.cursor.next, found.cursor.next
-        sealed = await self._runtime.store.seal(sequence, before, end, missing)
-        if sealed == end and not missing:
-            return found
-        again = await self._runtime.store.view(sequence, plan.size + SPLITS, whole=False)
-        if again is None or again.cursor != view.cursor:
-            return found
-        return walk(sequence, again.cursor, again.closings, _rules(plan, again))
+        """Fix the run's end and what is missing in it, so that another attempt gets the same.
+
+        What came between reading and sealing counts; a split among it may miss parts in turn.
+        """
+        store, before = self._runtime.store, view.cursor.next
+        while True:
+            end = found.cursor.next
+            sealed = await store.seal(sequence, before, end, found.missing)
+            if sealed == end and not found.missing:
+                return found
+            again = await store.view(sequence, plan.size + SPLITS, whole=False)
+            if again is None or again.cursor != view.cursor:
+                return found
+            found = walk(sequence, again.cursor, again.closings, _rules(plan, again))
+            if not found.missing:
+                return found
 
     async def _whole(
         self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk

@@ -174,7 +174,7 @@ class Placing:
         frames = self._head.frames
         gather = self._plan.opens_in(self._runtime.plan)
         if gather is not None:
-            sequence = derive(self._cause.id, "sequence", self._plan.name)
+            sequence = self._derive("sequence")
             frames = (*frames, Frame(sequence, gather, ()))
         total = self._place_children(results, frames, 0)
         if gather is not None:
@@ -205,7 +205,12 @@ class Placing:
         self._slot += 1
         merged = {**self._head.headers, **headers}
         packets = self._packets(message, (), merged)
-        return packets[0].id if packets else derive(self._cause.id, self._slot), packets
+        return packets[0].id if packets else self._derive(self._slot), packets
+
+    def _derive(self, *slot: str | int) -> str:
+        """Name an output; the generation makes a replay of a failed split a new one."""
+        cause = self._cause
+        return derive(cause.id, cause.generation, self._plan.name, *slot)
 
     def _place_children(self, results: Results, frames: Frames, index: int) -> int:
         for result in results:
@@ -247,7 +252,7 @@ class Placing:
             packets.append(
                 Packet(
                     queue=target,
-                    id=derive(self._cause.id, self._plan.name, self._slot, target),
+                    id=self._derive(self._slot, target),
                     head=encode_head(head),
                     body=body,
                 )
@@ -257,7 +262,7 @@ class Placing:
     def _answer(self, message: ReplyMessage) -> None:
         """Give a reply to whoever asks, or keep it for whoever follows."""
         name, version, body = self._runtime.codec.encode(message)
-        head, id_ = self._head, derive(self._cause.id, self._plan.name, self._slot, "reply")
+        head, id_ = self._head, self._derive(self._slot, "reply")
         if head.reply_to:
             out = _head_for(head, name, version, (), head.headers, kind=Kind.REPLY)
             self.outputs.packets.append(

@@ -78,7 +78,7 @@ class Codec:
         name, version, write = self._writers.get(type(message)) or self._writer(type(message))
         try:
             body = write(message)
-        except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError(
                 f"A {name} cannot be encoded: {error}.",
                 fix="Fields hold text, numbers, bytes, times, collections and messages.",
@@ -167,7 +167,7 @@ def encode_value(value: object) -> bytes:
         if _is_pydantic(type(value)):
             return _pydantic_encoder(_ENCODERS["json"])(value)
         return _ENCODERS["json"](value)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CodecError(
             f"A {type(value).__name__} cannot be kept: {error}.",
             fix="Keep text, numbers, bytes, times, collections and messages.",

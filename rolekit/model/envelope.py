@@ -109,8 +109,10 @@ def encode_head(head: Head) -> bytes:
     """Encode a head.
 
     Raises:
-        CodecError: The head is larger than brokers accept, usually by its headers.
+        CodecError: The head is larger than brokers accept, usually by its headers; or its
+            positions are nested too deep to be read.
     """
+    _check_depth(head)
     data = _encoder.encode(head)
     if len(data) > MAX_HEAD_BYTES:
         raise CodecError(
@@ -131,13 +133,20 @@ def decode_head(data: bytes) -> Head:
         raise CodecError(f"A head of {len(data)} bytes came; {MAX_HEAD_BYTES} are allowed.")
     try:
         head = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(f"The head of a message cannot be read: {error}.") from error
     if head.version != HEAD_VERSION:
         raise CodecError(
             f"The head has layout version {head.version}; this rolekit reads {HEAD_VERSION}.",
             fix="Upgrade this host.",
         )
-    if len(head.frames) > MAX_DEPTH or any(len(f.path) > MAX_DEPTH for f in head.frames):
-        raise CodecError(f"Splits are nested deeper than {MAX_DEPTH}.")
+    _check_depth(head)
     return head
+
+
+def _check_depth(head: Head) -> None:
+    if len(head.frames) > MAX_DEPTH or any(len(f.path) > MAX_DEPTH for f in head.frames):
+        raise CodecError(
+            f"The splits that led to a {head.type} are nested deeper than {MAX_DEPTH}.",
+            fix="Look for handlers that split in a circle.",
+        )

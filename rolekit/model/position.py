@@ -7,9 +7,14 @@ sorts before what it contains; Postgres orders `int[]` in the same way.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-Path = tuple[int, ...]
+Index = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
+"""Four bytes, where the highest value means "not known"."""
+
+Path = tuple[Index, ...]
 
 MAX_DEPTH = 32
 """Splits within splits, at most: a bound on what a loop of handlers can build."""

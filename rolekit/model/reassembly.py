@@ -218,9 +218,7 @@ class _Walker:
     def walked(self) -> Walk:
         """Return the run so far."""
         cursor = self.cursor.stopped()
-        return Walk(
-            tuple(self.items), self.dropped, cursor, self.failure, tuple(self.missing)
-        )
+        return Walk(tuple(self.items), self.dropped, cursor, self.failure, tuple(self.missing))
 
     def step(self) -> bool:
         """Pass one position, or learn where its level ends; False where the run ends."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 UNKNOWN_DELAYS_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 CRASHES = 5
 """Crashes that a message running alone may cause before it becomes a dead letter."""
+MAX_DELAY_S = 10 * 365 * 86_400.0
+"""Longest delay that is kept: a time that fits every column, also when nobody meant it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def decide(
     tried = attempts.failures + 1
     if policy is None or tried >= policy.attempts:
         return Park(f"{type(error).__name__}: {error}")
-    return Again(span_s(policy, tried) * chance, _counted(attempts, tried))
+    return Again(_kept(span_s(policy, tried) * chance), _counted(attempts, tried))
 
 
 def _retry(error: Retry, attempts: Attempts, policy: Backoff, chance: float) -> Again | Park:
@@ -64,13 +66,22 @@ def _retry(error: Retry, attempts: Attempts, policy: Backoff, chance: float) -> 
     delay_s = error.delay_s
     if delay_s is None:
         delay_s = span_s(policy, max(tried, 1)) * chance
-    return Again(max(delay_s, 0.0), _counted(attempts, tried))
+    return Again(_kept(delay_s), _counted(attempts, tried))
+
+
+def _kept(delay_s: float) -> float:
+    """Bound a delay; what is not a number is none."""
+    return min(delay_s, MAX_DELAY_S) if delay_s > 0 else 0.0
 
 
 def span_s(policy: Backoff, tried: int) -> float:
     """Return the longest wait after so many attempts, in seconds."""
     exponent = min(tried - 1, 64)
-    return float(min(policy.max_s, policy.first_s * policy.factor**exponent))
+    try:
+        grown = policy.first_s * float(policy.factor) ** exponent
+    except OverflowError:
+        grown = policy.max_s if policy.first_s else 0.0
+    return float(min(policy.max_s, grown))
 
 
 def _counted(attempts: Attempts, failures: int) -> Attempts:

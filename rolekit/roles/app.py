@@ -15,9 +15,11 @@ from rolekit.model.plan import AppPlan
 from rolekit.model.policy import Backoff
 from rolekit.roles.base import Role
 from rolekit.roles.declare import declared_on
+from rolekit.roles.http_routes import problems_of
 from rolekit.roles.inspect import Found, read_role
 from rolekit.roles.settings import settings_of
 from rolekit.roles.unavailable import unavailable_in
+from rolekit.roles.web import WebRole
 from rolekit.roles.worker import WorkerRole
 
 if TYPE_CHECKING:
@@ -92,7 +94,9 @@ class App:
             *_check_app(self),
             *self._problems,
             *self._graph.problems,
-            *unavailable_in(self.roles, self._found, self.outside),
+            *unavailable_in(
+                self.roles, self._found, self.outside, observed=bool(self.observers)
+            ),
         ]
 
     def plan(self) -> AppPlan:
@@ -194,6 +198,10 @@ def _check_app(app: App) -> list[Problem]:
 
 
 def _check_role(role: type[Role], before: Sequence[str]) -> Iterator[Problem]:
+    if issubclass(role, WebRole):
+        for error in problems_of(role):
+            where, _, what = error.what.partition(": ")
+            yield Problem(where, what, error.fix)
     place = f"{role.__module__}.{role.__qualname__}"
     if role.__name__ in before:
         yield Problem(

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def unavailable_in(
-    roles: Iterable[type[Role]], found: Iterable[Found], outside: Mapping[type, str]
+    roles: Iterable[type[Role]],
+    found: Iterable[Found],
+    outside: Mapping[type, str],
+    *,
+    observed: bool,
 ) -> list[Problem]:
     """Name everything an app uses that is not available yet, one sentence each."""
     named = [(each.place, what) for each in found for what in _of_handler(each)]
@@ -29,6 +33,7 @@ def unavailable_in(
         for name, value in vars(cls).items()
         if isinstance(value, Guest)
     ]
+    named += [("observers=[...]", "Being told of each event")] if observed else []
     named += [(f"outside={{{cls.__name__}: ...}}", "sending to another app") for cls in outside]
     return [Problem(where, f"{what} is not available yet.") for where, what in named]
 

@@ -143,9 +143,9 @@ class MemoryStore:
         inbox = self.tables.inbox
         return {(id_, n) for id_, n, birth in keys if (id_, n, birth // DAY_MS) in inbox}
 
-    async def begin(self, id: str, generation: int, birth_ms: int) -> OpenStep:  # noqa: A002
+    async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Refuse: there is no SQL here."""
-        del id, generation, birth_ms
+        del message_id, generation, birth_ms
         raise self._no_sql("ctx.tx()")
 
     def transaction(self) -> AbstractAsyncContextManager[RawTransaction]:
@@ -196,13 +196,13 @@ class MemoryStore:
         states = self.tables.states
         return {key: states[key] for key in keys if key in states}
 
-    async def recall(self, id: str, name: str) -> bytes | None:  # noqa: A002 - the contract's name
+    async def recall(self, message_id: str, name: str) -> bytes | None:
         """Read what `ctx.once` kept for a message."""
-        return self.tables.once.get((id, name))
+        return self.tables.once.get((message_id, name))
 
-    async def remember(self, id: str, name: str, value: bytes) -> bytes:  # noqa: A002 - as above
+    async def remember(self, message_id: str, name: str, value: bytes) -> bytes:
         """Keep a result of `ctx.once`; the first one wins."""
-        return self.tables.once.setdefault((id, name), value)
+        return self.tables.once.setdefault((message_id, name), value)
 
     async def save_blob(self, data: AsyncIterator[bytes], max_bytes: int) -> BlobInfo:
         """Keep bytes once.
@@ -222,9 +222,13 @@ class MemoryStore:
         self.tables.blobs.setdefault(name, bytes(held))
         return BlobInfo(name, len(held))
 
-    async def load_blob(self, id: str) -> bytes | None:  # noqa: A002 - the contract's name
+    async def has_blob(self, blob_id: str) -> bool:
+        """Say whether a blob is there."""
+        return blob_id in self.tables.blobs
+
+    async def load_blob(self, blob_id: str) -> bytes | None:
         """Read a blob; None when there is none."""
-        return self.tables.blobs.get(id)
+        return self.tables.blobs.get(blob_id)
 
     # -- the way in and out ------------------------------------------------------------------
 

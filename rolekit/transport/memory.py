@@ -62,6 +62,7 @@ class MemoryBroker:
         seed: Of the faults.
 
     Attributes:
+        seed: As given.
         turns: Grows whenever anything happens to a queue.
         watch: Called with each packet that is stored.
     """
@@ -69,6 +70,7 @@ class MemoryBroker:
     def __init__(
         self, clock: Clock | None = None, *, faults: Faults = "none", seed: int = 0
     ) -> None:
+        self.seed = seed
         self.turns = 0
         self.watch: Callable[[Packet], None] = lambda _: None
         self._clock = clock or SystemClock()

@@ -1,0 +1,389 @@
+"""Where an app runs in a test: queues in memory, a store, and one life for each role.
+
+A life is what a process would be: it has an owner number, connections and loops of its own,
+so that it can be killed without the others noticing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from rolekit import link
+from rolekit.bell import Bell
+from rolekit.clock import ManualClock, SystemClock
+from rolekit.database import Database
+from rolekit.errors import RolekitError
+from rolekit.flow.runtime import Runtime
+from rolekit.model.codec import Codec
+from rolekit.roles.host import Instance, Services, bound_socket
+from rolekit.roles.http_app import WebApp, asgi
+from rolekit.roles.web import WebRole
+from rolekit.store.memory import MemoryTables
+from rolekit.store.migrate import migrate
+from rolekit.testing.journal import Journal, WatchedMemoryStore, WatchedPostgresStore
+from rolekit.transport.memory import Faults, MemoryBroker, MemoryTransport
+from rolekit.wiring.hosting import Host, open_host
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+    from rolekit.model.plan import AppPlan
+    from rolekit.roles.base import Role
+
+GRACE_S = 5.0
+PASSES = 200
+LIVES = 10
+"""How often an instance that ends by itself is followed by another."""
+
+
+class Ground(Protocol):
+    """Where state is kept, as a test needs it."""
+
+    clock: ManualClock
+    tables: MemoryTables | None
+
+    def store(self, owner: int) -> WatchedMemoryStore | WatchedPostgresStore:
+        """Open one process's view."""
+        ...
+
+    def owner(self, number: int) -> int:
+        """Return the owner number of the process of this number."""
+        ...
+
+    async def crash(self, store: WatchedMemoryStore | WatchedPostgresStore) -> None:
+        """Cut a process off its state, in the middle of whatever it does."""
+        ...
+
+    async def bury(self, owner: int) -> None:
+        """Let others take over what a process that crashed had not sent."""
+        ...
+
+    async def next_deadline_ms(self) -> int | None:
+        """Say when the time of the next sequence is up."""
+        ...
+
+
+class MemoryGround:
+    """State in this process; its clock begins at the same time in every test."""
+
+    def __init__(self, plan: AppPlan, journal: Journal) -> None:
+        self.clock = ManualClock()
+        self.tables: MemoryTables | None = MemoryTables(self.clock, results_s=plan.results_s)
+        self._tables = self.tables
+        self._journal = journal
+
+    def store(self, owner: int) -> WatchedMemoryStore:
+        """Open one process's view."""
+        return WatchedMemoryStore(self._tables, owner, self._journal)
+
+    def owner(self, number: int) -> int:
+        """Return the number itself."""
+        return number
+
+    async def crash(self, store: WatchedMemoryStore | WatchedPostgresStore) -> None:
+        """Let nothing more be committed."""
+        assert isinstance(store, WatchedMemoryStore)  # noqa: S101 - it was made here
+        store.crash()
+
+    async def bury(self, owner: int) -> None:
+        """Does nothing: a crash has orphaned the outbox already."""
+
+    async def next_deadline_ms(self) -> int | None:
+        """Say when the time of the next sequence is up."""
+        waiting = self._tables.sequences.waiting()
+        return min((row.opening.deadline_ms for row in waiting), default=None)
+
+
+class PostgresGround:
+    """State in a database; its clock begins now, as the database's own does."""
+
+    def __init__(self, plan: AppPlan, journal: Journal, url: str, host: Host) -> None:
+        self.clock = ManualClock(SystemClock().now_ms())
+        self.tables: MemoryTables | None = None
+        self._plan = plan
+        self._journal = journal
+        self._url = url
+        self._host = host
+        self._databases: dict[int, Database] = {}
+        self._looking = self.store(0)
+
+    def store(self, owner: int) -> WatchedPostgresStore:
+        """Open one process's view, with connections of its own."""
+        database = Database(self._url, self._plan.name, max_connections=4)
+        store = WatchedPostgresStore(database, owner, self.clock, self._journal)
+        store.results_s, store.horizon_s = self._plan.results_s, self._plan.horizon_s
+        self._databases[id(store)] = database
+        return store
+
+    def owner(self, number: int) -> int:
+        """Return an owner number under this host's lease."""
+        return self._host.epoch << link.OWNER_BITS | number
+
+    async def crash(self, store: WatchedMemoryStore | WatchedPostgresStore) -> None:
+        """Break its connections."""
+        await self._databases[id(store)].close()
+
+    async def bury(self, owner: int) -> None:
+        """Let others take over what a process that crashed had not sent."""
+        await self._host.release(owner)
+
+    async def next_deadline_ms(self) -> int | None:
+        """Say when the time of the next sequence is up."""
+        return await self._looking.next_deadline_ms()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for database in self._databases.values():
+            await database.close()
+
+
+@asynccontextmanager
+async def ground_for(plan: AppPlan, journal: Journal, database: str) -> AsyncGenerator[Ground]:
+    """Open the state of one test: in memory, or in a database, which is migrated first."""
+    if database == "memory":
+        yield MemoryGround(plan, journal)
+        return
+    there = Database(database, plan.name)
+    try:
+        await migrate(there)
+    finally:
+        await there.close()
+    async with open_host(plan.name, database, "") as host:
+        ground = PostgresGround(plan, journal, database, host)
+        try:
+            yield ground
+        finally:
+            await ground.close()
+
+
+class Stage:
+    """One app in one loop."""
+
+    def __init__(self, plan: AppPlan, ground: Ground, broker: MemoryBroker) -> None:
+        self.plan = plan
+        self.ground = ground
+        self.broker = broker
+        self.bell = Bell()
+        self.random = random.Random(broker.seed)  # noqa: S311 - where to crash, not a secret
+        self.lives: list[Life] = []
+        self.failed = asyncio.Event()
+        self.failures: list[BaseException] = []
+        self._processes = 0
+
+    def process(self) -> Services:
+        """Make the parts of one more process."""
+        self._processes += 1
+        owner = self.ground.owner(self._processes)
+        plan = self.plan
+        runtime = Runtime(
+            plan=plan,
+            codec=Codec(plan.types, plan.wire_names, plan.codec),
+            store=self.ground.store(owner),
+            transport=MemoryTransport(self.broker),
+            bell=self.bell,
+            clock=self.ground.clock,
+            owner=owner,
+        )
+        return Services(runtime)
+
+    def fail(self, error: BaseException) -> None:
+        """Remember what ended a life that nobody ended."""
+        self.failures.append(error)
+        self.failed.set()
+
+    async def quiet(self) -> None:
+        """Wait until nothing is queued for a life, in hand, or committed and not sent.
+
+        Whatever ends one of these begins another first, so that a look at all of them, with
+        nothing happening in between, cannot miss a message on its way.
+        """
+        while True:
+            turns = self.broker.turns
+            await self.broker.idle()
+            for life in self.lives:
+                if life.services.outbox is not None:
+                    await life.services.outbox.empty()
+            if self.broker.turns == turns and self.broker.is_idle:
+                return
+
+
+class Life:
+    """A process of the app: what a client has; with an instance, see `RoleLife`."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.services = stage.process()
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        stage.lives.append(self)
+
+    async def start(self) -> None:
+        """Begin to live.
+
+        Raises:
+            Exception: Whatever the role raised in `on_start`.
+        """
+        ready = asyncio.Event()
+        # Owned by stop(), or by kill().
+        self._task = asyncio.create_task(self._live(ready), name=f"life {self}")
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait([self._task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._task.done():
+            await self._task
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End in an orderly way."""
+        self._stopping.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        try:
+            async with self.services.running():
+                ready.set()
+                await self._stopping.wait()
+        except BaseExceptionGroup as group:
+            raise innermost(group) from None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stage.fail(error)
+
+
+class RoleLife(Life):
+    """The life of one role, instance after instance.
+
+    Args:
+        stage: Where.
+        role: Which.
+        values: Its settings.
+    """
+
+    def __init__(self, stage: Stage, role: type[Role], values: Mapping[str, object]) -> None:
+        self.role = role
+        self._values = values
+        self.listening = _socket_of(role, values)
+        self.instance: Played | None = None
+        super().__init__(stage)
+
+    def __str__(self) -> str:
+        return self.role.__name__
+
+    async def stop(self) -> None:
+        """End in an orderly way: what is in hand is finished first."""
+        self._stopping.set()
+        if self.instance is not None:
+            self.instance.stop(GRACE_S)
+        await super().stop()
+        if self.listening is not None:
+            self.listening.close()
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        for _ in range(LIVES):
+            self.instance = self._cast()
+            try:
+                async with self.services.running():
+                    await self.instance.run(ready.set)
+            except BaseExceptionGroup as group:
+                raise innermost(group) from None
+            if self._stopping.is_set():
+                return
+            self.services = self._stage.process()
+        raise RolekitError(
+            f"{self.role.__name__} ended {LIVES} times, for the last time because "
+            f"{self.instance and self.instance.why_stopped or 'its run returned'}.",
+            fix="A run method goes on until it is cancelled.",
+        )
+
+    def _cast(self) -> Played:
+        listening = None if self.listening is None else self.listening.dup()
+        return Played(self.role, self.services, values=self._values, listening=listening)
+
+    async def kill(self) -> None:
+        """Crash in the middle of what it holds, and live again."""
+        await self._until_it_holds_something()
+        services, task, instance = self.services, self._task, self.instance
+        transport, store = services.runtime.transport, services.runtime.store
+        assert isinstance(transport, MemoryTransport)  # noqa: S101 - made by process()
+        assert isinstance(store, (WatchedMemoryStore, WatchedPostgresStore))  # noqa: S101
+        transport.crash()
+        await self._stage.ground.crash(store)
+        if instance is not None:
+            await instance.vanish()
+        if task is not None:
+            task.remove_done_callback(self._ended)
+            task.cancel()
+            await asyncio.wait([task])
+        await self._stage.ground.bury(services.runtime.owner)
+        self.services = self._stage.process()
+        await self.start()
+
+    async def _until_it_holds_something(self) -> None:
+        """Let it get to work, and then some way, by seed; as long as there is any."""
+        names = [plan.name for plan in self._stage.plan.of_role(self.role.__name__)]
+        broker, chance = self._stage.broker, self._stage.random
+        await _while(
+            lambda: (
+                any(broker.depth(n).waiting for n in names)
+                and not any(broker.depth(n).in_hand for n in names)
+            )
+        )
+        steps = iter(range(chance.randrange(12)))
+        await _while(
+            lambda: (
+                any(broker.depth(n).in_hand for n in names) and next(steps, None) is not None
+            )
+        )
+
+
+class Played(Instance):
+    """An instance whose HTTP is answered without a socket, and which may vanish."""
+
+    web: WebApp | None = None
+
+    async def vanish(self) -> None:
+        """End as a process does that is killed: nothing is settled, nothing put away."""
+        self.role.on_stop = _nothing  # type: ignore[method-assign]  # a killed process runs nothing
+        if self.consumer is not None:
+            await self.consumer.stop(0)
+
+    async def _serve(self, role: WebRole, stopping: anyio.Event) -> None:
+        self.web = asgi(role, self._services.client)
+        async with self.web.running():
+            await stopping.wait()
+            self.web.closing.set()
+
+
+async def _while(holds: Callable[[], bool]) -> None:
+    """Let others run as long as something holds, within reason."""
+    for _ in range(PASSES):
+        if not holds():
+            return
+        await asyncio.sleep(0)
+
+
+async def _nothing() -> None:
+    """Stand in for `on_stop`."""
+
+
+def _socket_of(role: type[Role], values: Mapping[str, object]) -> socket.socket | None:
+    """Open a socket for a worker that listens, on a port that is free."""
+    bind = str(values.get("bind", role.bind or ""))
+    if not bind or issubclass(role, WebRole):
+        return None
+    return bound_socket(f"{bind.rpartition(':')[0]}:0")
+
+
+def innermost(group: BaseException) -> BaseException:
+    """Return the first error of a group that is none: what a person wants to read."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
