@@ -56,7 +56,6 @@ _AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidCatalogNameError,
     TimeoutError,
 )

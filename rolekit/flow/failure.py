@@ -8,31 +8,61 @@ Source: DESIGN 4.3.
 
 from __future__ import annotations
 
+import random
 import traceback
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
+from rolekit.errors import CodecError, TooOld, UnknownType
 from rolekit.model.envelope import Head, Kind, Packet, encode_head
 from rolekit.model.ids import derive
 from rolekit.model.reassembly import ClosedBy, Closing
-from rolekit.model.retry import Again, Park
+from rolekit.model.retry import Again, Park, decide, decide_unknown
 from rolekit.store.base import DeadLetterRow, Due, Outcome, Reply, Step
 
 if TYPE_CHECKING:
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.model.position import Frame
 
+log = structlog.get_logger("rolekit.pipeline")
+
 TRACE_CHARS = 20_000
 
 
-def step_for(
-    runtime: Runtime, arrival: Arrival, verdict: Again | Park, error: Exception | None
-) -> Step:
-    """Build the step that records a failure."""
-    if isinstance(verdict, Again):
-        return _retried(runtime, arrival, verdict)
-    return parked(runtime, arrival, verdict, error)
+def step_for(runtime: Runtime, arrival: Arrival, error: Exception) -> Step:
+    """Decide about a failure, say so, and build the step that records it."""
+    verdict = _decided(runtime, arrival, error)
+    message, handler = arrival.packet.id, arrival.plan.name
+    if isinstance(verdict, Park):
+        log.error(
+            "dead letter; replay it with `rolekit dead replay` once its cause is gone",
+            message=message,
+            handler=handler,
+            reason=verdict.reason,
+        )
+        is_old = isinstance(error, TooOld)
+        return parked(runtime, arrival, verdict, error, too_old=is_old)
+    log.warning(
+        "failed; it comes again",
+        message=message,
+        handler=handler,
+        in_s=round(verdict.delay_s, 3),
+        error=f"{type(error).__name__}: {error}",
+    )
+    return _retried(runtime, arrival, verdict)
+
+
+def _decided(runtime: Runtime, arrival: Arrival, error: Exception) -> Again | Park:
+    attempts = arrival.head.attempts
+    if isinstance(error, UnknownType):
+        now_ms = runtime.clock.now_ms()
+        return decide_unknown(attempts, now_ms, runtime.unknown_s, str(error))
+    if isinstance(error, (TooOld, CodecError)):
+        return Park(str(error))
+    policies = (*arrival.plan.retry, runtime.plan.retry)
+    return decide(error, attempts, policies, random.random())  # noqa: S311 - jitter
 
 
 def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:

@@ -10,15 +10,15 @@ delivery back, and the inbox turns the repeat into a no-op.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import StateClash, TooOld, Unavailable, UnknownType
+from rolekit.errors import StateClash, Unavailable
 from rolekit.flow import failure
 from rolekit.flow.work import Work, Worker
-from rolekit.model.retry import Again, Park, decide, decide_unknown
 from rolekit.store.base import Step, Taken
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ log = structlog.get_logger("rolekit.pipeline")
 
 REDO_S = 0.05
 REDO_MAX_S = 2.0
+REDOS = 5
 
 
 class Pipeline:
@@ -65,18 +66,30 @@ class Pipeline:
         """Handle one delivery until its outcome is recorded, then settle it.
 
         What is not the message's fault, a database that is away or a state that changed
-        meanwhile, runs it again here and uses up no attempt.
+        meanwhile, runs it again here and uses up no attempt. A message for which the
+        database is away again and again, while it answers others, is at fault after all:
+        its transaction idled too long, say, and the server ended the session.
         """
         redo_s = REDO_S
-        while True:
+        for redone in itertools.count():
             try:
                 await self._attempt(arrival)
             except (Unavailable, StateClash) as error:
                 log.info("running again", message=arrival.packet.id, because=str(error))
+                if redone >= REDOS and isinstance(error, Unavailable) and await self._answers():
+                    await self._fail(arrival, error)
+                    return
                 await asyncio.sleep(redo_s * random.random())  # noqa: S311 - jitter
                 redo_s = min(redo_s * 2, REDO_MAX_S)
             else:
                 return
+
+    async def _answers(self) -> bool:
+        try:
+            await self._runtime.store.next_due_ms()
+        except Unavailable:
+            return False
+        return True
 
     async def _attempt(self, arrival: Arrival) -> None:
         work = Work()
@@ -114,41 +127,9 @@ class Pipeline:
             arrival.subscription.release([arrival.delivery])
 
     async def _fail(self, arrival: Arrival, error: Exception) -> None:
-        plan, attempts = arrival.plan, arrival.head.attempts
-        verdict: Again | Park
-        if isinstance(error, UnknownType):
-            now_ms, unknown_s = self._runtime.clock.now_ms(), self._runtime.unknown_s
-            verdict = decide_unknown(attempts, now_ms, unknown_s, str(error))
-        elif isinstance(error, TooOld):
-            verdict = Park(str(error))
-        else:
-            policies = (*plan.retry, self._runtime.plan.retry)
-            verdict = decide(error, attempts, policies, random.random())  # noqa: S311 - jitter
-        self._tell(arrival, verdict, error)
-        if isinstance(verdict, Park):
-            is_old = isinstance(error, TooOld)
-            step = failure.parked(self._runtime, arrival, verdict, error, too_old=is_old)
-        else:
-            step = failure.step_for(self._runtime, arrival, verdict, error)
+        step = failure.step_for(self._runtime, arrival, error)
         await self._committer.submit(step)
         self._settle(arrival, step)
+        plan = arrival.plan
         if isinstance(error, TimeoutError) and plan.call in {"sync", "iterator"}:
             self._recycle(f"{plan.name} overran its {plan.timeout_s:g} s in a thread")
-
-    def _tell(self, arrival: Arrival, verdict: Again | Park, error: Exception) -> None:
-        message, handler = arrival.packet.id, arrival.plan.name
-        if isinstance(verdict, Park):
-            log.error(
-                "dead letter; replay it with `rolekit dead replay` once its cause is gone",
-                message=message,
-                handler=handler,
-                reason=verdict.reason,
-            )
-        else:
-            log.warning(
-                "failed; it comes again",
-                message=message,
-                handler=handler,
-                in_s=round(verdict.delay_s, 3),
-                error=f"{type(error).__name__}: {error}",
-            )

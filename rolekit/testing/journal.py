@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rolekit.model.envelope import CodecName, Packet
     from rolekit.model.plan import AppPlan
     from rolekit.store.base import Commit, DeadLetterRow, OpenStep, Step
-    from rolekit.store.memory import MemoryTables
+    from rolekit.store.memory_tables import MemoryTables
 
 R = TypeVar("R")
 
@@ -69,8 +69,8 @@ class Journal:
             left.discard(step.key)
             for part in step.closings:
                 if part.by is ClosedBy.PART and self._first_handler(part.type) is None:
-                    key = (part.sequence, part.path)
-                    self._note(key, (part.type, part.type_version, part.codec, part.body))
+                    at = (part.sequence, part.path)
+                    self._note(at, (part.type, part.type_version, part.codec, part.body))
             for reply in step.replies:
                 if not reply.is_failure:
                     key = ("reply", reply.id)

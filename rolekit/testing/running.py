@@ -11,9 +11,9 @@ import httpx
 from rolekit.errors import ConfigError, RolekitError, TimedOut
 from rolekit.flow.relay import Relay
 from rolekit.model.codec import Codec
-from rolekit.roles.web import WebRole
+from rolekit.testing.ground import ground_for
 from rolekit.testing.journal import Journal
-from rolekit.testing.stage import Life, RoleLife, Stage, ground_for
+from rolekit.testing.stage import Life, RoleLife, Stage
 from rolekit.transport.memory import MemoryBroker
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rolekit.model.parts import DeadLetter
     from rolekit.roles.app import App
     from rolekit.roles.base import Role
+    from rolekit.roles.web import WebRole
 
 R = TypeVar("R")
 
@@ -205,11 +206,19 @@ class Running:
         )
 
     async def close(self) -> None:
-        """End every role, and raise what failed and was not raised yet."""
+        """End every role.
+
+        Raises:
+            Exception: What failed and was not raised by `idle`.
+        """
+        await self.leave()
+        self._raise_failure()
+
+    async def leave(self) -> None:
+        """End every role, and raise nothing: the test itself has failed already."""
         await self._resources.aclose()
         for life in self._stage.lives:
             await life.stop()
-        self._raise_failure()
 
 
 @asynccontextmanager
@@ -255,10 +264,9 @@ async def run_app(  # noqa: PLR0913 - each has a default and is named
                 await life.start()
             yield running
         except BaseException:
-            stage.failures.clear()
+            await running.leave()
             raise
-        finally:
-            await running.close()
+        await running.close()
 
 
 def _check(app: App, broker: str, only: Sequence[type[Role]]) -> None:

@@ -109,8 +109,12 @@ class PostgresTransport:
         return {queue: there.get(queue, Depth()) for queue in queues}
 
     async def recover(self) -> None:
-        """Hand back what instances of hosts without a lease still hold."""
-        freed = await self.fetch("free_orphans")
+        """Hand back what instances of hosts without a lease still hold.
+
+        After an outage every lease has run out, so only a host that has renewed its own may
+        judge others.
+        """
+        freed = await self.fetch("free_orphans", self.owner)
         if freed:
             log.info("handed back what hosts that are gone held", messages=len(freed))
             self.bell.ring({row["queue"] for row in freed})

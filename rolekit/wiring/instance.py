@@ -117,8 +117,10 @@ class _Member:
         self._writer.write(link.encode(link.Ready()))
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            self._obey(link.from_supervisor(line))
+        # A line on which something was left unsaid ends with a reset instead of an end.
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                self._obey(link.from_supervisor(line))
         # The supervisor is gone: nobody would know of this process, or end it.
         os.kill(os.getpid(), signal.SIGKILL)
 

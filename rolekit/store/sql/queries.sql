@@ -182,6 +182,7 @@ update {s}.outbox set owner = $1 where n = any(array(
     select o.n from {s}.outbox o
     where o.owner <> $1
       and not exists (select from {s}.host h where h.epoch = o.owner >> 24 and h.lease_until > now())
+      and exists (select from {s}.host h where h.epoch = $1::bigint >> 24 and h.lease_until > now())
     order by o.n limit $2 for update skip locked))
 returning n, queue, id, generation, birth_ms, head, body;
 

@@ -61,11 +61,12 @@ update {s}.queue set owner = null, redelivered = true, is_suspect = true, runs_a
     crashed = crashed + case when runs_alone then 1 else 0 end
 where owner = $1 returning queue;
 
--- free_orphans: Hand back what instances of hosts without a lease held.
+-- free_orphans: Hand back what instances of hosts without a lease held, if the asker's host has one.
 update {s}.queue q set owner = null, redelivered = true, is_suspect = true, runs_alone = false,
     crashed = crashed + case when runs_alone then 1 else 0 end
 where q.owner is not null
   and not exists (select from {s}.host h where h.epoch = q.owner >> 24 and h.lease_until > now())
+  and exists (select from {s}.host h where h.epoch = $1::bigint >> 24 and h.lease_until > now())
 returning queue;
 
 -- drop_reply_queues: Drop answers for askers of hosts that are gone.

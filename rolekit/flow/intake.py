@@ -1,0 +1,171 @@
+"""The way in: packets for what is sent, durable when `leave` returns; and request scopes."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from rolekit.errors import IntakeFull, KeyReused, Unroutable
+from rolekit.flow.commit import SCHEDULE
+from rolekit.model.envelope import Head, Packet, encode_head
+from rolekit.model.ids import derive
+from rolekit.store.base import Commit, Due, KeyRow, Saved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rolekit.flow.outbox import Outbox
+    from rolekit.flow.runtime import Runtime
+    from rolekit.model.message import AnyMessage
+
+LOOK_EVERY_S = 1.0
+
+
+class Intake:
+    """Takes in what clients send.
+
+    Args:
+        runtime: Of this process.
+        outbox: Publishes what the store committed, where the transport does not join.
+        limit: Messages waiting in one queue above which nothing more is taken.
+    """
+
+    def __init__(self, runtime: Runtime, outbox: Outbox | None, limit: int) -> None:
+        self._runtime = runtime
+        self._outbox = outbox
+        self._limit = limit
+        self._full: dict[str, bool] = {}
+        self._looked_at: dict[str, float] = {}
+
+    async def leave(
+        self, packets: list[Packet], later: list[Due], key: KeyRow | None
+    ) -> KeyRow | None:
+        """Make packets durable; return the earlier request with this key, if there was one."""
+        if key is None and not later:
+            if packets:
+                await self._runtime.transport.publish(packets)
+            return None
+        commit, other = await self._runtime.store.accept(packets, later, key)
+        self._announce(commit, has_later=bool(later))
+        return other
+
+    def _announce(self, commit: Commit, *, has_later: bool) -> None:
+        if commit.leaving and self._outbox is not None:
+            self._outbox.leave(commit.leaving)
+        self._runtime.bell.ring(commit.topics | ({SCHEDULE} if has_later else set()))
+
+    def due(self, packets: list[Packet], delay_s: float) -> list[Due]:
+        """Plan packets for later."""
+        due_ms = self._runtime.clock.now_ms() + round(delay_s * 1000)
+        return [Due(packet, due_ms) for packet in packets]
+
+    async def packets(
+        self,
+        message: AnyMessage,
+        root: str,
+        headers: Mapping[str, str] | None,
+        reply_to: str = "",
+    ) -> list[Packet]:
+        """Build one packet for each handler that takes the message.
+
+        Raises:
+            Unroutable: There is none.
+            IntakeFull: Too much waits for one of them.
+        """
+        plan, codec = self._runtime.plan, self._runtime.codec
+        name, version, body = codec.encode(message)
+        targets = [
+            target
+            for target in plan.destinations.get(type(message), ())
+            if plan.handlers[target].kind != "gather"
+        ]
+        if not targets:
+            raise Unroutable(
+                f"No handler of {plan.name} takes a {name}.",
+                fix="Add the role that does, or send what one takes.",
+            )
+        await self._check_room(targets)
+        head = encode_head(
+            Head(
+                type=name,
+                type_version=version,
+                codec=codec.default,
+                root=root,
+                sent_at_ms=self._runtime.clock.now_ms(),
+                headers=dict(headers or {}),
+                reply_to=reply_to,
+            )
+        )
+        ids = [root] if len(targets) == 1 else [derive(root, target) for target in targets]
+        return [
+            Packet(queue=target, id=id_, head=head, body=body)
+            for target, id_ in zip(targets, ids, strict=True)
+        ]
+
+    async def _check_room(self, targets: list[str]) -> None:
+        now = time.monotonic()
+        stale = [name for name in targets if now - self._looked_at.get(name, 0) > LOOK_EVERY_S]
+        if stale:
+            self._looked_at.update(dict.fromkeys(stale, now))
+            depths = await self._runtime.transport.depths(stale)
+            for name, depth in depths.items():
+                self._full[name] = depth.waiting >= self._limit
+        if any(self._full.get(name) for name in targets):
+            raise IntakeFull(
+                f"{self._limit} messages wait for {', '.join(targets)} already.",
+                fix="Come back later; or scale the role up.",
+            )
+
+
+class Scope:
+    """What one request has sent so far, held back until it commits."""
+
+    def __init__(self, intake: Intake, key: KeyRow | None, prior: Saved | None) -> None:
+        self._intake = intake
+        self._key = key
+        self._prior = prior
+        self._slot = 0
+        self.packets: list[Packet] = []
+        self.later: list[Due] = []
+
+    @property
+    def prior(self) -> Saved | None:
+        """The reply an earlier request with this key was given."""
+        return self._prior
+
+    def next_root(self) -> str:
+        """Name the next message of this request: with a key, as its repeat would."""
+        self._slot += 1
+        return uuid4().hex if self._key is None else derive(self._key.key, "sent", self._slot)
+
+    async def flush(self) -> None:
+        """Let what was held back leave now, since somebody waits for it."""
+        packets, self.packets = self.packets, []
+        later, self.later = self.later, []
+        await self._intake.leave(packets, later, None)
+
+    async def commit(self, reply: Saved | None) -> Saved | None:
+        """Let everything leave, in one commit with key and reply."""
+        if self._key is None:
+            await self.flush()
+            return reply
+        key = KeyRow(key=self._key.key, body_hash=self._key.body_hash, reply=reply)
+        other = await self._intake.leave(self.packets, self.later, key)
+        if other is None:
+            return reply
+        check_hash(other, self._key.body_hash)
+        return other.reply
+
+
+current_scope: ContextVar[Scope | None] = ContextVar("request_scope", default=None)
+
+
+def check_hash(row: KeyRow, hash_: str) -> None:
+    """Refuse a key that came with another body before."""
+    if row.body_hash != hash_:
+        raise KeyReused(
+            "This idempotency key came before with another body.",
+            fix="Send the same body again, or take a new key.",
+        )
