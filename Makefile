@@ -21,7 +21,7 @@ $(SETUP): pyproject.toml requirements-dev.lock
 	@touch $@
 
 demo: $(SETUP)  ## Run mailflow and send it mail (ONCE=1: check and end; DATABASE=postgresql://…: on your server)
-	$(if $(DATABASE),ROLEKIT_DATABASE='$(DATABASE)') $(if $(BROKER),ROLEKIT_BROKER='$(BROKER)') $(BIN)/python examples/mailflow/demo.py $(if $(ONCE),--once)
+	$(if $(DATABASE),ROLEKIT_DATABASE='$(DATABASE)') $(if $(BROKER),ROLEKIT_BROKER='$(BROKER)') $(BIN)/python -m examples.mailflow.demo $(if $(ONCE),--once)
 
 servers: $(SETUP)
 	$(BIN)/python -m tests.servers
