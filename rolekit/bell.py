@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 
 ALL = "*"
-CARRY_EVERY_S = 0.01
+CARRY_EVERY_S = 0.02
 """Rings within this time leave the process as one. Source: RELIABILITY H27."""
 
 Carry = Callable[[Iterable[str]], Awaitable[None]]

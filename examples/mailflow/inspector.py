@@ -17,7 +17,7 @@ class Inspector(WorkerRole):
     """Looks into what came with a copy."""
 
     instances = 2
-    concurrency = 8
+    concurrency = 50
 
     @handle
     async def open(self, copy: Screened, ctx: Context) -> AsyncIterator[Attachment]:

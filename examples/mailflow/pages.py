@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import jinja2
 import msgspec
+from markupsafe import Markup
 from starlette.responses import Response
 
 from examples.mailflow.mailtext import printable
@@ -50,6 +51,24 @@ def _when(moment: dt.datetime) -> str:
     return f"{moment.astimezone(dt.UTC):%d %b %Y, %H:%M:%S} UTC"
 
 
+def _moment(moment: dt.datetime) -> Markup:
+    """Write a moment for a list: short, and to the second only today."""
+    moment, now = moment.astimezone(dt.UTC), dt.datetime.now(dt.UTC)
+    shape = "%d %b %Y"
+    if moment.date() == now.date():
+        shape = "%H:%M:%S UTC"
+    elif moment.year == now.year:
+        shape = "%d %b, %H:%M UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        moment.isoformat(), _when(moment), f"{moment:{shape}}"
+    )
+
+
+def _took(time: dt.timedelta) -> str:
+    seconds = time.total_seconds()
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB),
@@ -59,7 +78,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= {"size": _size, "when": _when, "printable": printable}
+    environment.filters |= {
+        "size": _size,
+        "when": _when,
+        "moment": _moment,
+        "took": _took,
+        "printable": printable,
+    }
     return environment
 
 

@@ -27,6 +27,8 @@ log = structlog.get_logger("rolekit.commit")
 
 BATCH = 256
 IN_FLIGHT = 2
+PLENTY = 32
+"""Steps that must wait before a second commit begins beside the first."""
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
 
@@ -53,27 +55,31 @@ class Committer:
         self._leave = leave
         self._waiting: deque[_Waiting] = deque()
         self._something = asyncio.Event()
+        self._plenty = asyncio.Event()
 
     def submit(self, step: Step) -> asyncio.Future[bool]:
         """Commit a step with others; the result says whether its inbox row was free.
 
-        The future raises what the store raised for this step alone; it never raises
-        `Unavailable`, since the commit is repeated until its outcome is known.
+        The future raises what the store raised for this step alone; never `Unavailable`,
+        since the commit is repeated until its outcome is known, and never `Contended`.
         """
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((step, done))
         self._something.set()
+        if len(self._waiting) >= PLENTY:
+            self._plenty.set()
         return done
 
     async def run(self) -> None:
         """Commit until cancelled, several batches at once."""
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(IN_FLIGHT):
-                tasks.create_task(self._run_one())
+            tasks.create_task(self._run_one(self._something))
+            for _ in range(1, IN_FLIGHT):
+                tasks.create_task(self._run_one(self._plenty))
 
-    async def _run_one(self) -> None:
+    async def _run_one(self, enough: asyncio.Event) -> None:
         while True:
-            await self._something.wait()
+            await enough.wait()
             batch = self._take()
             if batch:
                 await self._commit(batch)
@@ -93,6 +99,8 @@ class Committer:
             batch.append(self._waiting.popleft())
         if not self._waiting:
             self._something.clear()
+        if len(self._waiting) < PLENTY:
+            self._plenty.clear()
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
@@ -115,14 +123,10 @@ class Committer:
         self._bell.ring(commit.topics)
 
     async def _find_culprit(self, batch: list[_Waiting], error: Exception) -> None:
-        if len(batch) == 1 and not isinstance(error, Contended):
+        if len(batch) == 1:
             done = batch[0][1]
             if not done.done():
                 done.set_exception(error)
-            return
-        if len(batch) == 1:
-            await asyncio.sleep(AWAY_FIRST_S)
-            await self._commit(batch)
             return
         middle = len(batch) // 2
         await self._commit(batch[:middle])
@@ -133,9 +137,11 @@ class Committer:
         while True:
             try:
                 return await self._store.commit(steps)
-            except Unavailable as error:
+            except (Unavailable, Contended) as error:
+                if isinstance(error, Contended) and len(steps) > 1:
+                    raise
                 log.warning(
-                    "commit unknown; the same batch goes again, the inbox will tell",
+                    "not committed, or unknown; the same batch goes again, the inbox will tell",
                     steps=len(steps),
                     again_in_s=wait_s,
                     error=str(error),

@@ -120,15 +120,21 @@ class Gathering:
             return self._ended(sequence, view, found, why)
         if not found.cursor.is_finished:
             return self._job(sequence, view, found, None, keeps_parts=True)
+        items = found.items
+        if view.cursor.next != (0,):
+            items = await self._from_the_start(sequence, plan, view)
+        return self._job(sequence, view, found, [self._part(closing) for closing in items])
+
+    async def _from_the_start(
+        self, sequence: str, plan: HandlerPlan, view: SequenceView
+    ) -> tuple[Closing, ...]:
+        """Read every part, those before the cursor too."""
         every = await self._runtime.store.view(sequence, MAX_WHOLE * 2, whole=True)
-        closings = view.closings if every is None else every.closings
-        start = Cursor((0,), view.cursor.totals[:1] or (0,))
-        everything = walk(
-            sequence, start, closings,
-            Rules(on_failed=plan.on_dead, limit=MAX_WHOLE + 1, is_expired=view.is_expired),
-        )  # fmt: skip
-        parts = [self._part(closing) for closing in everything.items]
-        return self._job(sequence, view, found, parts)
+        if every is None or view.cursor.is_finished:
+            return ()
+        rules = Rules(on_failed=plan.on_dead, limit=MAX_WHOLE + 1, is_expired=view.is_expired)
+        start = Cursor((0,), view.cursor.totals[:1])
+        return walk(sequence, start, every.closings, rules).items
 
     def _run(self, sequence: str, view: SequenceView, found: Walk) -> Run[object]:
         return Run(

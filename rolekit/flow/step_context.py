@@ -246,7 +246,7 @@ def _converted(into: type[R], row: Mapping[str, object]) -> R:
     is_single = into in _SCALARS or (len(row) == 1 and not hasattr(into, "__annotations__"))
     value: object = next(iter(row.values())) if is_single and into not in _DICT else dict(row)
     if isinstance(value, into):
-        return value
+        return cast("Any", value)
     try:
         return msgspec.convert(
             value, into, strict=False, builtin_types=(bytes, dt.datetime, dt.date)

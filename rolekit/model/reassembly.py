@@ -228,17 +228,18 @@ class _Walker:
             return False
         if len(self.items) >= self._rules.limit:
             return False
-        closing = self._closings.get(at)
-        if closing is None:
-            if self._learn_total():
-                return True
-            closing = self._give_up()
+        # The end first: once a split has ended early, what came behind its end counts no more.
+        if self._learn_total():
+            return True
+        closing = self._closings.get(at) or self._give_up()
         return closing is not None and self._pass(closing)
 
     def _learn_total(self) -> bool:
         """End a level whose split has ended meanwhile."""
+        if self.cursor.totals[-1] is not None:
+            return False
         parent = self._closings.get(self.cursor.next[:-1])
-        if self.cursor.totals[-1] is not None or parent is None or parent.total is None:
+        if parent is None or parent.total is None:
             return False
         self.cursor = self.cursor.ended(parent.total)
         return True

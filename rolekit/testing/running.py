@@ -13,7 +13,7 @@ from rolekit.flow.relay import Relay
 from rolekit.model.codec import Codec
 from rolekit.testing.ground import ground_for
 from rolekit.testing.journal import Journal
-from rolekit.testing.stage import Life, RoleLife, Stage
+from rolekit.testing.stage import GRACE_S, Life, RoleLife, Stage
 from rolekit.transport.memory import MemoryBroker
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class Running:
         If something waits for it, it holds that. How far it has come is drawn by the seed.
         """
         await self._life(role).kill()
+        await self._relay.sweep()  # what it had not sent is sent by others
 
     def http(self, role: type[WebRole], /) -> httpx.AsyncClient:
         """Return a client that talks to a web role without a socket.
@@ -211,14 +212,14 @@ class Running:
         Raises:
             Exception: What failed and was not raised by `idle`.
         """
-        await self.leave()
+        await self.leave(GRACE_S)
         self._raise_failure()
 
-    async def leave(self) -> None:
+    async def leave(self, grace_s: float = 0) -> None:
         """End every role, and raise nothing: the test itself has failed already."""
         await self._resources.aclose()
         for life in self._stage.lives:
-            await life.stop()
+            await life.stop(grace_s)
 
 
 @asynccontextmanager

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from rolekit.roles.base import Role
     from rolekit.testing.ground import Ground
 
-GRACE_S = 5.0
+GRACE_S = 1.0
+"""For what is still in hand when a test ends well."""
 PASSES = 200
 LIVES = 10
 """How often an instance that ends by itself is followed by another."""
@@ -113,8 +114,9 @@ class Life:
             await self._task
         self._task.add_done_callback(self._ended)
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float) -> None:
         """End in an orderly way."""
+        del grace_s  # there is no handler here that could need it
         self._stopping.set()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -151,12 +153,12 @@ class RoleLife(Life):
     def __str__(self) -> str:
         return self.role.__name__
 
-    async def stop(self) -> None:
-        """End in an orderly way: what is in hand is finished first."""
+    async def stop(self, grace_s: float) -> None:
+        """End in an orderly way: what is in hand may be finished first."""
         self._stopping.set()
         if self.instance is not None:
-            self.instance.stop(GRACE_S)
-        await super().stop()
+            self.instance.stop(grace_s)
+        await super().stop(grace_s)
         if self.listening is not None:
             self.listening.close()
 

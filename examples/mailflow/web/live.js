@@ -1,6 +1,6 @@
 // Follows a report: each event brings the next lines, in recipient order. The server keeps
-// the events, so a reader that comes late, or back, misses none; lines that the page had
-// from the start are skipped by their number. Texts go in as text, never as HTML.
+// the events, so a reader that comes late, or back, misses none; lines that the page has
+// already are skipped by their number. Texts go in as text, never as HTML.
 "use strict";
 
 const live = document.getElementById("live");
@@ -8,8 +8,15 @@ const bar = document.getElementById("bar");
 const count = document.getElementById("count");
 const list = document.getElementById("lines");
 const trouble = document.getElementById("trouble");
+const sums = new Map(
+  Array.from(document.querySelectorAll("#sums > li"), (item) => [item.dataset.outcome, item]),
+);
+
+const ATTEMPTS = 6; // about half a minute: longer than a front needs to start again
 let done = Number(live.dataset.done);
 let of = Number(live.dataset.of);
+let failed = 0;
+let isNamed = of > 0; // a mail that nobody has split yet has no subject here
 
 function span(name, text) {
   const element = document.createElement("span");
@@ -21,12 +28,14 @@ function span(name, text) {
 function add(line) {
   if (line.number !== done) return;
   const item = document.createElement("li");
-  item.className = line.outcome;
   item.append(span("place", line.number + 1), " ", span("rcpt", line.rcpt), " ");
   item.append(span(`tag ${line.outcome}`, line.outcome));
   if (line.detail) item.append(" ", span("hint", line.detail));
   list.append(item);
   done += 1;
+  const sum = sums.get(line.outcome);
+  sum.firstElementChild.textContent = Number(sum.firstElementChild.textContent) + 1;
+  sum.hidden = false;
 }
 
 function show(text) {
@@ -35,42 +44,67 @@ function show(text) {
   count.textContent = text;
 }
 
-if (!of || done < of) {
-  const source = new EventSource(live.dataset.source);
-
-  source.addEventListener("Progress", (event) => {
-    const progress = JSON.parse(event.data);
-    of = progress.of;
-    progress.lines.forEach(add);
-    trouble.hidden = true;
-    show(`${done} of ${of} copies closed`);
-  });
-
-  source.addEventListener("Report", (event) => {
-    const report = JSON.parse(event.data);
-    const sums = ["delivered", "junk", "bounced", "lost"]
-      .filter((name) => report[name])
-      .map((name) => `${report[name]} ${name}`);
-    source.close();
-    of = report.of;
-    show(`All ${of} copies closed: ${sums.join(", ") || "there were none"}`);
-  });
-
-  source.addEventListener("problem", (event) => {
-    trouble.textContent = JSON.parse(event.data).detail;
-    trouble.hidden = false;
-    source.close();
-  });
-
-  source.addEventListener("error", () => {
-    trouble.hidden = false;
-    trouble.textContent =
-      source.readyState === EventSource.CLOSED
-        ? "The report cannot be followed. Load the page again."
-        : "The connection was lost; trying again.";
-  });
-
-  source.addEventListener("open", () => {
-    trouble.hidden = true;
-  });
+function say(text) {
+  trouble.textContent = text;
+  trouble.hidden = !text;
 }
+
+// The page came before the mail was split; take its subject from the page as it is now.
+async function name() {
+  isNamed = true;
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const id of ["subject", "about"]) {
+    document.getElementById(id).textContent = page.getElementById(id).textContent;
+  }
+  document.title = page.title;
+}
+
+function onProgress(event) {
+  const progress = JSON.parse(event.data);
+  failed = 0;
+  say("");
+  of = progress.of;
+  progress.lines.forEach(add);
+  show(`${done} of ${of} copies closed`);
+  if (!isNamed) name().catch(() => {}); // only a title; the report goes on
+}
+
+function onReport(source, event) {
+  source.close();
+  of = JSON.parse(event.data).of;
+  say("");
+  show(`All ${of} copies closed`);
+  live.classList.add("is-done");
+}
+
+function onProblem(source, event) {
+  source.close();
+  say(JSON.parse(event.data).detail);
+}
+
+// A browser comes back by itself, with Last-Event-ID, unless the answer was no stream.
+// That may be a front about to be ready, so it is asked a few times more, from the start.
+function onError(source) {
+  if (source.readyState !== EventSource.CLOSED) {
+    say("The connection was lost; trying again.");
+  } else if (failed < ATTEMPTS) {
+    failed += 1;
+    say("The report does not answer; trying again.");
+    setTimeout(follow, 500 * 2 ** (failed - 1));
+  } else {
+    say("The report cannot be followed now. Load the page again later.");
+  }
+}
+
+function follow() {
+  const source = new EventSource(live.dataset.source);
+  source.addEventListener("Progress", onProgress);
+  source.addEventListener("Report", (event) => onReport(source, event));
+  source.addEventListener("problem", (event) => onProblem(source, event));
+  source.addEventListener("error", () => onError(source));
+  source.addEventListener("open", () => say(""));
+}
+
+if (!of || done < of) follow();

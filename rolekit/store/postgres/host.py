@@ -29,6 +29,8 @@ log = structlog.get_logger("rolekit.host")
 LEASE_S = 12.0
 RENEW_S = 3.0
 AWAY_S = 0.5
+LATE_S = 75.0
+"""What a dead instance had under way has ended by then: the server allows statements 60 s."""
 
 
 class PostgresHost:
@@ -50,6 +52,7 @@ class PostgresHost:
         self._identity = (_machine(), os.getpid(), _started(os.getpid()))
         self._heard: asyncio.Queue[list[str]] = asyncio.Queue()
         self._lease: asyncio.Queue[bool] = asyncio.Queue()
+        self._dead: dict[int, float] = {}
         self.epoch = 0
 
     async def start(self) -> None:
@@ -77,22 +80,39 @@ class PostgresHost:
                     await connection.execute(self._sql[database]["end_hosts"], [self.epoch])
 
     async def release(self, owner: int) -> None:
-        """Hand back what a dead instance held; tries until it is done."""
+        """Hand back what a dead instance held; tries until it is done.
+
+        A claim or a commit that was under way in the server when the instance died may end
+        after this. What it leaves is handed back with the next renewals of the lease.
+        """
         while True:
             try:
-                async with self._databases[-1].connection() as connection:
-                    freed = await connection.fetch(self._queue_sql["free_owner"], owner)
-                first = self._databases[0]
-                async with first.connection() as connection:
-                    await connection.execute(self._sql[first]["orphan_outbox"], owner)
+                await self._hand_back([owner])
             except RolekitError as error:
                 log.warning(
                     "cannot hand back what an instance held", owner=owner, error=str(error)
                 )
                 await asyncio.sleep(AWAY_S)
             else:
-                self._heard.put_nowait(sorted({row["queue"] for row in freed}))
+                self._dead[owner] = asyncio.get_running_loop().time()
                 return
+
+    async def _hand_back(self, owners: Sequence[int]) -> None:
+        async with self._databases[-1].connection() as connection:
+            freed = await connection.fetch(self._queue_sql["free_owners"], owners)
+        first = self._databases[0]
+        async with first.connection() as connection:
+            await connection.execute(self._sql[first]["orphan_outbox"], owners)
+        if freed:
+            self._heard.put_nowait(sorted({row["queue"] for row in freed}))
+
+    async def _hand_back_late(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._dead = {owner: at for owner, at in self._dead.items() if now - at < LATE_S}
+        if self._dead:
+            with suppress(RolekitError, TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._hand_back(list(self._dead))
 
     async def topics(self) -> AsyncIterator[list[str]]:
         """Say for which topics something arrived, again and again."""
@@ -128,6 +148,7 @@ class PostgresHost:
             if holds != is_held:
                 is_held = holds
                 self._lease.put_nowait(is_held)
+            await self._hand_back_late()
             await asyncio.sleep(RENEW_S if holds else AWAY_S)
 
     async def _listen(self) -> None:

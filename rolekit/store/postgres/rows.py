@@ -8,7 +8,7 @@ from rolekit.model.envelope import Packet
 from rolekit.model.ids import derive
 from rolekit.model.position import pack, unpack
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor
-from rolekit.store.base import Reply
+from rolekit.store.base import Opening, Release, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +68,37 @@ def closing_columns(closings: Sequence[Closing]) -> tuple[list[Any], ...]:
         for c in closings
     ]  # fmt: skip
     return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def opening_columns(openings: Sequence[Opening]) -> tuple[list[Any], ...]:
+    """Turn openings into columns of `sequence`."""
+    columns = [
+        (o.id, o.gather, *pack_cursor(o.cursor), o.waits, round(o.age_s * 1000), o.deadline_ms,
+         o.token.head, o.source.queue, o.source.id, o.source.generation, o.source.birth_ms or 0,
+         o.source.head, o.source.body)
+        for o in sorted(openings, key=lambda o: o.id)
+    ]  # fmt: skip
+    return tuple(list(column) for column in zip(*columns, strict=True))
+
+
+def release_columns(releases: Sequence[Release]) -> tuple[list[Any], ...]:
+    """Turn releases into what moves their sequences on: 1 is finished, 2 failed."""
+    columns = [
+        (r.sequence, *pack_cursor(r.after), r.released,
+         2 if r.is_failed else 1 if r.after.is_finished else 0, r.emitted)
+        for r in releases
+    ]  # fmt: skip
+    return tuple(list(column) for column in zip(*columns, strict=True))
+
+
+def outline_of(row: Row) -> Closing:
+    """Build a closing without its body: enough to say whether a cursor can pass it."""
+    return Closing(
+        sequence=row["sequence"].hex,
+        path=unpack(row["path"]),
+        by=ClosedBy(row["closed_by"]),
+        total=row["total"],
+    )
 
 
 def closing_of(sequence: str, row: Row) -> Closing:

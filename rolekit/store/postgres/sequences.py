@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
+from rolekit.errors import Unavailable
 from rolekit.model.position import Path, pack, unpack
 from rolekit.store.base import Commit, SequenceView
 from rolekit.store.postgres import rows
@@ -14,37 +16,66 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rolekit.model.reassembly import Closing
+    from rolekit.store.postgres.rows import Row
+
+
+class _Together:
+    """Views asked for in one turn of the loop: read in one query."""
+
+    def __init__(self) -> None:
+        self.sequences: set[str] = set()
+        self.found: asyncio.Future[dict[str, SequenceView]]
+        self.found = asyncio.get_running_loop().create_future()
 
 
 class SequenceStore(PostgresBase):
     """What a gather needs beside the commit of its steps."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as PostgresBase
+        super().__init__(*args, **options)
+        self._asked: dict[int, _Together] = {}
+
     async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
         """Read a sequence and its next `limit` closings; from the first one if `whole`."""
-        async with self._db.transaction() as connection:
-            row = await connection.fetchrow(self._sql["view_sequence"], sequence)
-            if row is None:
-                return None
-            cursor = rows.cursor_of(row)
-            begin = b"" if whole else pack(cursor.next)
-            above = [] if whole else [pack(path) for path in cursor.open_ancestors()]
-            found = await connection.fetch(
-                self._sql["view_parts"], sequence, begin, limit, above
-            )
-        closings = [rows.closing_of(sequence, part) for part in found]
-        is_cut = sum(1 for part in found if part["path"] >= begin) >= limit
-        return SequenceView(
-            gather=row["gather"],
-            cursor=cursor,
-            released=row["released"],
-            emitted=row["emitted"],
-            sealed=None if row["sealed"] is None else unpack(row["sealed"]),
-            is_open=row["state"] == 0,
-            is_expired=row["is_expired"],
-            source=rows.source_of(row),
-            closings={closing.path: closing for closing in closings},
-            horizon=closings[-1].path if is_cut else None,
-        )
+        if whole:
+            return (await self._read([sequence], limit, whole=True)).get(sequence)
+        together = self._asked.get(limit)
+        if together is not None:
+            together.sequences.add(sequence)
+            return (await asyncio.shield(together.found)).get(sequence)
+        together = self._asked[limit] = _Together()
+        together.sequences.add(sequence)
+        return (await self._lead(together, limit)).get(sequence)
+
+    async def _lead(self, together: _Together, limit: int) -> dict[str, SequenceView]:
+        """Read for everybody who asks in this turn; whoever asks next leads again."""
+        try:
+            await asyncio.sleep(0)
+            self._asked.pop(limit)
+            found = await self._read(sorted(together.sequences), limit, whole=False)
+        except BaseException as error:
+            if self._asked.get(limit) is together:
+                del self._asked[limit]
+            is_ours = isinstance(error, Exception)
+            told = error if is_ours else Unavailable("Whoever read this sequence was stopped.")
+            together.found.set_exception(told)
+            together.found.exception()
+            raise
+        together.found.set_result(found)
+        return found
+
+    async def _read(
+        self, sequences: list[str], limit: int, *, whole: bool
+    ) -> dict[str, SequenceView]:
+        async with self._db.connection() as connection:
+            found = await connection.fetch(self._sql["view"], sequences, limit, whole)
+        groups: dict[str, list[Row]] = {}
+        for row in found:
+            groups.setdefault(row["id"].hex, []).append(row)
+        return {
+            sequence: _view_of(sequence, group, limit, whole=whole)
+            for sequence, group in groups.items()
+        }
 
     async def seal(
         self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
@@ -69,3 +100,23 @@ class SequenceStore(PostgresBase):
             await work.tell([ready_of(row) for row in found if not row["is_ready"]])
             await self._send(connection, work.tokens.now, commit)
         return commit
+
+
+def _view_of(sequence: str, group: Sequence[Row], limit: int, *, whole: bool) -> SequenceView:
+    """Build the view of one sequence from its rows, one for each closing or one without."""
+    row = group[0]
+    cursor = rows.cursor_of(row)
+    closings = [rows.closing_of(sequence, part) for part in group if part["path"] is not None]
+    ahead = closings if whole else [c for c in closings if c.path >= cursor.next]
+    return SequenceView(
+        gather=row["gather"],
+        cursor=cursor,
+        released=row["released"],
+        emitted=row["emitted"],
+        sealed=None if row["sealed"] is None else unpack(row["sealed"]),
+        is_open=row["state"] == 0,
+        is_expired=row["is_expired"],
+        source=rows.source_of(row),
+        closings={closing.path: closing for closing in closings},
+        horizon=ahead[-1].path if len(ahead) >= limit else None,
+    )

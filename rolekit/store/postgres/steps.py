@@ -109,18 +109,12 @@ class StepStore(PostgresBase):
             [step.generation for step in ordered],
             [rows.day_of(step.birth_ms) for step in ordered],
             [int(step.outcome) for step in ordered],
+            [step.claim for step in steps if step.claim is not None],
         )
         commit = Commit(fresh={(row["id"].hex, row["generation"]) for row in taken})
         commit.fresh.update(step.key for step in copies.values() if step.skips_inbox)
-        await self.end_claims(connection, steps)
         chosen = (step for step in steps if copies[step.key] is step)
         return [step for step in chosen if step.key in commit.fresh], commit
-
-    async def end_claims(self, connection: Pooled, steps: Sequence[Step]) -> None:
-        """End the claims of steps with their commit, fresh or not."""
-        claims = [step.claim for step in steps if step.claim is not None]
-        if claims:
-            await connection.execute(self._sql["delete_claims"], claims)
 
     async def effects(self, connection: Pooled, steps: Sequence[Step], commit: Commit) -> None:
         """Do what fresh steps want, kind by kind; a handler's writes in its own order."""
@@ -216,7 +210,7 @@ class StepStore(PostgresBase):
 
     async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Open the transaction of a step, its inbox row first."""
-        step = _OpenStep(self, self._db, (message_id, generation))
+        step = _OpenStep(self, self._db, (message_id, generation), self._sql["delete_claims"])
         await step.open(self._sql["insert_inbox"], rows.day_of(birth_ms))
         return step
 
@@ -224,7 +218,10 @@ class StepStore(PostgresBase):
 class _OpenStep:
     """A transaction that the user's code works in, with the inbox row taken."""
 
-    def __init__(self, store: StepStore, database: Database, key: tuple[str, int]) -> None:
+    def __init__(
+        self, store: StepStore, database: Database, key: tuple[str, int], delete_claims: str
+    ) -> None:
+        self._delete_claims = delete_claims
         self.transaction: _Statements
         self._store = store
         self._db = database
@@ -241,7 +238,7 @@ class _OpenStep:
             with translated():
                 await self._connection.execute("begin")
                 taken = await self._connection.fetch(
-                    insert_inbox, [self._key[0]], [self._key[1]], [day], [1]
+                    insert_inbox, [self._key[0]], [self._key[1]], [day], [1], []
                 )
         except BaseException:
             await self.abandon()
@@ -259,7 +256,8 @@ class _OpenStep:
         commit = Commit(fresh={self._key})
         try:
             with translated():
-                await self._store.end_claims(self._connection, [step])
+                if step.claim is not None:
+                    await self._connection.execute(self._delete_claims, [step.claim])
                 await self._store.effects(self._connection, [step], commit)
                 await self._connection.execute("commit")
         except BaseException:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rolekit.errors import StateClash
 from rolekit.model.envelope import Packet
 from rolekit.model.position import Path, pack, unpack
-from rolekit.model.reassembly import ClosedBy, Closing, Cursor, is_awaited, replaces
+from rolekit.model.reassembly import Closing, is_awaited, replaces
 from rolekit.store.base import Due, Opening, Release, Step
 from rolekit.store.postgres import rows
 
@@ -45,12 +45,19 @@ class Ready:
 
 
 class SequenceWork:
-    """The part of one commit that is about sequences."""
+    """The part of one commit that is about sequences: a few statements, however many there are.
+
+    Args:
+        connection: In the transaction of the commit.
+        sql: Named queries.
+        now_ms: For runs that wait for more parts.
+    """
 
     def __init__(self, connection: Pooled, sql: Mapping[str, str], now_ms: int) -> None:
         self._connection = connection
         self._sql = sql
         self._now_ms = now_ms
+        self._ready: list[Ready] = []
         self.tokens = Tokens()
 
     async def run(self, steps: Sequence[Step]) -> Tokens:
@@ -59,9 +66,7 @@ class SequenceWork:
         Raises:
             StateClash: A cursor is not where its release began; somebody was faster.
         """
-        for step in steps:
-            if step.opening is not None:
-                await self._open(step.opening)
+        await self._open([step.opening for step in steps if step.opening is not None])
         closings = _first_of_each([c for step in steps for c in step.closings])
         releases = {s.release.sequence: s.release for s in steps if s.release is not None}
         if closings:
@@ -71,19 +76,21 @@ class SequenceWork:
         touched = sorted({c.sequence for c in closings} | set(releases))
         if touched:
             await self._move(touched, closings, releases)
+        await self.tell(self._ready)
         return self.tokens
 
-    async def _open(self, opening: Opening) -> None:
-        source, token = opening.source, opening.token
+    async def _open(self, openings: Sequence[Opening]) -> None:
+        if not openings:
+            return
         await self._connection.execute(
-            self._sql["insert_sequence"], opening.id, opening.gather,
-            *rows.pack_cursor(opening.cursor), opening.waits, round(opening.age_s * 1000),
-            opening.deadline_ms, token.head, source.queue, source.id, source.generation,
-            source.birth_ms or 0, source.head, source.body,
-        )  # fmt: skip
-        if opening.cursor.is_finished:
-            # A split into nothing: its gather is called once, with an empty run.
-            await self.tell([Ready(opening.id, opening.gather, token.head)])
+            self._sql["insert_sequences"], *rows.opening_columns(openings)
+        )
+        # A split into nothing: its gather is called once, with an empty run.
+        self._ready += [
+            Ready(opening.id, opening.gather, opening.token.head)
+            for opening in openings
+            if opening.cursor.is_finished
+        ]
 
     async def _move(
         self, touched: list[str], closings: Sequence[Closing], releases: Mapping[str, Release]
@@ -92,68 +99,73 @@ class SequenceWork:
         by_sequence: dict[str, list[Closing]] = {}
         for closing in closings:
             by_sequence.setdefault(closing.sequence, []).append(closing)
-        ready: list[Ready] = []
+        moving: list[tuple[Row, Release]] = []
+        over: list[str] = []
         for row in locked:
             sequence = row["id"].hex
             release = releases.get(sequence)
             if release is not None:
-                await self._release(row, release)
-            elif await self._is_ready(row, by_sequence[sequence]):
-                ready.append(ready_of(row, row["age_ms"]))
-        await self.tell(ready)
+                _check_cursor(row, release)
+                moving.append((row, release))
+            elif row["state"] != 0:
+                over.append(sequence)
+            elif not row["is_ready"] and _awaits(row, by_sequence[sequence]):
+                self._ready.append(ready_of(row, row["age_ms"]))
+        over += [release.sequence for _, release in moving if _is_over(release)]
+        if moving:
+            await self._release([release for _, release in moving])
+            await self._look_on(moving)
+        if over:
+            await self._end(over)
 
-    async def _is_ready(self, row: Row, closings: Sequence[Closing]) -> bool:
-        """Whether one of these closings lets the sequence move; drop those that came late."""
-        cursor = rows.cursor_of(row)
-        if row["state"] != 0:
-            await self._connection.execute(self._sql["delete_all_parts"], row["id"])
-            return False
-        if row["is_ready"]:
-            return False
-        return any(is_awaited(cursor, c, waits=row["waits"]) for c in closings)
-
-    async def _release(self, row: Row, release: Release) -> None:
-        if unpack(row["next"]) != release.before or row["state"] != 0:
-            raise StateClash(f"Sequence {release.sequence} was moved on by another instance.")
-        after = release.after
-        is_over = release.is_failed or after.is_finished
-        state = 2 if release.is_failed else 1 if after.is_finished else 0
+    async def _release(self, releases: Sequence[Release]) -> None:
         await self._connection.execute(
-            self._sql["move_sequence"], release.sequence, *rows.pack_cursor(after),
-            release.released, state, release.emitted,
-        )  # fmt: skip
-        if is_over:
-            await self._connection.execute(self._sql["delete_all_parts"], release.sequence)
-            await self._connection.execute(
-                self._sql["delete_states"], [f"sequence:{release.sequence}"]
-            )
-            return
-        if not release.keeps_parts:
-            still_open = [pack(path) for path in after.open_ancestors()]
-            await self._connection.execute(
-                self._sql["delete_parts"], release.sequence, pack(after.next), still_open
-            )
-        if release.more or row["is_expired"]:
-            await self.tell([ready_of(row)])
-        elif await self._can_go_on(release.sequence, after, waits=row["waits"]):
-            await self.tell([ready_of(row, row["age_ms"])])
-
-    async def _can_go_on(self, sequence: str, cursor: Cursor, *, waits: bool) -> bool:
-        """Whether what the cursor waits for is there already."""
-        paths = [cursor.next, *cursor.open_ancestors()]
-        found = await self._connection.fetch(
-            self._sql["find_parts"], sequence, [pack(path) for path in paths]
+            self._sql["move_sequences"], *rows.release_columns(releases)
         )
-        closings = [
-            Closing(
-                sequence=sequence,
-                path=unpack(row["path"]),
-                by=ClosedBy(row["closed_by"]),
-                total=row["total"],
+        going_on = [r for r in releases if not _is_over(r) and not r.keeps_parts]
+        if going_on:
+            kept = [(r.sequence, pack(p)) for r in going_on for p in r.after.open_ancestors()]
+            await self._connection.execute(
+                self._sql["delete_released"],
+                [release.sequence for release in going_on],
+                [pack(release.after.next) for release in going_on],
+                [sequence for sequence, _ in kept],
+                [path for _, path in kept],
             )
-            for row in found
+
+    async def _end(self, over: Sequence[str]) -> None:
+        """Forget the parts and states of sequences that are over; late parts among them."""
+        await self._connection.execute(self._sql["delete_parts"], over)
+        scopes = [f"sequence:{sequence}" for sequence in over]
+        await self._connection.execute(self._sql["delete_states"], scopes)
+
+    async def _look_on(self, moving: Sequence[tuple[Row, Release]]) -> None:
+        """Make ready again what can go on: its next position may have closed meanwhile."""
+        unsure: dict[str, tuple[Row, Release]] = {}
+        for row, release in moving:
+            if _is_over(release):
+                continue
+            if release.more or row["is_expired"]:
+                self._ready.append(ready_of(row))
+            else:
+                unsure[release.sequence] = (row, release)
+        if not unsure:
+            return
+        asked = [
+            (sequence, pack(path))
+            for sequence, (_, release) in unsure.items()
+            for path in (release.after.next, *release.after.open_ancestors())
         ]
-        return any(is_awaited(cursor, closing, waits=waits) for closing in closings)
+        found = await self._connection.fetch(
+            self._sql["find_parts"], [one[0] for one in asked], [one[1] for one in asked]
+        )
+        closed: dict[str, list[Closing]] = {}
+        for part in found:
+            closed.setdefault(part["sequence"].hex, []).append(rows.outline_of(part))
+        for sequence, (row, release) in unsure.items():
+            there = closed.get(sequence, ())
+            if any(is_awaited(release.after, c, waits=row["waits"]) for c in there):
+                self._ready.append(ready_of(row, row["age_ms"]))
 
     async def tell(self, ready: Sequence[Ready]) -> None:
         """Mark sequences ready, and make the tokens that tell their gathers."""
@@ -169,6 +181,21 @@ class SequenceWork:
                 self.tokens.later.append(Due(token, self._now_ms + one.age_ms))
             else:
                 self.tokens.now.append(token)
+
+
+def _check_cursor(row: Row, release: Release) -> None:
+    if unpack(row["next"]) != release.before or row["state"] != 0:
+        raise StateClash(f"Sequence {release.sequence} was moved on by another instance.")
+
+
+def _awaits(row: Row, closings: Sequence[Closing]) -> bool:
+    """Whether one of these closings lets the sequence move."""
+    cursor = rows.cursor_of(row)
+    return any(is_awaited(cursor, closing, waits=row["waits"]) for closing in closings)
+
+
+def _is_over(release: Release) -> bool:
+    return release.is_failed or release.after.is_finished
 
 
 def ready_of(row: Row, age_ms: int = 0) -> Ready:

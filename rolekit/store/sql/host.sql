@@ -17,5 +17,5 @@ delete from {s}.host where epoch = any($1::bigint[]);
 -- end_stale_hosts: End the leases that ran out long ago.
 delete from {s}.host where lease_until < now() - interval '60 s';
 
--- orphan_outbox: Let any relay send what an instance that died had not sent.
-update {s}.outbox set owner = 0 where owner = $1;
+-- orphan_outbox: Let any relay send what instances that died had not sent.
+update {s}.outbox set owner = 0 where owner = any($1::bigint[]);

@@ -1,4 +1,5 @@
--- insert_inbox: Take the inbox rows of these steps; return those that were free.
+-- insert_inbox: Take the inbox rows of steps, and end their claims; return the rows that were free.
+with ended as (delete from {s}.queue where n = any($5::bigint[]))
 insert into {s}.inbox (id, generation, day, outcome)
 select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
 on conflict do nothing
@@ -9,7 +10,7 @@ select i.id, i.generation
 from unnest($1::uuid[], $2::int[], $3::int[]) as k (id, generation, day)
 join {s}.inbox i using (id, generation, day);
 
--- delete_claims: End the claims of these steps with their commit.
+-- delete_claims: End claims whose step opened its transaction itself.
 delete from {s}.queue where n = any($1::bigint[]);
 
 -- insert_queue: Send packets through Postgres itself; a birth of 0 is now.
@@ -35,11 +36,14 @@ returning n, birth_ms;
 insert into {s}.schedule (due_ms, queue, id, generation, head, body)
 select * from unnest($1::bigint[], $2::text[], $3::uuid[], $4::int[], $5::bytea[], $6::bytea[]);
 
--- insert_sequence: Make the row of a sequence; a repeat of its first commit changes nothing.
+-- insert_sequences: Make the rows of sequences; a repeat of a first commit changes nothing.
 insert into {s}.sequence (
     id, gather, next, totals, waits, age_ms, deadline_ms, token_head,
     source_queue, source_id, source_generation, source_birth_ms, source_head, source_body
-) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+)
+select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::boolean[], $6::int[],
+                     $7::bigint[], $8::bytea[], $9::text[], $10::uuid[], $11::int[], $12::bigint[],
+                     $13::bytea[], $14::bytea[])
 on conflict do nothing;
 
 -- insert_parts: Close positions; the first closing counts, but a split may end and a part fill a waiting hole.
@@ -59,36 +63,50 @@ where (held.closed_by = 3 and held.total is null and excluded.closed_by = 3 and 
 select id, gather, next, totals, released, state, is_ready, is_expired, waits, age_ms, token_head
 from {s}.sequence where id = any($1::uuid[]) order by id for update;
 
--- move_sequence: Move a sequence on behind a run.
-update {s}.sequence
-set next = $2, totals = $3, released = released + $4, state = $5, emitted = $6, is_ready = false, sealed = null
-where id = $1;
+-- move_sequences: Move sequences on behind their runs.
+update {s}.sequence s
+set next = m.next, totals = m.totals, released = s.released + m.released, state = m.state,
+    emitted = m.emitted, is_ready = false, sealed = null
+from unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bigint[], $5::smallint[], $6::bigint[])
+     as m (id, next, totals, released, state, emitted)
+where s.id = m.id;
 
 -- mark_ready: Note that a token is on its way for these sequences.
 update {s}.sequence set is_ready = true, tokens = tokens + 1 where id = any($1::uuid[])
 returning id, tokens;
 
--- delete_parts: Delete what was released of a sequence.
-delete from {s}.part where sequence = $1 and path < $2 and not path = any($3::bytea[]);
+-- delete_released: Delete what was released of sequences, but not the splits that still go on.
+delete from {s}.part p
+using unnest($1::uuid[], $2::bytea[]) as m (id, next)
+where p.sequence = m.id and p.path < m.next
+  and not exists (
+      select from unnest($3::uuid[], $4::bytea[]) as k (id, path)
+      where k.id = p.sequence and k.path = p.path);
 
--- delete_all_parts: Delete every part of a sequence that is over.
-delete from {s}.part where sequence = $1;
+-- delete_parts: Delete every part of sequences that are over.
+delete from {s}.part where sequence = any($1::uuid[]);
 
--- find_parts: Read some positions of a sequence.
-select path, closed_by, total from {s}.part where sequence = $1 and path = any($2::bytea[]);
+-- find_parts: Read some positions of some sequences.
+select p.sequence, p.path, p.closed_by, p.total
+from unnest($1::uuid[], $2::bytea[]) as k (sequence, path) join {s}.part p using (sequence, path);
 
--- view_sequence: Read a sequence.
-select gather, next, totals, released, emitted, sealed, state, is_expired,
-       source_queue, source_id, source_generation, source_birth_ms, source_head, source_body
-from {s}.sequence where id = $1;
-
--- view_parts: Read closings of a sequence from a position on, and the splits above it.
-(select path, closed_by, total, type, type_version, codec, body, detail, dead_letter
- from {s}.part where sequence = $1 and path >= $2 order by path limit $3)
-union all
-(select path, closed_by, total, type, type_version, codec, body, detail, dead_letter
- from {s}.part where sequence = $1 and path = any($4::bytea[]) and path < $2)
-order by path;
+-- view: Read sequences with their next closings, and the open splits above each cursor.
+select s.id, s.gather, s.next, s.totals, s.released, s.emitted, s.sealed, s.state, s.is_expired,
+       s.source_queue, s.source_id, s.source_generation, s.source_birth_ms, s.source_head, s.source_body,
+       p.path, p.closed_by, p.total, p.type, p.type_version, p.codec, p.body, p.detail, p.dead_letter
+from {s}.sequence s
+left join lateral (
+    (select * from {s}.part
+     where sequence = s.id and path >= case when $3 then ''::bytea else s.next end
+     order by path limit $2)
+    union all
+    select * from {s}.part
+    where sequence = s.id and not $3 and path < s.next and path = any(array(
+        select substring(s.next from 1 for 4 * depth)
+        from generate_series(0, length(s.next) / 4 - 1) as depth))
+) as p on true
+where s.id = any($1::uuid[])
+order by s.id, p.path;
 
 -- seal: Fix the end of the run that was begun; the end that was fixed first stays.
 update {s}.sequence set sealed = coalesce(sealed, $3)

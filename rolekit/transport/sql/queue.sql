@@ -56,10 +56,10 @@ from {s}.queue where queue = any($1::text[]) group by queue;
 -- wake: Tell the listeners of this database which queues got something.
 select pg_notify($1, $2);
 
--- free_owner: Hand back what an instance held when it died.
+-- free_owners: Hand back what instances held when they died.
 update {s}.queue set owner = null, redelivered = true, is_suspect = true, runs_alone = false,
     crashed = crashed + case when runs_alone then 1 else 0 end
-where owner = $1 returning queue;
+where owner = any($1::bigint[]) returning queue;
 
 -- free_orphans: Hand back what instances of hosts without a lease held, if the asker's host has one.
 update {s}.queue q set owner = null, redelivered = true, is_suspect = true, runs_alone = false,
