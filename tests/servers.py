@@ -1,4 +1,4 @@
-"""Private servers for tests: own directory, free port, killed and restarted at will.
+"""Private servers for tests, started and killed at will; and the browser that tests drive.
 
     python -m tests.servers
 
@@ -18,7 +18,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START_S = 15.0
 HOW_TO_GET_IT = (
@@ -26,9 +29,18 @@ HOW_TO_GET_IT = (
     "/usr/lib/postgresql: run `apt-get install postgresql` as root."
 )
 
+HOW_TO_GET_A_BROWSER = (
+    "Tests of pages need Chromium (chromium, chromium-browser or google-chrome) on PATH: run"
+    " `apt-get install chromium` as root."
+)
+
 
 class NoServer(Exception):
     """The programs of a server are not on this machine."""
+
+
+class NoBrowser(Exception):
+    """No browser is on this machine that tests can drive."""
 
 
 def find_postgres() -> Path:
@@ -41,6 +53,15 @@ def find_postgres() -> Path:
         if (place / "postgres").exists() and (place / "initdb").exists():
             return place
     raise NoServer(HOW_TO_GET_IT)
+
+
+def find_chromium() -> Path:
+    """Return Chromium, or a browser made of it, on PATH."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    raise NoBrowser(HOW_TO_GET_A_BROWSER)
 
 
 def free_port() -> int:
@@ -146,27 +167,32 @@ def _account() -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def install() -> None:
+def install(package: str) -> None:
     """Install what is missing, where that is ours to do."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
+    for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
         subprocess.run(["apt-get", "-q", *command], check=True, env=environment)
 
 
 def main() -> int:
     """Find the programs, or install them, or say how to."""
     try:
-        find_postgres()
-    except NoServer:
-        install()
-    try:
-        print(f"PostgreSQL for tests: {find_postgres()}")  # noqa: T201 (a command)
-    except NoServer as error:
+        print(f"PostgreSQL for tests: {_found(find_postgres, 'postgresql')}")  # noqa: T201 (a command)
+        print(f"Browser for tests: {_found(find_chromium, 'chromium')}")  # noqa: T201 (a command)
+    except (NoServer, NoBrowser) as error:
         print(error, file=sys.stderr)  # noqa: T201 (a command)
         return 1
     return 0
+
+
+def _found(find: Callable[[], Path], package: str) -> Path:
+    try:
+        return find()
+    except (NoServer, NoBrowser):
+        install(package)
+        return find()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import signal
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 import msgspec
@@ -26,13 +26,13 @@ from rolekit.supervisor.status import FleetStatus
 from tests.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import random
+    from collections.abc import AsyncGenerator, Mapping
 
     import asyncpg
 
 RELAY = "(relay)"
 SUPERVISOR = "(supervisor)"
-SCHEMA = "rolekit_mailflow"
 READY_S = 30.0
 
 
@@ -75,9 +75,12 @@ class MailflowFleet:
         home: Folder for its log and control socket.
         database: URL.
         settings: Environment variables besides the ports.
+        broker: URL of another database for the queues; empty: the same.
     """
 
-    def __init__(self, home: Path, database: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, database: str, settings: Mapping[str, str], broker: str = ""
+    ) -> None:
         ports = {name: free_port() for name in ("MAILFRONT", "SMTP")}
         binds = {f"ROLEKIT_{name}__BIND": f"127.0.0.1:{port}" for name, port in ports.items()}
         self.home = fleet.Home(folder=home, database=database, settings={**binds, **settings})
@@ -86,6 +89,9 @@ class MailflowFleet:
             smtp_host="127.0.0.1",
             smtp_port=ports["SMTP"],
         )
+        self._command = ("-m", "rolekit", "up")
+        if broker:
+            self._command = ("-m", "tests.process.two_databases", broker)
         self._process: asyncio.subprocess.Process | None = None
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "mailflow.sock")),
@@ -93,7 +99,7 @@ class MailflowFleet:
             timeout=5,
         )
 
-    async def __aenter__(self) -> MailflowFleet:
+    async def __aenter__(self) -> Self:
         self.home.folder.mkdir(parents=True, exist_ok=True)
         await self.start()
         try:
@@ -120,7 +126,12 @@ class MailflowFleet:
 
     async def start(self) -> None:
         """Start a supervisor; it need not be ready when this returns."""
-        self._process = await fleet.start(self.home)
+        with self.home.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *self._command,
+                env=self.home.environment(), cwd=fleet.ROOT, stdin=asyncio.subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
 
     async def restart(self) -> Process:
         """Kill the supervisor and start another at once; return the one that died."""
@@ -167,7 +178,7 @@ class MailflowFleet:
         zygotes = children.get(self._process.pid, {})
         born = {pid: at for zygote in zygotes for pid, at in children.get(zygote, {}).items()}
         status = await self.status()
-        if status is None or not born:
+        if status is None:
             return []
         named = {
             place.pid: role.role
@@ -175,16 +186,28 @@ class MailflowFleet:
             for place in role.places
             if place.pid is not None
         }
-        unnamed = [pid for pid in born if pid not in named]
-        roles = named | ({unnamed[0]: RELAY} if len(unnamed) == 1 else {})
-        return [Process(roles[pid], pid, at) for pid, at in born.items() if pid in roles]
+        unnamed = [pid for pid in born if pid not in named and _stat(pid)]
+        relays = {unnamed[0]: RELAY} if len(unnamed) == 1 else {}
+        return [
+            Process(role, pid, born[pid])
+            for pid, role in (named | relays).items()
+            if pid in born
+        ]
 
 
 @dataclass(slots=True)
 class Killings:
-    """Who was killed, by role."""
+    """Who was killed, by role; `idle` counts the times when there was nobody to kill."""
 
     by_role: Counter[str] = field(default_factory=Counter[str])
+    idle: int = 0
+
+    def count(self, killed: Process | None) -> None:
+        """Note one kill, or that there was none."""
+        if killed is None:
+            self.idle += 1
+        else:
+            self.by_role[killed.role] += 1
 
     @property
     def workers(self) -> int:
@@ -196,23 +219,48 @@ class Killings:
 async def kill_for(
     seconds: float, every_s: float, victims: MailflowFleet, chance: random.Random
 ) -> Killings:
-    """Kill one process after another, all of them equally likely, once the supervisor."""
+    """Kill one process after another, all of them equally likely, now and then a chosen one.
+
+    Chosen are the relay after one and three quarters of the time, and the supervisor at half
+    of it. The time in which there is nobody to kill, since a supervisor is just starting,
+    does not count, up to half as much again. A turn that comes late is not made up for.
+    """
     killings = Killings()
     loop = asyncio.get_running_loop()
-    begun = loop.time()
-    ticks = round(seconds / every_s)
-    for tick in range(ticks):
-        await asyncio.sleep(max(0.0, begun + tick * every_s - loop.time()))
-        if tick == ticks // 2:
-            killings.by_role[(await victims.restart()).role] += 1
-            continue
-        alive = await victims.processes()
-        chance.shuffle(alive)
-        for process in alive:
-            if process.kill():
-                killings.by_role[process.role] += 1
-                break
+    turn = begun = loop.time()
+    chosen = [(0.25, RELAY), (0.5, SUPERVISOR), (0.75, RELAY)]
+    async with _known(victims) as known:
+        while (passed := loop.time() - begun) < seconds + min(
+            killings.idle * every_s, seconds / 2
+        ):
+            wanted = chosen.pop(0)[1] if chosen and passed > chosen[0][0] * seconds else ""
+            if wanted == SUPERVISOR:
+                killings.count(await victims.restart())
+            else:
+                order = chance.sample(known, len(known))
+                order.sort(key=lambda process: process.role != wanted)
+                killings.count(next((process for process in order if process.kill()), None))
+            turn = max(turn + every_s, loop.time())
+            await asyncio.sleep(turn - loop.time())
     return killings
+
+
+@contextlib.asynccontextmanager
+async def _known(fleet: MailflowFleet) -> AsyncGenerator[list[Process]]:
+    """Keep a list of a fleet's instances up to date; some of them may have died since."""
+    known: list[Process] = await fleet.processes()
+
+    async def look() -> None:
+        while True:
+            known[:] = await fleet.processes()
+            await asyncio.sleep(0.1)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield known
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +268,17 @@ class Freed:
     """What dead instances had claimed, as the database saw it when it was handed back.
 
     Attributes:
-        owners: Instances that died with at least one claimed message.
+        by_role: Instances that died with at least one claimed message.
         rows: Claimed messages that came again.
     """
 
-    owners: int
+    by_role: Counter[str]
     rows: int
+
+    @property
+    def owners(self) -> int:
+        """How many instances that were."""
+        return self.by_role.total()
 
 
 async def watch_claims(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -235,15 +288,16 @@ async def watch_claims(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     for the dead is marked, in the very statement that takes the owner's number away. So
     what is noted under an owner is what it held in the moment it died.
     """
-    await connection.execute(f"""
+    await connection.execute("""
         create schema audit;
         create table audit.freed (owner bigint, n bigint, queue text, by xid8);
         create function audit.note() returns trigger language plpgsql as $$
             begin
-                insert into audit.freed values (old.owner, old.n, old.queue, pg_current_xact_id());
+                insert into audit.freed
+                values (old.owner, old.n, old.queue, pg_current_xact_id());
                 return null;
             end $$;
-        create trigger freed after update on {SCHEMA}.queue for each row
+        create trigger freed after update on rolekit_mailflow.queue for each row
             when (old.owner is not null and new.owner is null and new.is_suspect)
             execute function audit.note();
     """)
@@ -254,13 +308,13 @@ async def freed_claims(connection: asyncpg.Connection[asyncpg.Record]) -> Freed:
 
     Those are handed back together in one transaction, the others one by one.
     """
-    row = await connection.fetchrow("""
+    found = await connection.fetch("""
         with alone as (select by from audit.freed group by by having count(distinct owner) = 1)
-        select count(distinct owner) as owners, count(*) as rows
-        from audit.freed join alone using (by)
+        select owner, split_part(min(queue), '.', 1) as role, count(*) as rows
+        from audit.freed join alone using (by) group by owner
     """)
-    assert row is not None
-    return Freed(owners=row["owners"], rows=row["rows"])
+    by_role = Counter(str(row["role"]) for row in found)
+    return Freed(by_role=by_role, rows=sum(row["rows"] for row in found))
 
 
 def _stat(pid: int) -> dict[str, str]:

@@ -6,12 +6,14 @@ then sequences by id. Whoever waits for a lock waits for somebody further on.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
+
+import asyncpg
 
 from rolekit.clock import Clock, SystemClock
 from rolekit.database import Database, Pooled, load_queries, translated
-from rolekit.errors import StateClash, WriteMissed
+from rolekit.errors import StateClash, WriteFailed, WriteMissed
 from rolekit.store.base import (
     Commit,
     Due,
@@ -26,9 +28,7 @@ from rolekit.store.postgres import rows
 from rolekit.store.postgres.work import SequenceWork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-
-    import asyncpg
+    from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 
     from rolekit.model.envelope import Packet
 
@@ -134,7 +134,8 @@ class StepStore(PostgresBase):
 
     async def _write(self, connection: Pooled, step: Step) -> None:
         for write in step.writes:
-            status = await connection.execute(write.sql, *write.args)
+            with blamed(connection):
+                status = await connection.execute(write.sql, *write.args)
             touched = rows_of(status)
             if write.expect is not None and touched != write.expect:
                 raise WriteMissed(
@@ -290,14 +291,29 @@ class _Statements:
 
     async def execute(self, sql: str, args: Sequence[object]) -> int:
         """Run one statement; return the rows touched."""
-        with translated():
+        with translated(), blamed(self._connection):
             return rows_of(await self._connection.execute(sql, *args))
 
     async def fetch(self, sql: str, args: Sequence[object]) -> list[Mapping[str, object]]:
         """Run one query; return its rows."""
-        with translated():
+        with translated(), blamed(self._connection):
             found: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return [dict(row) for row in found]
+
+
+@contextmanager
+def blamed(connection: Pooled) -> Generator[None]:
+    """Blame the statement for what asyncpg itself refuses, such as too many arguments.
+
+    asyncpg raises one error for that and for a connection that is gone; only the latter may
+    be tried again.
+    """
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        if connection.is_closed():
+            raise
+        raise WriteFailed(f"A statement cannot be sent to Postgres: {error}.") from error
 
 
 def rows_of(status: str) -> int:

@@ -67,11 +67,11 @@ class SequenceWork:
             StateClash: A cursor is not where its release began; somebody was faster.
         """
         await self._open([step.opening for step in steps if step.opening is not None])
-        closings = _first_of_each([c for step in steps for c in step.closings])
+        closings = [closing for step in steps for closing in step.closings]
         releases = {s.release.sequence: s.release for s in steps if s.release is not None}
-        if closings:
+        for some in _rounds(closings):
             await self._connection.execute(
-                self._sql["insert_parts"], *rows.closing_columns(closings)
+                self._sql["insert_parts"], *rows.closing_columns(some)
             )
         touched = sorted({c.sequence for c in closings} | set(releases))
         if touched:
@@ -203,12 +203,21 @@ def ready_of(row: Row, age_ms: int = 0) -> Ready:
     return Ready(row["id"].hex, row["gather"], row["token_head"], age_ms)
 
 
-def _first_of_each(closings: Sequence[Closing]) -> list[Closing]:
-    """Keep what counts of closings of one position, ordered as everybody locks them."""
-    kept: dict[tuple[str, Path], Closing] = {}
+def _rounds(closings: Sequence[Closing]) -> list[list[Closing]]:
+    """Part closings so that no position is twice in a statement, ordered as everybody locks.
+
+    The first of each go first. One that may replace it follows, and the statement decides:
+    only that knows whether the sequence waits.
+    """
+    last: dict[tuple[str, Path], tuple[int, Closing]] = {}
+    rounds: list[list[Closing]] = []
     for closing in closings:
-        key = (closing.sequence, closing.path)
-        held = kept.get(key)
-        if held is None or replaces(held, closing, waits=True):
-            kept[key] = closing
-    return [kept[key] for key in sorted(kept)]
+        at = (closing.sequence, closing.path)
+        number, held = last.get(at, (-1, None))
+        if held is not None and not replaces(held, closing, waits=True):
+            continue
+        last[at] = (number + 1, closing)
+        if len(rounds) == number + 1:
+            rounds.append([])
+        rounds[number + 1].append(closing)
+    return [sorted(each, key=lambda c: (c.sequence, c.path)) for each in rounds]
