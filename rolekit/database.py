@@ -7,6 +7,7 @@ thousand instances that do not write hold no connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
@@ -36,6 +37,8 @@ else:
 
 CONNECT_S = 5.0
 IDLE_CONNECTION_S = 60.0
+COMMAND_S = 75.0
+"""Beyond the server's own time-out: then the server is gone without a word."""
 SESSION = {
     "statement_timeout": "60s",
     "lock_timeout": "5s",
@@ -63,7 +66,6 @@ _CONTENDED = (
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
     asyncpg.SerializationError,
-    asyncpg.QueryCanceledError,
 )
 
 
@@ -156,7 +158,7 @@ class Database:
         self.url = url
         self.schema = schema_of(app)
         self._app = app
-        self._max = max_connections
+        self.max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
 
@@ -167,10 +169,26 @@ class Database:
         Raises:
             Unavailable: None can be had in time.
         """
+        async with self.borrowed() as connection:
+            with translated():
+                yield connection
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncGenerator[Pooled]:
+        """Borrow a connection for code that is not ours: what it raises is left as it is.
+
+        Raises:
+            Unavailable: None can be had in time.
+        """
         with translated():
             pool = self._pool or await self._opened()
-            async with pool.acquire(timeout=CONNECT_S * 2) as connection:
-                yield connection
+            connection = await pool.acquire(timeout=CONNECT_S * 2)
+        try:
+            yield connection
+        finally:
+            # Shielded by asyncpg itself; a broken connection is dropped by the pool.
+            with contextlib.suppress(*_AWAY):
+                await pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Pooled]:
@@ -200,9 +218,10 @@ class Database:
                 self._pool = await asyncpg.create_pool(
                     self.url,
                     min_size=0,
-                    max_size=self._max,
+                    max_size=self.max_connections,
                     max_inactive_connection_lifetime=IDLE_CONNECTION_S,
                     timeout=CONNECT_S,
+                    command_timeout=COMMAND_S,
                     connection_class=_Connection,
                     server_settings=self._session,
                 )

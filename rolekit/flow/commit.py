@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import Contended, Unavailable
-from rolekit.store.base import Commit, Outgoing, StateKey, Step, Store
+from rolekit.store.base import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rolekit.bell import Bell
+    from rolekit.flow.outbox import Outbox
+    from rolekit.store.base import Commit, StateKey, Store
 
 log = structlog.get_logger("rolekit.commit")
 
@@ -29,11 +31,10 @@ BATCH = 256
 IN_FLIGHT = 2
 PLENTY = 32
 """Steps that must wait before a second commit begins beside the first."""
+SLOW_S = 0.05
+"""After so long of one commit, a second begins beside it however few steps wait."""
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
-
-SCHEDULE = "~schedule"
-"""Topic that is woken when something was planned for later."""
 
 _Waiting = tuple[Step, "asyncio.Future[bool]"]
 
@@ -44,18 +45,17 @@ class Committer:
     Args:
         store: Where to.
         bell: Rings for queues that got something.
-        leave: Takes outbox rows to publish.
+        outbox: Publishes what was committed; None where the transport joins the store.
     """
 
-    def __init__(
-        self, store: Store, bell: Bell, leave: Callable[[Sequence[Outgoing]], None]
-    ) -> None:
+    def __init__(self, store: Store, bell: Bell, outbox: Outbox | None) -> None:
         self._store = store
         self._bell = bell
-        self._leave = leave
+        self._outbox = outbox
         self._waiting: deque[_Waiting] = deque()
         self._something = asyncio.Event()
         self._plenty = asyncio.Event()
+        self._is_slow = False
 
     def submit(self, step: Step) -> asyncio.Future[bool]:
         """Commit a step with others; the result says whether its inbox row was free.
@@ -66,9 +66,14 @@ class Committer:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((step, done))
         self._something.set()
-        if len(self._waiting) >= PLENTY:
+        if self._is_slow or len(self._waiting) >= PLENTY:
             self._plenty.set()
         return done
+
+    async def room(self) -> None:
+        """Wait while too much that was committed has not left."""
+        if self._outbox is not None:
+            await self._outbox.room()
 
     async def run(self) -> None:
         """Commit until cancelled, several batches at once."""
@@ -81,8 +86,20 @@ class Committer:
         while True:
             await enough.wait()
             batch = self._take()
-            if batch:
+            if not batch:
+                continue
+            # A slow batch must not hold up those behind it, few as they may be.
+            slow = asyncio.get_running_loop().call_later(SLOW_S, self._be_slow)
+            try:
                 await self._commit(batch)
+            finally:
+                slow.cancel()
+                self._is_slow = False
+
+    def _be_slow(self) -> None:
+        self._is_slow = True
+        if self._waiting:
+            self._plenty.set()
 
     def _take(self) -> list[_Waiting]:
         """Take a batch in which no two steps change the same state or sequence cursor."""
@@ -109,17 +126,15 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - handed to whoever submitted the culprit
             await self._find_culprit(batch, error)
             return
-        self.announce(commit, any(step.later for step, _ in batch))
+        self.announce(commit)
         for step, done in batch:
             if not done.done():
                 done.set_result(step.key in commit.fresh)
 
-    def announce(self, commit: Commit, has_later: bool) -> None:  # noqa: FBT001 - one flag
+    def announce(self, commit: Commit) -> None:
         """Tell whoever waits what a commit brought."""
-        if commit.leaving:
-            self._leave(commit.leaving)
-        if has_later:
-            commit.topics.add(SCHEDULE)
+        if commit.leaving and self._outbox is not None:
+            self._outbox.leave(commit.leaving)
         self._bell.ring(commit.topics)
 
     async def _find_culprit(self, batch: list[_Waiting], error: Exception) -> None:

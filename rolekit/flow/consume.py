@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from rolekit.flow.call import Handler
     from rolekit.flow.commit import Committer
     from rolekit.flow.pipeline import Pipeline
-    from rolekit.store.base import Step
     from rolekit.transport.base import Delivery, Subscription
+
+HAND_BACK_S = 1.0
+"""A delivery that meets a bug is held so long, or it would come again at once, for ever."""
 
 log = structlog.get_logger("rolekit.consume")
 
@@ -136,8 +138,7 @@ class Consumer:
         keys = [(d.packet.id, d.packet.generation, d.packet.birth_ms or 0) for d in flagged]
         try:
             seen = await self._runtime.store.seen(keys)
-        except RolekitError as error:
-            # Only a hint is lost: the commit asks the inbox again.
+        except Exception as error:  # noqa: BLE001 - only a hint is lost: the commit asks again
             log.info("inbox not asked", error=str(error))
         done = [d for d in flagged if (d.packet.id, d.packet.generation) in seen]
         self._subscribed.ack(done)
@@ -152,49 +153,47 @@ class Consumer:
 
     async def _process(self, delivery: Delivery) -> None:
         try:
-            arrival = self._read(delivery)
-            if delivery.is_suspect:
-                await self._process_suspect(arrival)
-            else:
-                await self._pipeline.process(arrival)
-        except CodecError as error:
-            await self._park_unreadable(delivery, error)
+            await self._handle(delivery)
         except Exception:
             # Nothing but a bug comes here; the delivery must not be lost by it.
             log.exception("handing back after an unexpected error", message=delivery.packet.id)
+            await asyncio.sleep(HAND_BACK_S)
             self._subscribed.hand_back([delivery])
         finally:
             self._lanes.done(delivery)
             self.handled += 1
 
-    async def _process_suspect(self, arrival: Arrival) -> None:
-        if arrival.delivery.crashed >= CRASHES:
-            park = Park(f"{arrival.delivery.crashed} instances died while they ran it alone")
-            await self._settle(
-                failure.parked(self._runtime, arrival, park, None), arrival.delivery
-            )
+    async def _handle(self, delivery: Delivery) -> None:
+        plan = self._handlers[delivery.packet.queue].plan
+        try:
+            head = decode_head(delivery.packet.head)
+        except CodecError as error:
+            # Nobody can be told: what says who waits is what cannot be read.
+            unread = Arrival(delivery, self._subscribed, Head(), plan)
+            await self._park(unread, str(error), error)
             return
+        arrival = Arrival(delivery, self._subscribed, head, plan)
+        if not delivery.is_suspect:
+            await self._pipeline.process(arrival)
+        elif delivery.crashed >= CRASHES:
+            why = f"{delivery.crashed} instances died while they ran it alone"
+            await self._park(arrival, why, None)
+        else:
+            await self._process_alone(arrival)
+
+    async def _process_alone(self, arrival: Arrival) -> None:
         try:
             await self._subscribed.run_alone(arrival.delivery)
         except RolekitError as error:
             log.info("not noted as running alone", error=str(error))
         await self._pipeline.process(arrival)
 
-    def _read(self, delivery: Delivery) -> Arrival:
-        plan = self._handlers[delivery.packet.queue].plan
-        return Arrival(delivery, self._subscribed, decode_head(delivery.packet.head), plan)
-
-    async def _park_unreadable(self, delivery: Delivery, error: CodecError) -> None:
-        """Make a message whose head cannot be read a dead letter; nobody can wait for it."""
-        plan = self._handlers[delivery.packet.queue].plan
-        arrival = Arrival(delivery, self._subscribed, Head(), plan)
-        step = failure.parked(self._runtime, arrival, Park(str(error)), error)
-        await self._settle(step, delivery)
-
-    async def _settle(self, step: Step, delivery: Delivery) -> None:
-        await self._committer.submit(step)
+    async def _park(self, arrival: Arrival, why: str, error: Exception | None) -> None:
+        step = failure.parked(self._runtime, arrival, Park(why), error)
+        commit = self._committer.submit
+        step = await failure.record(self._runtime, arrival, step, error, commit)
         settle = self._subscribed.ack if step.claim is None else self._subscribed.release
-        settle([delivery])
+        settle([arrival.delivery])
 
 
 class Lanes:

@@ -23,6 +23,8 @@ from rolekit.model.retry import Again, Park, decide, decide_unknown
 from rolekit.store.base import DeadLetterRow, Due, Outcome, Reply, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.model.position import Frame
 
@@ -63,6 +65,26 @@ def _decided(runtime: Runtime, arrival: Arrival, error: Exception) -> Again | Pa
         return Park(str(error))
     policies = (*arrival.plan.retry, runtime.plan.retry)
     return decide(error, attempts, policies, random.random())  # noqa: S311 - jitter
+
+
+async def record(
+    runtime: Runtime,
+    arrival: Arrival,
+    step: Step,
+    error: Exception | None,
+    commit: Callable[[Step], Awaitable[object]],
+) -> Step:
+    """Commit the step of a failure; one the inbox is too old for is parked by force.
+
+    Returns:
+        The step that was committed.
+    """
+    try:
+        await commit(step)
+    except TooOld as old:
+        step = parked(runtime, arrival, Park(str(old)), error, too_old=True)
+        await commit(step)
+    return step
 
 
 def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:
@@ -108,13 +130,13 @@ def parked(
         id=f"{packet.id}-{packet.generation}",
         packet=packet,
         handler=arrival.plan.name,
-        type=head.type or head.kind.name.lower(),
-        reason=park.reason[:2000],
+        type=_clean(head.type) or head.kind.name.lower(),
+        reason=_clean(park.reason)[:2000],
         traceback="" if error is None else _trace(error),
         attempts=head.attempts.failures + head.attempts.crashes + 1,
         is_forced=too_old,
     )
-    tell(step, head, step.dead.id, park.reason)
+    tell(step, head, step.dead.id, step.dead.reason)
     return step
 
 
@@ -158,4 +180,9 @@ def failed_position(frame: Frame, dead_letter: str, reason: str) -> Closing:
 
 
 def _trace(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))[-TRACE_CHARS:]
+    return _clean("".join(traceback.format_exception(error)))[-TRACE_CHARS:]
+
+
+def _clean(text: str) -> str:
+    """Write what Postgres cannot keep, NUL and halves of surrogates, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rolekit.errors import CodecError, UnknownType
+import msgspec
+
+from rolekit.errors import CodecError, Reject, UnknownType
 from rolekit.flow.failure import tell
 from rolekit.model.envelope import decode_head
 from rolekit.model.ids import derive
@@ -20,8 +22,11 @@ from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, wal
 from rolekit.store.base import DeadLetterRow, Release, SequenceView, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.model.plan import HandlerPlan
+    from rolekit.model.position import Frame
 
 MAX_WHOLE = 10_000
 """Parts that a gather may take as one list; more belong into runs."""
@@ -132,6 +137,11 @@ class Gathering:
         every = await self._runtime.store.view(sequence, MAX_WHOLE * 2, whole=True)
         if every is None or view.cursor.is_finished:
             return ()
+        if every.horizon is not None:
+            raise Reject(
+                f"{plan.name} takes a list, but its sequence has more than {MAX_WHOLE * 2} "
+                "positions. Take a Run instead."
+            )
         rules = Rules(on_failed=plan.on_dead, limit=MAX_WHOLE + 1, is_expired=view.is_expired)
         start = Cursor((0,), view.cursor.totals[:1])
         return walk(sequence, start, every.closings, rules).items
@@ -227,7 +237,9 @@ class Gathering:
             type=head.type,
             reason=job.failed,
         )
-        tell(step, head, step.dead.id, job.failed)
+        tell(step, head, step.dead.id, step.dead.reason)
+        if job.emitted and head.frames:
+            step.closings = _failed_after(head.frames[-1], job.emitted, step.closings)
 
 
 def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
@@ -238,6 +250,17 @@ def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
         horizon=view.horizon,
         is_expired=view.is_expired,
     )
+
+
+def _failed_after(
+    frame: Frame, emitted: int, closings: Sequence[Closing]
+) -> tuple[Closing, ...]:
+    """Fail behind what a gather has given already: its position is an open split by then."""
+    failed = closings[-1]
+    end = Closing(
+        sequence=frame.sequence, path=frame.path, by=ClosedBy.SPLIT, total=emitted + 1
+    )
+    return (msgspec.structs.replace(failed, path=(*frame.path, emitted)), end)
 
 
 def _why_failed(closing: Closing) -> str:

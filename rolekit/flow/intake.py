@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rolekit.errors import IntakeFull, KeyReused, Unroutable
-from rolekit.flow.commit import SCHEDULE
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.model.ids import derive
 from rolekit.store.base import Commit, Due, KeyRow, Saved
@@ -48,13 +47,13 @@ class Intake:
                 await self._runtime.transport.publish(packets)
             return None
         commit, other = await self._runtime.store.accept(packets, later, key)
-        self._announce(commit, has_later=bool(later))
+        self._announce(commit)
         return other
 
-    def _announce(self, commit: Commit, *, has_later: bool) -> None:
+    def _announce(self, commit: Commit) -> None:
         if commit.leaving and self._outbox is not None:
             self._outbox.leave(commit.leaving)
-        self._runtime.bell.ring(commit.topics | ({SCHEDULE} if has_later else set()))
+        self._runtime.bell.ring(commit.topics)
 
     def due(self, packets: list[Packet], delay_s: float) -> list[Due]:
         """Plan packets for later."""

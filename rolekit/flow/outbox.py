@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import PublishUnknown, RolekitError, Unavailable, Unroutable
+from rolekit.errors import RolekitError, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery, Subscription, Transport
 
@@ -26,12 +26,17 @@ log = structlog.get_logger("rolekit.outbox")
 BATCH = 256
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
+LOOK_EVERY_S = 2.0
 TOO_MANY = 10_000
 """Outbox rows unconfirmed in one process before it takes no more work."""
 
 
 class Outbox:
     """Publishes committed outbox rows, then forgets them.
+
+    A row is known from the moment it is handed over, or found, until the store forgot it.
+    Rows of this process that it does not know are looked for now and then: when the answer
+    of a commit is lost, its repeat tells of none.
 
     Args:
         transport: Where to.
@@ -42,6 +47,7 @@ class Outbox:
         self._transport = transport
         self._store = store
         self._rows: deque[Outgoing] = deque()
+        self._known: set[int] = set()
         self._sent: list[int] = []
         self._something = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -50,8 +56,12 @@ class Outbox:
         self._is_empty.set()
 
     def leave(self, rows: Sequence[Outgoing]) -> None:
-        """Take committed rows."""
-        self._rows.extend(rows)
+        """Take committed rows; those that are known already are passed over."""
+        new = [row for row in rows if row.n not in self._known]
+        if not new:
+            return
+        self._known.update(row.n for row in new)
+        self._rows.extend(new)
         self._something.set()
         self._is_empty.clear()
         if len(self._rows) > TOO_MANY:
@@ -67,12 +77,16 @@ class Outbox:
 
     async def run(self) -> None:
         """Publish and forget until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send())
+            tasks.create_task(self._look_for_more())
+
+    async def _send(self) -> None:
         wait_s = AWAY_FIRST_S
         while True:
             await self._something.wait()
-            batch = [self._rows[i] for i in range(min(BATCH, len(self._rows)))]
             try:
-                await self._publish(batch)
+                await self._publish(min(BATCH, len(self._rows)))
                 await self._forget()
                 wait_s = AWAY_FIRST_S
             except RolekitError as error:
@@ -88,27 +102,49 @@ class Outbox:
             if len(self._rows) < TOO_MANY // 2:
                 self._has_room.set()
 
-    async def _publish(self, batch: list[Outgoing]) -> None:
+    async def _publish(self, count: int) -> None:
+        if not count:
+            return
         try:
-            await self._transport.publish([row.packet for row in batch])
+            await self._transport.publish([self._rows[i].packet for i in range(count)])
         except Unroutable:
-            for row in batch:
-                await self._publish_one(row.packet)
-        for _ in batch:
-            self._sent.append(self._rows.popleft().n)
+            for _ in range(count):
+                await self._publish_first()
+            return
+        self._sent += [self._rows.popleft().n for _ in range(count)]
 
-    async def _publish_one(self, packet: Packet) -> None:
-        """Publish alone; an answer whose asker is gone is dropped, as DESIGN 4.10 says."""
+    async def _publish_first(self) -> None:
+        """Publish one row; set it aside, for the look-out to find, if its queue is not there.
+
+        An answer whose asker is gone is dropped, as DESIGN 4.10 says.
+        """
+        row = self._rows[0]
         try:
-            await self._transport.publish([packet])
+            await self._transport.publish([row.packet])
         except Unroutable as error:
-            if not packet.queue.startswith("~reply."):
-                raise Unavailable(str(error)) from error
+            self._rows.popleft()
+            if row.packet.queue.startswith("~reply."):
+                self._sent.append(row.n)
+            else:
+                log.warning("no queue for an output; trying again", error=str(error))
+                self._known.discard(row.n)
+            return
+        self._sent.append(self._rows.popleft().n)
 
     async def _forget(self) -> None:
         if self._sent:
-            await self._store.forget(self._sent)
-            self._sent = []
+            sent = list(self._sent)
+            await self._store.forget(sent)
+            self._known.difference_update(sent)
+            del self._sent[: len(sent)]
+
+    async def _look_for_more(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                self.leave(await self._store.unsent(sorted(self._known), BATCH))
+            except RolekitError as error:
+                log.info("not looked for rows left behind", error=str(error))
 
 
 _Pair = tuple[Delivery, Packet]
@@ -159,7 +195,7 @@ class Forwarder:
                     log.exception("no queue for an output; trying again", error=str(error))
                     await asyncio.sleep(AWAY_MAX_S)
                 pairs = kept
-            except (PublishUnknown, Unavailable) as error:
+            except RolekitError as error:
                 log.warning(
                     "not confirmed; publishing again", count=len(pairs), error=str(error)
                 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import StateClash, Unavailable
+from rolekit.errors import Contended, StateClash, Unavailable
 from rolekit.flow import failure
 from rolekit.flow.work import Work, Worker
 from rolekit.store.base import Step, Taken
@@ -74,7 +74,7 @@ class Pipeline:
         for redone in itertools.count():
             try:
                 await self._attempt(arrival)
-            except (Unavailable, StateClash) as error:
+            except (Unavailable, StateClash, Contended) as error:
                 log.info("running again", message=arrival.packet.id, because=str(error))
                 if redone >= REDOS and isinstance(error, Unavailable) and await self._answers():
                     await self._fail(arrival, error)
@@ -98,7 +98,7 @@ class Pipeline:
             await self._record(arrival, work)
         except Taken:
             arrival.subscription.ack([arrival.delivery])
-        except (Unavailable, StateClash):
+        except (Unavailable, StateClash, Contended):
             raise
         except Exception as error:  # noqa: BLE001 - the edge of one delivery: its policy decides
             await work.abandon()
@@ -114,10 +114,11 @@ class Pipeline:
         elif work.opened is not None:
             # Cancelling inside a commit would leave its outcome unknown.
             commit = await asyncio.shield(work.opened.finish(work.step))
-            self._committer.announce(commit, bool(work.step.later))
+            self._committer.announce(commit)
             self._settle(arrival, work.step)
         else:
             await self._committer.submit(work.step)
+            await self._committer.room()
             self._settle(arrival, work.step)
 
     def _settle(self, arrival: Arrival, step: Step) -> None:
@@ -128,7 +129,8 @@ class Pipeline:
 
     async def _fail(self, arrival: Arrival, error: Exception) -> None:
         step = failure.step_for(self._runtime, arrival, error)
-        await self._committer.submit(step)
+        commit = self._committer.submit
+        step = await failure.record(self._runtime, arrival, step, error, commit)
         self._settle(arrival, step)
         plan = arrival.plan
         if isinstance(error, TimeoutError) and plan.call in {"sync", "iterator"}:

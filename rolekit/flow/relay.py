@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import RolekitError
-from rolekit.flow.commit import SCHEDULE
+from rolekit.store.base import SCHEDULE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -26,41 +24,26 @@ log = structlog.get_logger("rolekit.replies")
 
 POLL_S = 0.5
 LIMIT = 1000
-SETTLED_S = 3.0
-"""A reply may commit after one with a higher number; this long both are read again."""
-REREAD_S = 20.0
-"""So often all of a root's replies are read again, for one whose commit was frozen."""
 ASKERS_WINDOW = 1000
 
 
 class Following:
-    """Replies of one root, as they are read."""
+    """Replies of one root, as they are read: numbers follow commits, so one is enough.
+
+    Attributes:
+        last: Number of the last reply that was read.
+        arrived: Those nobody has taken yet, in order.
+    """
 
     def __init__(self, after: int) -> None:
-        self.begin = after
-        self.floor = after
+        self.last = after
         self.arrived: asyncio.Queue[Reply] = asyncio.Queue()
-        self._seen: set[int] = set()
-        self._recent: deque[tuple[float, int]] = deque()
-        self._reread_at = time.monotonic() + REREAD_S
 
     def take(self, reply: Reply) -> None:
         """Take a reply that was read, once."""
-        if reply.n in self._seen:
-            return
-        self._seen.add(reply.n)
-        self._recent.append((time.monotonic(), reply.n))
-        self.arrived.put_nowait(reply)
-
-    def after(self) -> int:
-        """Say behind which number to read next."""
-        now = time.monotonic()
-        while self._recent and now - self._recent[0][0] > SETTLED_S:
-            self.floor = max(self.floor, self._recent.popleft()[1])
-        if now > self._reread_at:
-            self._reread_at = now + REREAD_S
-            return self.begin
-        return self.floor
+        if reply.n > self.last:
+            self.last = reply.n
+            self.arrived.put_nowait(reply)
 
 
 class ReplyHub:
@@ -104,7 +87,7 @@ class ReplyHub:
             await self._look.wait()
         self._look.clear()
         after = {
-            root: min(following.after() for following in everybody)
+            root: min(following.last for following in everybody)
             for root, everybody in self._following.items()
         }
         try:
@@ -114,8 +97,7 @@ class ReplyHub:
             replies = []
         for reply in replies:
             for following in self._following.get(reply.root, ()):
-                if reply.n > following.begin:
-                    following.take(reply)
+                following.take(reply)
         if len(replies) < LIMIT:
             try:
                 async with asyncio.timeout(POLL_S):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar
 
 import msgspec
 
@@ -36,12 +36,14 @@ class Caller:
         id: What the handler sees as `ctx.id`.
         key: What it sees as `ctx.key`.
         scope: Whose states `ctx.state` loads.
+        handler: Its name.
         timeout_s: How long the call may take.
     """
 
     id: str
     key: str | None = None
     scope: str
+    handler: str
     timeout_s: float
 
 
@@ -181,11 +183,13 @@ class StepContext(Context[object]):
         **kwargs: P.kwargs,
     ) -> R:
         """Keep what `call` returns for this message, in a commit of its own."""
-        store = self._runtime.store
-        kept = await store.recall(self._packet.id, name)
+        store, id_ = self._runtime.store, self._caller.id
+        # A direct step keeps the id, so the next handler's results need names of their own.
+        full_name = f"{self._caller.handler}:{name}"
+        kept = await store.recall(id_, full_name)
         if kept is None:
             value = await call(*args, **kwargs)
-            kept = await store.remember(self._packet.id, name, encode_value(value))
+            kept = await store.remember(id_, full_name, encode_value(value))
         return decode_value(result, kept)
 
     async def save(self, data: bytes | AsyncIterable[bytes], /, media_type: str = "") -> Blob:
@@ -246,7 +250,7 @@ def _converted(into: type[R], row: Mapping[str, object]) -> R:
     is_single = into in _SCALARS or (len(row) == 1 and not hasattr(into, "__annotations__"))
     value: object = next(iter(row.values())) if is_single and into not in _DICT else dict(row)
     if isinstance(value, into):
-        return cast("Any", value)
+        return value
     try:
         return msgspec.convert(
             value, into, strict=False, builtin_types=(bytes, dt.datetime, dt.date)

@@ -74,7 +74,9 @@ class Worker:
         runtime, head, packet, plan = self._runtime, arrival.head, arrival.packet, arrival.plan
         message = runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
         placing = Placing(runtime, plan, packet, head)
-        caller = Caller(id=packet.id, scope=plan.role, timeout_s=plan.timeout_s)
+        caller = Caller(
+            id=packet.id, scope=plan.role, handler=plan.name, timeout_s=plan.timeout_s
+        )
         work.context = ctx = StepContext(runtime, packet, head, placing, caller)
         results = await call(handler, message, None, ctx)
         if not ctx.has_effects and is_direct(runtime, arrival, results):
@@ -99,6 +101,7 @@ class Worker:
             id=job.run_id,
             key=sequence,
             scope=f"sequence:{sequence}",
+            handler=arrival.plan.name,
             timeout_s=arrival.plan.timeout_s,
         )
         work.context = ctx = StepContext(

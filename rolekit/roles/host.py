@@ -30,21 +30,15 @@ from rolekit.roles.web import WebRole, attach_front
 from rolekit.roles.worker import WorkerRole
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from rolekit.flow.context import Transaction
     from rolekit.flow.runtime import Runtime
     from rolekit.roles.base import Role
-    from rolekit.store.base import Outgoing
 
 log = structlog.get_logger("rolekit.instance")
 
 ON_STOP_S = 10.0
-
-
-def _nothing_leaves(rows: Sequence[Outgoing]) -> None:
-    """Stand in for the outbox where outputs leave with the commit itself."""
-    assert not rows  # noqa: S101 - the store has no outbox then
 
 
 class Services:
@@ -59,8 +53,7 @@ class Services:
         self.runtime = runtime
         joins = runtime.transport.features.joins_store
         self.outbox = None if joins else Outbox(runtime.transport, runtime.store)
-        leave = _nothing_leaves if self.outbox is None else self.outbox.leave
-        self.committer = Committer(runtime.store, runtime.bell, leave)
+        self.committer = Committer(runtime.store, runtime.bell, self.outbox)
         self.forwarder = Forwarder(runtime.transport)
         self.client = AppClient(runtime, self.outbox, intake_limit=intake_limit)
 
@@ -111,6 +104,7 @@ class Instance:
         self._grace_s = 20.0
         self.why_stopped = ""
         self.consumer: Consumer | None = None
+        self._pauses: set[str] = set()
 
     def stop(self, grace_s: float, why: str = "") -> None:
         """Begin to stop; `run` returns when that is done."""
@@ -150,6 +144,8 @@ class Instance:
             self.consumer = self._consumer(role)
             if self.consumer is not None:
                 await self.consumer.start()
+                if self._pauses:
+                    self.consumer.pause()
             if type(role).run is not WorkerRole.run:
                 loops.append(asyncio.create_task(role.run(self._services.client), name="run"))
         if isinstance(role, WebRole):
@@ -195,10 +191,11 @@ class Instance:
         assert self._listening is not None  # noqa: S101 - the supervisor binds every WebRole
         await serve(role, self._services.client, self._listening, stopping=stopping)
 
-    def pause(self, paused: bool) -> None:  # noqa: FBT001 - as Role calls it
-        """Take no new work, or take it again."""
+    def pause(self, paused: bool, why: str = "role") -> None:  # noqa: FBT001 - as Role calls it
+        """Take no new work while there is any reason for that."""
+        (self._pauses.add if paused else self._pauses.discard)(why)
         if self.consumer is not None:
-            (self.consumer.pause if paused else self.consumer.resume)()
+            (self.consumer.pause if self._pauses else self.consumer.resume)()
 
     def _recycle(self, why: str) -> None:
         self.stop(self._grace_s, why)

@@ -258,7 +258,8 @@ class Commit:
     Attributes:
         fresh: Inbox rows that were free; the other steps had their outcome before.
         leaving: Outbox rows to publish, then `forget`. Empty where the transport joins.
-        topics: Queues that got something, to wake their consumers; `REPLIES` for replies.
+        topics: Queues that got something, to wake their consumers; `REPLIES` for replies,
+            `SCHEDULE` for what is due later.
         moved: Packets that a relay moved.
     """
 
@@ -267,6 +268,9 @@ class Commit:
     topics: set[str] = field(default_factory=set[str])
     moved: int = 0
 
+
+SCHEDULE = "~schedule"
+"""Topic that is woken when something was planned for later."""
 
 REPLIES = "~replies"
 """Topic that is woken when replies were stored."""
@@ -464,6 +468,13 @@ class Store(Protocol):
 
     async def adopt(self, limit: int) -> list[Outgoing]:
         """Take over outbox rows of instances that are gone."""
+        ...
+
+    async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
+        """List outbox rows of this process that it does not know of.
+
+        Their commit's answer was lost, and its repeat found every inbox row taken.
+        """
         ...
 
     async def forget(self, sent: Sequence[int]) -> None:

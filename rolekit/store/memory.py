@@ -288,6 +288,15 @@ class MemoryStore:
             rows[n].owner = self.owner
         return [Outgoing(n, rows[n].packet) for n in orphans]
 
+    async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
+        """List outbox rows of this process that it does not know of."""
+        mine = [
+            Outgoing(n, row.packet)
+            for n, row in self.tables.outbox.items()
+            if row.owner == self.owner and n not in set(known)
+        ]
+        return mine[:limit]
+
     async def forget(self, sent: Sequence[int]) -> None:
         """Delete outbox rows that the broker confirmed."""
         self._check()

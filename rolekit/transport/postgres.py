@@ -10,6 +10,7 @@ Source: DESIGN 4.9.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -31,6 +32,7 @@ PACE_S = 0.004
 POLL_FIRST_S = 0.05
 POLL_MAX_S = 1.0
 AFTER_ERROR_S = 0.5
+SWEEP_EVERY_S = 60.0
 CLOSE_S = 10.0
 """A claim under way is waited for so long before its channel closes without it."""
 
@@ -55,6 +57,7 @@ class PostgresTransport:
         self.sql = load_queries("rolekit.transport.sql", "queue.sql", database.schema)
         self._names: set[str] = set()
         self._open: set[PostgresSubscription] = set()
+        self._swept_at = 0.0
 
     async def start(self) -> None:
         """Learn which queues there are."""
@@ -120,7 +123,9 @@ class PostgresTransport:
         if freed:
             log.info("handed back what hosts that are gone held", messages=len(freed))
             self.bell.ring({row["queue"] for row in freed})
-        await self.execute("drop_reply_queues")
+        if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
+            self._swept_at = time.monotonic()
+            await self.execute("drop_reply_queues", self.owner)
 
     async def fetch(self, name: str, *args: object) -> list[Any]:
         """Run one named query."""
@@ -254,8 +259,8 @@ class PostgresSubscription:
             self._look.clear()
             try:
                 wanted, got = await self._claim()
-            except RolekitError as error:
-                log.warning("cannot take messages; trying again", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a loop that ended would stop the queue
+                _complain("cannot take messages; trying again", error)
                 self._may_hold_lost = True
                 await asyncio.sleep(AFTER_ERROR_S)
                 self._look.set()
@@ -276,8 +281,9 @@ class PostgresSubscription:
     async def _claim(self) -> tuple[int, int]:
         """Take what there is room for; return how much was wanted and got."""
         if self._may_hold_lost:
-            await self._give_back_lost()
+            # Before the statement: whoever hands back meanwhile sets it again.
             self._may_hold_lost = False
+            await self._give_back_lost()
         room = {queue: self._window - self._count[queue] for queue in self._queues}
         free = {queue: slots for queue, slots in room.items() if slots > 0}
         if self._is_paused or self._is_closing or not free:
@@ -285,7 +291,9 @@ class PostgresSubscription:
         found = await self._transport.fetch(
             "claim", self._transport.owner, list(free), list(free.values())
         )
-        deliveries = [_delivery(row) for row in sorted(found, key=lambda row: int(row["n"]))]
+        # A row that was freed while this instance still had it may be claimed by it again.
+        taken = (row for row in found if row["n"] not in self._in_hand)
+        deliveries = [_delivery(row) for row in sorted(taken, key=lambda row: int(row["n"]))]
         for delivery in deliveries:
             self._in_hand[delivery.tag] = delivery.packet.queue
             self._count[delivery.packet.queue] += 1
@@ -305,13 +313,21 @@ class PostgresSubscription:
             tags = list(self._acks)
             try:
                 await self._transport.execute("ack", tags)
-            except RolekitError as error:
-                log.warning("cannot ack; trying again", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a loop that ended would ack nothing
+                _complain("cannot ack; trying again", error)
                 await asyncio.sleep(AFTER_ERROR_S)
                 self._has_acks.set()
                 continue
             del self._acks[: len(tags)]
             self._acked.set()
+
+
+def _complain(what: str, error: Exception) -> None:
+    """Log an outage in a line, and anything else, which is a bug, with its traceback."""
+    if isinstance(error, RolekitError):
+        log.warning(what, error=str(error))
+    else:
+        log.error(what, exc_info=error)
 
 
 def _delivery(row: Any) -> Delivery:  # noqa: ANN401 - asyncpg's Record

@@ -132,7 +132,7 @@ class _Member:
                 self.stop(grace_s)
             case link.Lease(held):
                 if self._instance is not None:
-                    self._instance.pause(not held)
+                    self._instance.pause(not held, "lease")
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rolekit.model.envelope import Attempts, Packet, decode_head, encode_head
+from rolekit.errors import CodecError
+from rolekit.model.envelope import (
+    Attempts,
+    Head,
+    Kind,
+    Packet,
+    decode_head,
+    encode_head,
+)
+from rolekit.model.reassembly import ClosedBy, Closing
 from rolekit.store.base import Commit, DeadLetterRow
 from rolekit.store.postgres.steps import PostgresBase
+from rolekit.store.postgres.work import SequenceWork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rolekit.model.position import Frame
     from rolekit.store.postgres.rows import Row
 
 
@@ -44,9 +55,24 @@ class DeadLetterStore(PostgresBase):
         return commit
 
     async def drop(self, ids: Sequence[str]) -> int:
-        """Close these dead letters for good; return how many were open."""
-        async with self._db.connection() as connection:
+        """Close these dead letters for good; return how many were open.
+
+        What waits for them goes on without: a position closes as dropped, a sequence whose
+        release was given up ends as failed.
+        """
+        commit = Commit()
+        async with self._db.transaction() as connection:
             closed = await connection.fetch(self._sql["drop_dead"], list(ids))
+            heads = [head for row in closed if (head := _readable(row["head"])) is not None]
+            ended = [head.sequence for head in heads if head.kind is Kind.RELEASE]
+            if ended:
+                await connection.execute(self._sql["fail_sequences"], ended)
+            closings = [_dropped(head.frames[-1]) for head in heads if head.frames]
+            if closings:
+                work = SequenceWork(connection, self._sql, self._clock.now_ms())
+                tokens = await work.close(closings)
+                await self._send(connection, tokens.now, commit)
+                await self._plan(connection, tokens.later, commit)
         return len(closed)
 
     async def count_dead(self) -> dict[str, int]:
@@ -54,6 +80,17 @@ class DeadLetterStore(PostgresBase):
         async with self._db.connection() as connection:
             found = await connection.fetch(self._sql["count_dead"])
         return {row["handler"]: row["n"] for row in found}
+
+
+def _readable(head: bytes) -> Head | None:
+    try:
+        return decode_head(head)
+    except CodecError:
+        return None
+
+
+def _dropped(frame: Frame) -> Closing:
+    return Closing(sequence=frame.sequence, path=frame.path, by=ClosedBy.DROPPED)
 
 
 def next_generation(packet: Packet) -> Packet:

@@ -100,6 +100,8 @@ class PostgresHost:
     async def _hand_back(self, owners: Sequence[int]) -> None:
         async with self._databases[-1].connection() as connection:
             freed = await connection.fetch(self._queue_sql["free_owners"], owners)
+            asking = [f"~reply.{owner}" for owner in owners]
+            await connection.execute(self._queue_sql["forget_askers"], asking)
         first = self._databases[0]
         async with first.connection() as connection:
             await connection.execute(self._sql[first]["orphan_outbox"], owners)
@@ -142,7 +144,7 @@ class PostgresHost:
                 async with asyncio.timeout(RENEW_S * 2):
                     await self._renew()
                 renewed_at, holds = now, True
-            except (RolekitError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - a loop that ended would never be missed
                 log.warning("cannot renew the lease of this host", error=str(error))
                 holds = now - renewed_at < LEASE_S - RENEW_S
             if holds != is_held:
@@ -165,7 +167,7 @@ class PostgresHost:
                         await asyncio.sleep(RENEW_S)
                         async with asyncio.timeout(RENEW_S):
                             await connection.execute("select")
-            except RolekitError as error:
+            except Exception as error:  # noqa: BLE001 - likewise
                 log.info("not listening; polling carries on", error=str(error))
                 await asyncio.sleep(AWAY_S)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rolekit.errors import Unavailable
 from rolekit.store.base import Commit, Due, KeyRow, Reply, Saved
 from rolekit.store.postgres import rows
 from rolekit.store.postgres.steps import PostgresBase
@@ -11,6 +12,7 @@ from rolekit.store.postgres.steps import PostgresBase
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rolekit.database import Pooled
     from rolekit.model.envelope import Packet
 
 
@@ -32,27 +34,27 @@ class IntakeStore(PostgresBase):
                     saved and saved.body,
                 )  # fmt: skip
                 if taken is None:
-                    return commit, await self.find_key(key.key)
+                    return commit, await self._prior(connection, key.key)
             await self._send(connection, packets, commit)
-            await self._plan(connection, later)
+            await self._plan(connection, later, commit)
         return commit, None
 
     async def find_key(self, key: str) -> KeyRow | None:
         """Look up an idempotency key."""
         async with self._db.connection() as connection:
             row = await connection.fetchrow(self._sql["find_key"], key)
+        return None if row is None else _key_of(key, row)
+
+    async def _prior(self, connection: Pooled, key: str) -> KeyRow:
+        """Read the request that took a key first.
+
+        Raises:
+            Unavailable: It was dropped just now; asked again, the key is free.
+        """
+        row = await connection.fetchrow(self._sql["find_key"], key)
         if row is None:
-            return None
-        reply = None
-        if row["status"] is not None:
-            flat: list[str] = row["headers"] or []
-            reply = Saved(
-                status=row["status"],
-                media_type=row["media_type"],
-                body=row["body"],
-                headers=tuple(zip(flat[::2], flat[1::2], strict=True)),
-            )
-        return KeyRow(key=key, body_hash=row["body_hash"].hex, reply=reply)
+            raise Unavailable("The first request with this key was forgotten just now.")
+        return _key_of(key, row)
 
     async def replies(self, after: Mapping[str, int], limit: int) -> list[Reply]:
         """Read replies by root, each after its `n`, in order of `n`."""
@@ -67,3 +69,16 @@ class IntakeStore(PostgresBase):
         async with self._db.connection() as connection:
             row = await connection.fetchrow(self._sql["last_reply"], root, list(types))
         return None if row is None else rows.reply_of(row)
+
+
+def _key_of(key: str, row: rows.Row) -> KeyRow:
+    reply = None
+    if row["status"] is not None:
+        flat: list[str] = row["headers"] or []
+        reply = Saved(
+            status=row["status"],
+            media_type=row["media_type"],
+            body=row["body"],
+            headers=tuple(zip(flat[::2], flat[1::2], strict=True)),
+        )
+    return KeyRow(key=key, body_hash=row["body_hash"].hex, reply=reply)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from rolekit.errors import CodecError
+from rolekit.errors import CodecError, RolekitError
 from rolekit.store.base import BlobInfo, StateKey
 from rolekit.store.postgres.steps import PostgresBase
 
@@ -56,22 +57,25 @@ class KeepingStore(PostgresBase):
             CodecError: More than `max_bytes` came; nothing is kept.
         """
         digest, size, number, upload = sha256(), 0, 0, uuid4()
-        async with self._db.transaction() as connection:
+        try:
+            # No connection is held while the next piece is waited for.
             async for piece in _pieces(data):
-                size += len(piece)
-                if size > max_bytes:
-                    raise CodecError(
-                        f"A blob has more than {max_bytes} bytes.",
-                        fix="Split it, or keep it in a store of your own.",
-                    )
+                size = _within(size + len(piece), max_bytes)
                 digest.update(piece)
-                await connection.execute(self._sql["insert_chunk"], upload, number, piece)
+                await self._run("insert_chunk", upload, number, piece)
                 number += 1
-            name = digest.hexdigest()
-            status = await connection.execute(self._sql["insert_blob"], name, size, upload)
-            if status.endswith(" 0"):
-                await connection.execute(self._sql["delete_chunks"], upload)
+        except BaseException:
+            with suppress(RolekitError):
+                await self._run("delete_chunks", upload)
+            raise
+        name = digest.hexdigest()
+        if (await self._run("insert_blob", name, size, upload)).endswith(" 0"):
+            await self._run("delete_chunks", upload)
         return BlobInfo(name, size)
+
+    async def _run(self, name: str, *args: object) -> str:
+        async with self._db.connection() as connection:
+            return str(await connection.execute(self._sql[name], *args))
 
     async def has_blob(self, blob_id: str) -> bool:
         """Say whether a blob is there."""
@@ -85,6 +89,15 @@ class KeepingStore(PostgresBase):
             if not pieces and await connection.fetchval(self._sql["has_blob"], blob_id) is None:
                 return None
         return b"".join([row["data"] for row in pieces])
+
+
+def _within(size: int, max_bytes: int) -> int:
+    if size > max_bytes:
+        raise CodecError(
+            f"A blob has more than {max_bytes} bytes.",
+            fix="Split it, or keep it in a store of your own.",
+        )
+    return size
 
 
 async def _pieces(data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -45,6 +45,12 @@ class RelayStore(PostgresBase):
         ordered = sorted(found, key=lambda row: row["n"])
         return [Outgoing(row["n"], rows.packet_of(row)) for row in ordered]
 
+    async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
+        """List outbox rows of this process that it does not know of."""
+        async with self._db.connection() as connection:
+            found = await connection.fetch(self._sql["unsent"], self._owner, list(known), limit)
+        return [Outgoing(row["n"], rows.packet_of(row)) for row in found]
+
     async def forget(self, sent: Sequence[int]) -> None:
         """Delete outbox rows that the broker confirmed."""
         async with self._db.connection() as connection:
@@ -56,7 +62,10 @@ class RelayStore(PostgresBase):
         async with self._db.connection() as connection:
             await connection.execute(self._sql["drop_replies"], self.results_s)
             await connection.execute(self._sql["drop_keys"], self.results_s)
-            await connection.execute(self._sql["drop_once"], self.horizon_s * 2)
+            long_s = self.horizon_s * 2
+            await connection.execute(self._sql["drop_once"], long_s)
+            await connection.execute(self._sql["drop_sequences"], long_s)
+            await connection.execute(self._sql["drop_closed"], long_s)
 
     async def make_days(self, now_ms: int) -> None:
         """Make the days of the inbox that are missing, up to some days ahead."""

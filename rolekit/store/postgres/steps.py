@@ -6,6 +6,7 @@ then sequences by id. Whoever waits for a lock waits for somebody further on.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rolekit.clock import Clock, SystemClock
 from rolekit.database import Database, Pooled, load_queries, translated
 from rolekit.errors import StateClash, WriteFailed, WriteMissed
 from rolekit.store.base import (
+    SCHEDULE,
     Commit,
     Due,
     OpenStep,
@@ -53,6 +55,8 @@ class PostgresBase:
     ) -> None:
         self.results_s: float = 86_400
         self.horizon_s: float = 7 * 86_400
+        # Whoever has a transaction open may ask for a second connection: some must be left.
+        self.tx_slots = asyncio.Semaphore(max(1, database.max_connections // 2))
         self._clock = clock or SystemClock()
         self._db = database
         self._owner = owner
@@ -75,9 +79,10 @@ class PostgresBase:
             packet.birth_ms = row["birth_ms"]
             commit.leaving.append(Outgoing(row["n"], packet))
 
-    async def _plan(self, connection: Pooled, later: Sequence[Due]) -> None:
+    async def _plan(self, connection: Pooled, later: Sequence[Due], commit: Commit) -> None:
         """Note packets for later."""
         if later:
+            commit.topics.add(SCHEDULE)
             columns = rows.packet_columns(due.packet for due in later)
             queue, id_, generation, _, head, body = columns
             due_ms = [due.due_ms for due in later]
@@ -128,7 +133,7 @@ class StepStore(PostgresBase):
         outputs = [packet for step in steps for packet in step.outputs]
         await self._send(connection, outputs + tokens.now, commit)
         await self._plan(
-            connection, [due for step in steps for due in step.later] + tokens.later
+            connection, [due for step in steps for due in step.later] + tokens.later, commit
         )
         await self._keep_replies(connection, steps, commit)
 
@@ -181,9 +186,11 @@ class StepStore(PostgresBase):
         replies = [reply for step in steps for reply in step.replies]
         if not replies:
             return
+        roots = [reply.root for reply in replies]
+        await connection.execute(self._sql["order_replies"], roots)
         await connection.execute(
             self._sql["insert_replies"],
-            [r.root for r in replies],
+            roots,
             [r.id for r in replies],
             [r.type for r in replies],
             [r.type_version for r in replies],
@@ -206,8 +213,16 @@ class StepStore(PostgresBase):
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[RawTransaction]:
         """Open a transaction of the user's own; it commits when the block ends well."""
-        async with self._db.transaction() as connection:
-            yield _Statements(connection)
+        async with self._db.borrowed() as connection:
+            statements = _Statements(connection)
+            await statements.execute("begin", ())
+            try:
+                yield statements
+                await statements.execute("commit", ())
+            except BaseException:
+                await roll_back(connection)
+                raise
+            await tidy(connection)
 
     async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Open the transaction of a step, its inbox row first."""
@@ -233,7 +248,8 @@ class _OpenStep:
 
     async def open(self, insert_inbox: str, day: int) -> None:
         """Begin, and take the row; somebody else's uncommitted row is waited for."""
-        self._connection = await self._stack.enter_async_context(self._db.connection())
+        await self._stack.enter_async_context(self._store.tx_slots)
+        self._connection = await self._stack.enter_async_context(self._db.borrowed())
         self.transaction = _Statements(self._connection)
         try:
             with translated():
@@ -264,6 +280,7 @@ class _OpenStep:
         except BaseException:
             await self._roll_back()
             raise
+        await tidy(self._connection)
         await self._stack.aclose()
         return commit
 
@@ -275,12 +292,29 @@ class _OpenStep:
 
     async def _roll_back(self) -> None:
         try:
-            with translated():
-                await self._connection.execute("rollback; reset all")
-        except Exception:  # noqa: BLE001 - the connection is broken: its end rolls back too
-            self._connection.terminate()
+            await roll_back(self._connection)
         finally:
             await self._stack.aclose()
+
+
+TIDY = "select pg_advisory_unlock_all(); close all; unlisten *; reset all"
+"""The pool resets nothing, but the user's statements may have set anything."""
+
+
+async def roll_back(connection: Pooled) -> None:
+    """End a transaction of the user's, and whatever it set."""
+    try:
+        await connection.execute(f"rollback; {TIDY}")
+    except Exception:  # noqa: BLE001 - the connection is broken: its end rolls back too
+        connection.terminate()
+
+
+async def tidy(connection: Pooled) -> None:
+    """Undo what the user's statements set in the session."""
+    try:
+        await connection.execute(TIDY)
+    except Exception:  # noqa: BLE001 - the transaction is committed: only the connection is lost
+        connection.terminate()
 
 
 class _Statements:

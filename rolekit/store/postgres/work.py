@@ -69,6 +69,13 @@ class SequenceWork:
         await self._open([step.opening for step in steps if step.opening is not None])
         closings = [closing for step in steps for closing in step.closings]
         releases = {s.release.sequence: s.release for s in steps if s.release is not None}
+        return await self.close(closings, releases)
+
+    async def close(
+        self, closings: Sequence[Closing], releases: Mapping[str, Release] | None = None
+    ) -> Tokens:
+        """Close positions and move sequences on; return the tokens that must leave."""
+        releases = releases or {}
         for some in _rounds(closings):
             await self._connection.execute(
                 self._sql["insert_parts"], *rows.closing_columns(some)

@@ -3,9 +3,11 @@ insert into {s}.host (name, pid, started, lease_until)
 values ($1, $2, $3, now() + make_interval(secs => $4)) returning epoch;
 
 -- renew_host: Keep a host's lease, or take it again.
-insert into {s}.host (epoch, name, pid, started, lease_until)
+insert into {s}.host as held (epoch, name, pid, started, lease_until)
 values ($1, $2, $3, $4, now() + make_interval(secs => $5))
-on conflict (epoch) do update set lease_until = excluded.lease_until
+on conflict (epoch) do update set
+    lease_until = excluded.lease_until,
+    held_since = case when held.lease_until < now() then now() else held.held_since end
 returning epoch;
 
 -- live_hosts: List hosts by name, to find those whose process is gone.
@@ -15,7 +17,7 @@ select epoch, name, pid, started from {s}.host where name = $1;
 delete from {s}.host where epoch = any($1::bigint[]);
 
 -- end_stale_hosts: End the leases that ran out long ago.
-delete from {s}.host where lease_until < now() - interval '60 s';
+delete from {s}.host where lease_until < now() - interval '1 h';
 
 -- orphan_outbox: Let any relay send what instances that died had not sent.
 update {s}.outbox set owner = 0 where owner = any($1::bigint[]);

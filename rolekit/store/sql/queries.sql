@@ -162,6 +162,10 @@ select 1 from {s}.blob where id = $1;
 -- load_blob: Read the pieces of a blob in order.
 select c.data from {s}.blob b join {s}.blob_chunk c using (upload) where b.id = $1 order by c.n;
 
+-- order_replies: Take turns with others that keep replies of these roots, so that numbers follow commits.
+select pg_advisory_xact_lock(hashtextextended(root, 7041966213))
+from (select distinct unnest($1::text[]) as root order by 1) as roots;
+
 -- insert_replies: Keep answers for whoever follows.
 insert into {s}.reply (root, id, type, type_version, codec, body, is_failure)
 select root, id, type, type_version, codec, body, is_failure
@@ -200,9 +204,15 @@ update {s}.outbox set owner = $1 where n = any(array(
     select o.n from {s}.outbox o
     where o.owner <> $1
       and not exists (select from {s}.host h where h.epoch = o.owner >> 24 and h.lease_until > now())
-      and exists (select from {s}.host h where h.epoch = $1::bigint >> 24 and h.lease_until > now())
+      and (not exists (select from {s}.host h where h.epoch = o.owner >> 24)
+           or exists (select from {s}.host h where h.epoch = $1::bigint >> 24
+                      and h.lease_until > now() and h.held_since < now() - interval '15 s'))
     order by o.n limit $2 for update skip locked))
 returning n, queue, id, generation, birth_ms, head, body;
+
+-- unsent: List outbox rows of this instance that it does not know of: their commit's answer was lost.
+select n, queue, id, generation, birth_ms, head, body
+from {s}.outbox where owner = $1 and not n = any($2::bigint[]) order by n limit $3;
 
 -- forget: Delete outbox rows that were confirmed.
 delete from {s}.outbox where n = any($1::bigint[]);
@@ -227,10 +237,19 @@ returning *;
 
 -- drop_dead: Close dead letters that are open, for good.
 update {s}.dead_letter set closed_at = now(), closed_how = 'dropped'
-where id = any($1::text[]) and closed_at is null returning id;
+where id = any($1::text[]) and closed_at is null returning *;
+
+-- fail_sequences: End sequences whose gather was given up.
+update {s}.sequence set state = 2 where id = any($1::uuid[]) and state = 0;
 
 -- count_dead: Count open dead letters by handler.
 select handler, count(*) as n from {s}.dead_letter where closed_at is null group by handler;
+
+-- drop_sequences: Drop sequences that are over and older than any part that may still come.
+delete from {s}.sequence where state <> 0 and opened_at < now() - make_interval(secs => $1);
+
+-- drop_closed: Drop dead letters that were closed long ago.
+delete from {s}.dead_letter where closed_at < now() - make_interval(secs => $1);
 
 -- drop_replies: Drop answers that were kept long enough.
 delete from {s}.reply where at < now() - make_interval(secs => $1);

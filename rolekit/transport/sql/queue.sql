@@ -1,5 +1,5 @@
 -- claim: Take the oldest waiting packets of these queues, as long as the host's lease holds.
-update {s}.queue set owner = $1 where n = any(array(
+update {s}.queue set owner = $1, runs_alone = false where n = any(array(
     select w.n
     from unnest($2::text[], $3::int[]) as q (name, room)
     cross join lateral (
@@ -21,8 +21,8 @@ from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::by
      with ordinality as p (queue, id, generation, birth_ms, head, body, place)
 order by place;
 
--- lost_claims: Give back what a claim took whose answer never came.
-update {s}.queue set owner = null, redelivered = true
+-- lost_claims: Give back what a claim took whose answer never came, and what is handed back.
+update {s}.queue set owner = null, redelivered = true, runs_alone = false
 where owner = $1 and queue = any($2::text[]) and not n = any($3::bigint[]);
 
 -- run_alone: Note that a suspect runs with nothing beside it, so that a crash is its own.
@@ -61,16 +61,22 @@ update {s}.queue set owner = null, redelivered = true, is_suspect = true, runs_a
     crashed = crashed + case when runs_alone then 1 else 0 end
 where owner = any($1::bigint[]) returning queue;
 
--- free_orphans: Hand back what instances of hosts without a lease held, if the asker's host has one.
+-- free_orphans: Hand back what instances of hosts that gave up their lease held; or let it run out, while the asker's host held its own.
 update {s}.queue q set owner = null, redelivered = true, is_suspect = true, runs_alone = false,
     crashed = crashed + case when runs_alone then 1 else 0 end
 where q.owner is not null
   and not exists (select from {s}.host h where h.epoch = q.owner >> 24 and h.lease_until > now())
-  and exists (select from {s}.host h where h.epoch = $1::bigint >> 24 and h.lease_until > now())
+  and (not exists (select from {s}.host h where h.epoch = q.owner >> 24)
+       or exists (select from {s}.host h where h.epoch = $1::bigint >> 24
+                  and h.lease_until > now() and h.held_since < now() - interval '15 s'))
 returning queue;
 
 -- drop_reply_queues: Drop answers for askers of hosts that are gone.
 delete from {s}.queue q
 where q.queue like '~reply.%' and not exists (
-    select from {s}.host h
-    where h.epoch = substring(q.queue from 8)::bigint >> 24 and h.lease_until > now());
+    select from {s}.host h where h.epoch = substring(q.queue from 8)::bigint >> 24)
+  and exists (select from {s}.host h where h.epoch = $1::bigint >> 24 and h.lease_until > now());
+
+-- forget_askers: Drop the answers for instances that died.
+with gone as (delete from {s}.queue_name where name = any($1::text[]))
+delete from {s}.queue where queue = any($1::text[]);

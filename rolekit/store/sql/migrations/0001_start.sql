@@ -182,5 +182,6 @@ create table {s}.host (
     name text not null,
     pid int not null,
     started text not null,
+    held_since timestamptz not null default now(),
     lease_until timestamptz not null
 );
