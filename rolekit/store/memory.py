@@ -17,6 +17,7 @@ from rolekit.errors import CodecError, RolekitError, StateClash, TooOld, Unavail
 from rolekit.model.envelope import Attempts, Packet, decode_head, encode_head
 from rolekit.store.base import (
     REPLIES,
+    SCHEDULE,
     BlobInfo,
     Commit,
     DeadLetterRow,
@@ -91,7 +92,7 @@ class MemoryStore:
         now, later = t.sequences.run(fresh, t.clock.now_ms())
         self._drop_states_of_the_finished(fresh)
         self._send([*(packet for step in fresh for packet in step.outputs), *now], commit)
-        self._plan([*(due for step in fresh for due in step.later), *later])
+        self._plan([*(due for step in fresh for due in step.later), *later], commit)
         self._keep([reply for step in fresh for reply in step.replies], commit)
         return commit
 
@@ -127,7 +128,9 @@ class MemoryStore:
             self.tables.outbox[n] = LeavingRow(leaving, self.owner)
             commit.leaving.append(Outgoing(n, leaving))
 
-    def _plan(self, later: Iterable[Due]) -> None:
+    def _plan(self, later: Sequence[Due], commit: Commit) -> None:
+        if later:
+            commit.topics.add(SCHEDULE)
         for due in later:
             self.tables.schedule[self.tables.next_number()] = due
 
@@ -244,7 +247,7 @@ class MemoryStore:
             t.keys[key.key] = (t.clock.now_ms(), key)
         commit = Commit()
         self._send(packets, commit)
-        self._plan(later)
+        self._plan(later, commit)
         return commit, None
 
     async def find_key(self, key: str) -> KeyRow | None:

@@ -100,6 +100,10 @@ class PostgresTransport:
         self._open.add(subscription)
         return subscription
 
+    def held(self) -> list[int]:
+        """List what the open subscriptions hold: several may share a queue."""
+        return [tag for subscription in self._open for tag in subscription.held()]
+
     def gone(self, subscription: PostgresSubscription) -> None:
         """Forget a subscription that closed."""
         self._open.discard(subscription)
@@ -302,8 +306,12 @@ class PostgresSubscription:
         is_full = any(self._count[queue] >= self._window for queue in free)
         return (len(deliveries) if is_full else -1), len(deliveries)
 
+    def held(self) -> list[int]:
+        """List the tags that are in hand, or whose ack has not been sent."""
+        return [*self._in_hand, *self._acks]
+
     async def _give_back_lost(self) -> None:
-        held = [*self._in_hand, *self._acks]
+        held = [*self.held(), *self._transport.held()]
         await self._transport.execute("lost_claims", self._transport.owner, self._queues, held)
 
     async def _ack_loop(self) -> None:

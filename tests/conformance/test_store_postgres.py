@@ -1,0 +1,326 @@
+"""The suite of stores on Postgres, the oldest that is supported and the embedded one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from rolekit import link
+from rolekit.database import Database
+from rolekit.errors import TooOld, WriteFailed, WriteMissed
+from rolekit.store.base import Outcome, Step, Taken, Write
+from rolekit.store.migrate import migrate
+from rolekit.store.postgres import PostgresStore
+from rolekit.store.postgres.host import PostgresHost
+from rolekit.store.postgres.rows import DAY_MS
+from tests.conformance import store as steps
+from tests.conformance import store_runs as runs
+from tests.conformance import store_sequences as sequences
+from tests.conformance import store_services as services
+from tests.conformance.store import error_of, id_of, now_ms, packet, sent, step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from rolekit.store.base import Store
+
+pytestmark = pytest.mark.anyio
+
+
+class PostgresGround:
+    """Views of one schema, under the lease of one host."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._app = f"c{uuid4().hex[:12]}"
+        self._opened: dict[PostgresStore, int] = {}
+        self.database = self._connect()
+        self._databases = [self.database]
+        self.host = PostgresHost([self.database])
+
+    def _connect(self) -> Database:
+        return Database(self._url, self._app, max_connections=4)
+
+    async def start(self) -> None:
+        await migrate(self.database)
+        async with self.database.connection() as connection:
+            await connection.execute("create table effect (n int)")
+        await self.host.start()
+
+    async def open(self, *, joins: bool = False) -> PostgresStore:
+        database = self._connect()
+        self._databases.append(database)
+        owner = self.host.epoch << link.OWNER_BITS | len(self._databases)
+        store = PostgresStore(database, owner=owner, joins=joins)
+        self._opened[store] = owner
+        await store.start()
+        return store
+
+    async def die(self, store: Store) -> None:
+        assert isinstance(store, PostgresStore)
+        await self.host.release(self._opened[store])
+
+    def forget_results(self, store: Store) -> None:
+        assert isinstance(store, PostgresStore)
+        store.results_s = 0
+
+    def insert(self, n: int, *, expect: int | None = None) -> Write:
+        return Write("insert into effect values ($1)", (n,), expect)
+
+    async def effects(self) -> list[int]:
+        async with self.database.connection() as connection:
+            found = await connection.fetch("select n from effect")
+        return [row["n"] for row in found]
+
+    async def tags(self) -> list[int]:
+        async with self.database.connection() as connection:
+            table = f"{self.database.schema}.queue"
+            found = await connection.fetch(f"select n from {table} order by n")  # noqa: S608 - ours
+        return [row["n"] for row in found]
+
+    async def stop(self) -> None:
+        async with self.database.connection() as connection:
+            await connection.execute("drop table effect")
+            await connection.execute(f"drop schema {self.database.schema} cascade")
+        for database in self._databases:
+            await database.close()
+
+
+@asynccontextmanager
+async def standing(url: str) -> AsyncGenerator[PostgresGround]:
+    ground = PostgresGround(url)
+    await ground.start()
+    try:
+        yield ground
+    finally:
+        await ground.stop()
+
+
+@pytest.fixture
+async def ground(shared_url: str) -> AsyncGenerator[PostgresGround]:
+    async with standing(shared_url) as ground:
+        yield ground
+
+
+class TestCommitting(steps.Committing):
+    """See `tests.conformance.store`."""
+
+
+class TestStates(steps.States):
+    """See `tests.conformance.store`."""
+
+
+class TestSequences(sequences.Sequences):
+    """See `tests.conformance.store_sequences`."""
+
+
+class TestSealing(runs.Sealing):
+    """See `tests.conformance.store_runs`."""
+
+
+class TestExpiring(runs.Expiring):
+    """See `tests.conformance.store_runs`."""
+
+
+class TestKeeping(services.Keeping):
+    """See `tests.conformance.store_services`."""
+
+
+class TestIntake(services.Intake):
+    """See `tests.conformance.store_services`."""
+
+
+class TestReplies(services.Replies):
+    """See `tests.conformance.store_services`."""
+
+
+class TestRelaying(services.Relaying):
+    """See `tests.conformance.store_services`."""
+
+
+class TestDead(services.Dead):
+    """See `tests.conformance.store_services`."""
+
+
+class TestMeeting(runs.Meeting):
+    """See `tests.conformance.store_runs`; here many times, since commits overlap."""
+
+    @pytest.mark.timeout(60)
+    async def test_no_wake_up_is_ever_lost_in_many_sequences(self, shared_url: str) -> None:
+        for _ in range(12):
+            async with standing(shared_url) as ground:
+                await self.test_no_wake_up_is_ever_lost(ground)
+
+
+def writing(number: int, *writes: Write) -> Step:
+    made = step(number)
+    made.writes = writes
+    return made
+
+
+async def test_writes_happen_with_their_step_in_order(ground: PostgresGround) -> None:
+    store = await ground.open()
+    update = Write("update effect set n = n * 10", (), 2)
+
+    await store.commit([writing(1, ground.insert(1), ground.insert(2), update)])
+    await store.commit([writing(1, ground.insert(3))])
+
+    assert sorted(await ground.effects()) == [10, 20]
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+async def test_a_write_that_fails_undoes_the_whole_batch(
+    ground: PostgresGround, bad: int
+) -> None:
+    store = await ground.open()
+    writes = [ground.insert(2, expect=2), Write("insert into nowhere values (1)", ())]
+    culprit = writing(2, writes[bad])
+    good = writing(1, ground.insert(1))
+    good.outputs, good.outcome = [packet(1)], Outcome.DONE
+
+    error = await error_of(store.commit([good, culprit]))
+    again = await store.commit([good])
+
+    assert type(error) is [WriteMissed, WriteFailed][bad]
+    assert (again.fresh, sent(again)) == ({(id_of(1), 0)}, [1])
+    assert await ground.effects() == [1]
+
+
+async def test_a_day_that_is_not_there_yet_is_made_by_keeping_house(
+    ground: PostgresGround,
+) -> None:
+    store = await ground.open()
+    later_ms = now_ms() + 10 * DAY_MS
+    early = await error_of(store.commit([step(1, birth_ms=later_ms)]))
+
+    await store.keep_house(later_ms)
+    commit = await store.commit([step(1, birth_ms=later_ms)])
+
+    assert isinstance(early, TooOld)
+    assert len(commit.fresh) == 1
+
+
+async def test_a_step_in_a_transaction_commits_with_it(ground: PostgresGround) -> None:
+    store = await ground.open()
+    one = step(1, outputs=[packet(10)])
+
+    opened = await store.begin(one.id, one.generation, one.birth_ms)
+    write = ground.insert(1)
+    touched = await opened.transaction.execute(write.sql, write.args)
+    rows = await opened.transaction.fetch("select n from effect", ())
+    before = await ground.effects()
+    commit = await opened.finish(one)
+    await opened.abandon()
+
+    assert (touched, rows, before) == (1, [{"n": 1}], [])
+    assert (commit.fresh, sent(commit)) == ({(id_of(1), 0)}, [10])
+    assert await ground.effects() == [1]
+
+
+async def test_a_step_that_is_abandoned_leaves_nothing(ground: PostgresGround) -> None:
+    store = await ground.open()
+    one = step(1)
+
+    opened = await store.begin(one.id, one.generation, one.birth_ms)
+    write = ground.insert(1)
+    await opened.transaction.execute(write.sql, write.args)
+    await opened.abandon()
+    await opened.abandon()
+
+    assert await ground.effects() == []
+    assert len((await store.commit([one])).fresh) == 1
+
+
+async def test_a_transaction_for_a_row_that_is_taken_is_refused(ground: PostgresGround) -> None:
+    store = await ground.open()
+    one = step(1)
+    await store.commit([one])
+
+    error = await error_of(store.begin(one.id, one.generation, one.birth_ms))
+
+    assert isinstance(error, Taken)
+
+
+async def test_a_transaction_waits_for_the_one_that_has_its_row(ground: PostgresGround) -> None:
+    first, second = await ground.open(), await ground.open()
+    one = step(1)
+    opened = await first.begin(one.id, one.generation, one.birth_ms)
+
+    waiting = asyncio.create_task(error_of(second.begin(one.id, one.generation, one.birth_ms)))
+    await asyncio.wait([waiting], timeout=0.1)
+    is_early = waiting.done()
+    await opened.finish(one)
+
+    assert not is_early
+    assert isinstance(await waiting, Taken)
+
+
+async def test_a_transaction_of_the_user_commits_when_its_block_ends_well(
+    ground: PostgresGround,
+) -> None:
+    store = await ground.open()
+    write = ground.insert(1)
+
+    async with store.transaction() as transaction:
+        await transaction.execute(write.sql, write.args)
+    with pytest.raises(ZeroDivisionError):
+        await failing(store, write)
+
+    assert await ground.effects() == [1]
+
+
+async def failing(store: PostgresStore, write: Write) -> None:
+    async with store.transaction() as transaction:
+        await transaction.execute(write.sql, write.args)
+        raise ZeroDivisionError
+
+
+async def test_where_postgres_is_the_broker_outputs_go_into_its_queues_and_claims_end(
+    ground: PostgresGround,
+) -> None:
+    store = await ground.open(joins=True)
+    first = await store.commit([step(1, outputs=[packet(1), packet(2, "r")])])
+    tags = await ground.tags()
+    done, copy = step(2), step(2)
+    done.claim, copy.claim = tags
+
+    await store.commit([done])
+    held = await ground.tags()
+    await store.commit([copy])
+
+    assert (first.leaving, first.topics) == ([], {"q", "r"})
+    assert (held, await ground.tags()) == (tags[1:], [])
+
+
+@pytest.mark.parametrize(
+    "args", [(), (1, 2), ("one",)], ids=["too few", "too many", "of another type"]
+)
+async def test_a_write_with_wrong_arguments_is_the_fault_of_its_step(
+    ground: PostgresGround, args: tuple[object, ...]
+) -> None:
+    store = await ground.open()
+
+    error = await error_of(
+        store.commit([writing(1, Write("insert into effect values ($1)", args))])
+    )
+
+    assert isinstance(error, WriteFailed)
+
+
+async def test_a_statement_of_a_transaction_with_wrong_arguments_is_the_fault_of_its_step(
+    ground: PostgresGround,
+) -> None:
+    store = await ground.open()
+    opened = await store.begin(id_of(1), 0, now_ms())
+
+    errors = [
+        await error_of(opened.transaction.execute("insert into effect values ($1)", ["one"])),
+        await error_of(opened.transaction.fetch("select n from effect where n = $1", [])),
+    ]
+    await opened.abandon()
+
+    assert [type(error) for error in errors] == [WriteFailed, WriteFailed]

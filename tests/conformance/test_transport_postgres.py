@@ -1,0 +1,177 @@
+"""The suite of transports on queues in Postgres, and the leases that only those have."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from rolekit import link
+from rolekit.bell import Bell
+from rolekit.database import Database
+from rolekit.store.migrate import migrate
+from rolekit.store.postgres.host import PostgresHost
+from rolekit.transport.postgres import PostgresTransport
+from tests.conformance import transport as suite
+from tests.conformance import transport_settling as settling
+from tests.conformance.transport import Inbox, consume, depth, flags, packets
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from rolekit.transport.base import Sink, Transport
+    from rolekit.transport.postgres import PostgresSubscription
+
+pytestmark = pytest.mark.anyio
+
+DRAINED_S = 0.1
+"""A claim under way ends within this time."""
+
+
+class Mortal(PostgresTransport):
+    """A transport whose process can be stopped without a farewell."""
+
+    def __init__(self, database: Database, owner: int) -> None:
+        super().__init__(database, owner=owner, bell=Bell())
+        self.subscriptions: list[PostgresSubscription] = []
+
+    async def subscribe(
+        self, queues: Sequence[str], *, window: int, sink: Sink
+    ) -> PostgresSubscription:
+        subscription = await super().subscribe(queues, window=window, sink=sink)
+        self.subscriptions.append(subscription)
+        return subscription
+
+
+class PostgresGround:
+    """Connections to one database, under the lease of one host."""
+
+    def __init__(self, url: str, app: str) -> None:
+        self.url = url
+        self.app = app
+        self._databases: list[Database] = []
+        self._opened: list[Mortal] = []
+        self.host = PostgresHost([self._database()])
+
+    def _database(self) -> Database:
+        database = Database(self.url, self.app, max_connections=4)
+        self._databases.append(database)
+        return database
+
+    async def start(self) -> None:
+        await migrate(self._databases[0])
+        await self.host.start()
+
+    def unconnected(self) -> Mortal:
+        number = len(self._opened) + 1
+        transport = Mortal(self._database(), self.host.epoch << link.OWNER_BITS | number)
+        self._opened.append(transport)
+        return transport
+
+    async def connect(self) -> Mortal:
+        transport = self.unconnected()
+        await transport.start()
+        return transport
+
+    async def stop_working(self, transport: Transport) -> None:
+        """Let a process claim nothing more."""
+        assert isinstance(transport, Mortal)
+        for subscription in transport.subscriptions:
+            subscription.pause()
+        await asyncio.sleep(DRAINED_S)
+
+    async def die(self, transport: Transport) -> None:
+        assert isinstance(transport, Mortal)
+        await self.stop_working(transport)
+        await self.host.release(transport.owner)
+
+    async def stop(self) -> None:
+        for transport in self._opened:
+            await transport.stop()
+        for database in self._databases:
+            await database.close()
+
+
+@pytest.fixture
+async def ground(shared_url: str) -> AsyncGenerator[PostgresGround]:
+    async with standing(shared_url, f"c{uuid4().hex[:12]}") as ground:
+        yield ground
+
+
+@asynccontextmanager
+async def standing(url: str, app: str) -> AsyncGenerator[PostgresGround]:
+    ground = PostgresGround(url, app)
+    await ground.start()
+    try:
+        yield ground
+    finally:
+        await ground.stop()
+
+
+class TestPublishing(suite.Publishing):
+    """See `tests.conformance.transport`."""
+
+
+class TestConsuming(suite.Consuming):
+    """See `tests.conformance.transport`."""
+
+
+class TestSettling(settling.Settling):
+    """See `tests.conformance.transport_settling`."""
+
+
+class TestDying(settling.Dying):
+    """See `tests.conformance.transport_settling`."""
+
+
+async def test_what_a_host_without_lease_held_comes_back_suspected(
+    ground: PostgresGround,
+) -> None:
+    async with standing(ground.url, ground.app) as dead:
+        transport, inbox, later = await dead.connect(), Inbox(), Inbox()
+        await consume(transport, inbox)
+        await transport.publish(packets(2))
+        await inbox.count(2)
+        await dead.stop_working(transport)
+        await dead.host.stop()
+        living = await ground.connect()
+
+        await living.recover()
+        await consume(living, later)
+
+        again = await later.count(2)
+        assert [flags(delivery) for delivery in again] == [(True, True, 0)] * 2
+
+
+async def test_an_instance_of_a_host_without_lease_claims_nothing(
+    ground: PostgresGround,
+) -> None:
+    transport, inbox = await ground.connect(), Inbox()
+    await ground.host.stop()
+
+    await consume(transport, inbox)
+    await transport.publish(packets(2))
+    await asyncio.sleep(suite.QUIET_S)
+
+    assert inbox.got == []
+    assert (await depth(transport)).waiting == 2
+
+
+async def test_many_claim_from_one_queue_and_none_gets_what_another_has(
+    ground: PostgresGround,
+) -> None:
+    transports = [await ground.connect() for _ in range(4)]
+    inboxes = [Inbox() for _ in transports]
+    for transport, inbox in zip(transports, inboxes, strict=True):
+        await consume(transport, inbox, window=1000)
+
+    for begin in range(0, 400, 50):
+        await transports[0].publish(packets(400)[begin : begin + 50])
+    async with asyncio.timeout(8):
+        while sum(len(inbox.got) for inbox in inboxes) < 400:  # noqa: ASYNC110 - four tell
+            await asyncio.sleep(0.02)
+
+    assert sorted(int(body) for inbox in inboxes for body in inbox.bodies) == list(range(400))

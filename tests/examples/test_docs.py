@@ -1,0 +1,74 @@
+"""What README and tutorial show runs, and gives what they say."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit.testing import run_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+
+
+def program(page: str, *, number: int = 0) -> str:
+    """Take a program out of a page: its n-th block of Python."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return blocks[number]
+
+
+@pytest.fixture
+def shown(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """Import a program as its reader would."""
+    page, name = request.param
+    module = ModuleType(name)
+    sys.modules[name] = module
+    exec(compile(program(page), page, "exec"), module.__dict__)  # noqa: S102 - our own pages
+    yield module
+    del sys.modules[name]
+
+
+@pytest.mark.parametrize("shown", [("README.md", "shout")], indirect=True)
+async def test_the_readme_program_gives_its_words_back_in_order(shown: ModuleType) -> None:
+    words = [f"word{n}" for n in range(40)]
+
+    async with run_app(shown.app, faults="shuffle", seed=3) as running:
+        loud = await running.client.ask(shown.Text(words=words), shown.Loud)
+
+    assert loud.text == " ".join(words).upper()
+
+
+@pytest.mark.parametrize("shown", [("docs/tutorial.md", "words")], indirect=True)
+async def test_the_tutorial_program_counts_letters(shown: ModuleType) -> None:
+    async with run_app(shown.app, faults="repeat") as running:
+        receipt = await running.client.send(shown.Text(words=["one", "two", "three"]))
+        replies = [
+            reply
+            async for reply in running.client.follow(receipt, shown.Progress, until=shown.Total)
+        ]
+
+    assert replies[-1] == shown.Total(letters=11)
+    assert replies[-2] == shown.Progress(done=3)
+
+
+def test_every_link_of_the_pages_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+
+    assert dead == []

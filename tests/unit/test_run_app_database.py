@@ -1,0 +1,147 @@
+"""A whole app in one loop, with its state in a database."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from rolekit.errors import RolekitError
+from rolekit.testing import run_app
+from tests.unit.programs_for_run_app import (
+    DAY_S,
+    Issue,
+    Nudge,
+    Orders,
+    Payments,
+    Place,
+    Post,
+    Summary,
+    news,
+    shop,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from blockbuster import BlockBuster
+
+    from rolekit.transport.memory import Faults
+
+pytestmark = pytest.mark.anyio
+
+KEY = {"Payments.api_key": "k"}
+READS_AT_START = {
+    "rolekit/database.py": {"load_queries"},
+    "rolekit/store/migrate.py": {"_migrations"},
+    "rolekit/store/postgres/host.py": {"_machine", "_started"},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls(no_blocking_calls: BlockBuster) -> BlockBuster:
+    """Let parts read their own small files when they start."""
+    for function in no_blocking_calls.functions.values():
+        for file, names in READS_AT_START.items():
+            function.can_block_in(file, names)
+    return no_blocking_calls
+
+
+@asynccontextmanager
+async def tables(url: str, *statements: str) -> AsyncGenerator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_the_shop_survives_repeats_and_crashes(rolekit_database: str) -> None:
+    async with (
+        tables(
+            rolekit_database,
+            "create table orders (id text primary key, paid_with text)",
+            "create table reminders (id text)",
+        ) as database,
+        run_app(shop, database=rolekit_database, faults="repeat", settings=KEY) as running,
+    ):
+        await running.client.send(Place(order="1"))
+        await running.kill(Orders)
+        await running.idle()
+        early = running.seen(Nudge)
+        await running.kill(Payments)
+        await running.advance(DAY_S + 3600)
+
+        orders = [tuple(row) for row in await database.fetch("select * from orders")]
+        reminders = [tuple(row) for row in await database.fetch("select * from reminders")]
+        assert early == []
+        assert [nudge.order for nudge in running.seen(Nudge)] == ["1"]
+        assert (orders, reminders) == ([("1", "k")], [("1",)])
+        assert running.dead == []
+
+
+@pytest.mark.parametrize(("faults", "seed"), [("none", 0), ("repeat", 1), ("shuffle", 2)])
+async def test_a_split_comes_back_whole_through_crashes(
+    rolekit_database: str, faults: Faults, seed: int
+) -> None:
+    readers = [f"{name}@here" for name in ("ann", "bob", "late", "cy")]
+    async with (
+        tables(rolekit_database, "create table box (reader text)") as database,
+        run_app(news, database=rolekit_database, faults=faults, seed=seed) as running,
+    ):
+        text = await running.client.save(b"one\ntwo")
+        await running.client.send(Issue(readers=readers, text=text))
+        for role in news.roles:
+            await running.kill(role)
+        await running.idle()
+        await running.kill(Post)
+        await running.advance(400)
+
+        boxes = [row["reader"] for row in await database.fetch("select reader from box")]
+        assert running.seen(Summary) == [Summary(lines=[f"{each}: posted" for each in readers])]
+        assert sorted(boxes) == sorted(readers)
+        assert running.dead == []
+
+
+async def test_a_deadline_comes_with_the_clock(rolekit_database: str) -> None:
+    without_post = [role for role in news.roles if role is not Post]
+    async with run_app(news, database=rolekit_database, only=without_post) as running:
+        text = await running.client.save(b"one")
+        await running.client.send(Issue(readers=["ann@here"], text=text))
+        await running.advance(3500)
+        before = running.seen(Summary)
+
+        await running.advance(200)
+
+        assert before == []
+        assert running.seen(Summary) == [Summary(lines=["lost: deadline"])]
+
+
+async def test_a_failing_statement_makes_a_dead_letter(rolekit_database: str) -> None:
+    async with run_app(shop, database=rolekit_database, settings=KEY) as running:
+        await running.client.send(Place(order="1"))
+        await running.idle()
+
+        (dead,) = running.dead
+        assert dead.message == Place(order="1")
+        assert "orders" in dead.reason
+
+
+async def test_writes_are_looked_up_in_the_database(rolekit_database: str) -> None:
+    async with run_app(shop, database=rolekit_database, settings=KEY) as running:
+        with pytest.raises(RolekitError, match="Look into the database"):
+            _ = running.writes
+
+
+async def test_what_was_kept_is_there_in_the_next_run(rolekit_database: str) -> None:
+    async with run_app(news, database=rolekit_database) as running:
+        text = await running.client.save(b"one")
+        sent = await running.client.send(Issue(readers=[], text=text))
+        await running.idle()
+
+    async with run_app(news, database=rolekit_database) as running:
+        assert await running.client.result(sent, Summary) == Summary(lines=[])
