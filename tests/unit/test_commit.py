@@ -1,0 +1,253 @@
+"""Group commit: who is alone when a batch fails, and what goes again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rolekit.bell import Bell
+from rolekit.errors import Contended, StateClash, Unavailable, WriteFailed
+from rolekit.flow import commit as group
+from rolekit.flow.commit import Committer
+from rolekit.flow.outbox import Outbox
+from rolekit.model.envelope import Packet
+from rolekit.model.reassembly import Cursor
+from rolekit.store.base import Commit, Outgoing, Release, StateChange, StateKey, Step
+from rolekit.store.memory import MemoryStore
+from rolekit.transport.memory import MemoryTransport
+
+pytestmark = pytest.mark.anyio
+
+Script = Callable[[list[str]], Commit | None]
+
+
+class ScriptedStore(MemoryStore):
+    """Notes each batch, then does what its script says."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        super().__init__()
+        self.batches: list[list[str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.entered = asyncio.Event()
+        self._script = script
+
+    async def commit(self, steps: Sequence[Step]) -> Commit:
+        names = [step.id for step in steps]
+        self.batches.append(names)
+        self.entered.set()
+        await self.gate.wait()
+        scripted = self._script(names) if self._script else None
+        return scripted or Commit(fresh={step.key for step in steps})
+
+
+class Leaving(Outbox):
+    """Keeps what was handed over, and publishes nothing."""
+
+    def __init__(self, transport: MemoryTransport, store: MemoryStore) -> None:
+        super().__init__(transport, store)
+        self.left: list[Outgoing] = []
+
+    def leave(self, rows: Sequence[Outgoing]) -> None:
+        self.left += rows
+
+
+class Desk:
+    """A committer, with what it gave to the bell and to the outbox."""
+
+    def __init__(self, store: ScriptedStore) -> None:
+        self.store = store
+        self.outbox = Leaving(MemoryTransport(), store)
+        self.bell = Bell()
+        self.committer = Committer(store, self.bell, self.outbox)
+
+    def submit(self, *names: str) -> list[asyncio.Future[bool]]:
+        return [self.committer.submit(step(name)) for name in names]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "AWAY_FIRST_S", 0.0)
+
+
+@asynccontextmanager
+async def running(store: ScriptedStore) -> AsyncGenerator[Desk]:
+    desk = Desk(store)
+    task = asyncio.create_task(desk.committer.run())
+    try:
+        yield desk
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def step(name: str, *, states: Sequence[str] = (), release: str = "") -> Step:
+    changes = [StateChange(StateKey("s", "n", key), 0, b"") for key in states]
+    moved = None
+    if release:
+        moved = Release(sequence=release, before=(0,), after=Cursor((), ()), released=1)
+    return Step(id=name, generation=0, birth_ms=0, states=changes, release=moved)
+
+
+async def test_what_waits_together_is_committed_together() -> None:
+    async with running(ScriptedStore()) as desk:
+        done = desk.submit("a", "b", "c")
+        results = await asyncio.gather(*done)
+
+    assert desk.store.batches == [["a", "b", "c"]]
+    assert results == [True, True, True]
+
+
+async def test_what_comes_while_a_batch_commits_goes_into_the_next_ones() -> None:
+    store = ScriptedStore()
+    store.gate.clear()
+    async with running(store) as desk:
+        first = desk.submit("a")
+        await store.entered.wait()
+        store.entered.clear()
+        second = desk.submit("b")
+        await store.entered.wait()
+        third = desk.submit("c", "d")
+        store.gate.set()
+        await asyncio.gather(*first, *second, *third)
+
+    assert store.batches == [["a"], ["b"], ["c", "d"]]
+
+
+async def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "BATCH", 3)
+    async with running(ScriptedStore()) as desk:
+        await asyncio.gather(*desk.submit(*"abcdefg"))
+
+    assert [len(batch) for batch in desk.store.batches] == [3, 3, 1]
+
+
+async def test_a_step_whose_row_was_taken_is_told_so() -> None:
+    async with running(ScriptedStore(lambda _: Commit(fresh={("a", 0)}))) as desk:
+        results = await asyncio.gather(*desk.submit("a", "b"))
+
+    assert results == [True, False]
+
+
+@pytest.mark.parametrize("culprit", "abcdefg")
+async def test_halving_finds_the_culprit_and_the_others_are_committed(culprit: str) -> None:
+    def refuse(names: list[str]) -> None:
+        if culprit in names:
+            raise WriteFailed(f"{culprit} cannot be written.")
+
+    async with running(ScriptedStore(refuse)) as desk:
+        results = await asyncio.gather(*desk.submit(*"abcdefg"), return_exceptions=True)
+
+    failed = [isinstance(result, WriteFailed) for result in results]
+    assert failed == [name == culprit for name in "abcdefg"]
+    good = [batch for batch in desk.store.batches if culprit not in batch]
+    assert sorted(name for batch in good for name in batch) == sorted(
+        set("abcdefg") - {culprit}
+    )
+    assert len(desk.store.batches) <= 7
+
+
+async def test_when_all_are_culprits_each_hears_of_its_own() -> None:
+    def refuse(names: list[str]) -> None:
+        raise StateClash(",".join(names))
+
+    async with running(ScriptedStore(refuse)) as desk:
+        results = await asyncio.gather(*desk.submit(*"abc"), return_exceptions=True)
+
+    assert [str(result) for result in results] == ["a", "b", "c"]
+
+
+async def test_after_an_unknown_commit_the_same_batch_goes_again() -> None:
+    left = [Unavailable("no answer"), Unavailable("no answer")]
+
+    def away(names: list[str]) -> None:
+        if left:
+            raise left.pop()
+
+    async with running(ScriptedStore(away)) as desk:
+        results = await asyncio.gather(*desk.submit("a", "b"))
+
+    assert desk.store.batches == [["a", "b"]] * 3
+    assert results == [True, True]
+
+
+async def test_a_deadlock_in_a_batch_halves_it_and_nobody_hears_of_it() -> None:
+    def collide(names: list[str]) -> None:
+        if len(names) > 1:
+            raise Contended("deadlock")
+
+    async with running(ScriptedStore(collide)) as desk:
+        results = await asyncio.gather(*desk.submit(*"abcd"))
+
+    assert results == [True] * 4
+    assert desk.store.batches[-1] == ["d"]
+
+
+async def test_a_step_that_waits_for_a_lock_goes_again_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group, "AWAY_MAX_S", 0.0)
+    left = [Contended("lock time-out")] * 2_000
+
+    def locked(names: list[str]) -> None:
+        if left:
+            raise left.pop()
+
+    async with running(ScriptedStore(locked)) as desk:
+        results = await asyncio.gather(*desk.submit("a"))
+
+    assert results == [True]
+    assert desk.store.batches == [["a"]] * 2_001
+
+
+async def test_no_batch_changes_a_state_twice() -> None:
+    async with running(ScriptedStore()) as desk:
+        done = [
+            desk.committer.submit(step("a", states=["x", "y"])),
+            desk.committer.submit(step("b", states=["z"])),
+            desk.committer.submit(step("c", states=["y"])),
+            desk.committer.submit(step("d", states=["x"])),
+        ]
+        await asyncio.gather(*done)
+
+    assert desk.store.batches == [["a", "b"], ["c", "d"]]
+
+
+async def test_no_batch_moves_a_sequence_twice() -> None:
+    async with running(ScriptedStore()) as desk:
+        done = [
+            desk.committer.submit(step("a", release="s1")),
+            desk.committer.submit(step("b", release="s2")),
+            desk.committer.submit(step("c", release="s1")),
+        ]
+        await asyncio.gather(*done)
+
+    assert desk.store.batches == [["a", "b"], ["c"]]
+
+
+async def test_what_a_commit_brought_is_told_before_anybody_is() -> None:
+    row = Outgoing(7, Packet(queue="q", id="a", head=b""))
+    heard: list[str] = []
+
+    async with running(ScriptedStore(lambda _: Commit({("a", 0)}, [row], {"q"}))) as desk:
+        desk.bell.on(["q"], lambda: heard.append("q"))
+        await desk.committer.submit(step("a"))
+
+    assert desk.outbox.left == [row]
+    assert heard == ["q"]
+
+
+async def test_who_was_cancelled_meanwhile_does_not_hold_up_the_others() -> None:
+    store = ScriptedStore()
+    store.gate.clear()
+    async with running(store) as desk:
+        first, second = desk.submit("a", "b")
+        await store.entered.wait()
+        first.cancel()
+        store.gate.set()
+
+        assert await second
+        assert await desk.submit("c")[0]
