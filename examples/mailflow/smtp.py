@@ -14,6 +14,7 @@ from aiosmtpd.smtp import Envelope, Session
 from examples.mailflow.addresses import BadAddress, check, domain_of
 from examples.mailflow.messages import Compose
 from rolekit import WorkerRole
+from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
     from rolekit import Client
@@ -126,8 +127,8 @@ class Intake:
                 Compose(sender=sender, recipients=recipients, raw=blob),
                 idempotency_key=submission_key(sender, recipients, raw),
             )
-        except Exception:
-            log.exception("a mail from %r was not stored; its client is told to retry", sender)
+        except RolekitError as error:
+            log.warning("a mail from %r was not stored, its client may retry: %s", sender, error)
             return "451 4.3.0 not stored; try again later"
         return f"250 2.0.0 queued as {receipt.id}"
 

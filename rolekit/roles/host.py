@@ -60,6 +60,15 @@ class Services:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Connect, declare the app's queues and run the loops inside the block."""
+        try:
+            async with self._loops():
+                yield
+        finally:
+            await self.runtime.transport.stop()
+            await self.runtime.store.stop()
+
+    @asynccontextmanager
+    async def _loops(self) -> AsyncGenerator[None]:
         runtime = self.runtime
         await runtime.store.start()
         await runtime.transport.start()
@@ -74,8 +83,6 @@ class Services:
             finally:
                 for task in started:
                     task.cancel()
-        await runtime.transport.stop()
-        await runtime.store.stop()
 
 
 class Instance:
