@@ -128,7 +128,7 @@ class Intake:
                 idempotency_key=submission_key(sender, recipients, raw),
             )
         except RolekitError as error:
-            log.warning("a mail from %r was not stored, its client may retry: %s", sender, error)
+            log.warning("a mail of %r was not stored, it may come again: %s", sender, error)
             return "451 4.3.0 not stored; try again later"
         return f"250 2.0.0 queued as {receipt.id}"
 

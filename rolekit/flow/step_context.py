@@ -248,9 +248,9 @@ _DICT: frozenset[type] = frozenset({dict})
 def _converted(into: type[R], row: Mapping[str, object]) -> R:
     """Convert a row: its only column for a scalar, all by name otherwise."""
     is_single = into in _SCALARS or (len(row) == 1 and not hasattr(into, "__annotations__"))
-    value: object = next(iter(row.values())) if is_single and into not in _DICT else dict(row)
-    if isinstance(value, into):
-        return value
+    if into in _DICT:
+        return cast("R", dict(row))
+    value: object = next(iter(row.values())) if is_single else dict(row)
     try:
         return msgspec.convert(
             value, into, strict=False, builtin_types=(bytes, dt.datetime, dt.date)
