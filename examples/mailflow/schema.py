@@ -21,7 +21,13 @@ STATEMENTS = _statements()
 
 
 async def create(tx: Transaction) -> None:
-    """Make what is missing; instances that start together take turns."""
+    """Make what is missing; instances that start together take turns.
+
+    Where all is there nothing is said: even `if not exists` waits for whoever writes.
+    """
+    there = "select 1 from pg_tables where schemaname = 'mail' and tablename = 'report'"
+    if await tx.fetch_one(int, there):
+        return
     await tx.execute("select pg_advisory_xact_lock(hashtext('mailflow schema'))")
     for statement in STATEMENTS:
         await tx.execute(statement)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar
+from decimal import Decimal
+from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
@@ -241,7 +243,8 @@ class TypedTransaction:
         return _converted(into, rows[0]) if rows else None
 
 
-_SCALARS: frozenset[type] = frozenset({int, float, str, bytes, bool, dt.datetime, dt.date})
+_NATIVE = (bytes, dt.datetime, dt.date, dt.time, dt.timedelta, UUID, Decimal)
+_SCALARS: frozenset[type] = frozenset({int, float, str, bool, *_NATIVE})
 _DICT: frozenset[type] = frozenset({dict})
 
 
@@ -252,9 +255,7 @@ def _converted(into: type[R], row: Mapping[str, object]) -> R:
         return cast("R", dict(row))
     value: object = next(iter(row.values())) if is_single else dict(row)
     try:
-        return msgspec.convert(
-            value, into, strict=False, builtin_types=(bytes, dt.datetime, dt.date)
-        )
+        return msgspec.convert(value, into, strict=False, builtin_types=_NATIVE)
     except msgspec.ValidationError as error:
         raise CodecError(
             f"A row with columns {', '.join(row)} is no {into.__name__}: {error}.",
