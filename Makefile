@@ -7,7 +7,7 @@ SETUP := $(VENV)/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test check format clean
+.PHONY: help setup demo servers test check bench format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: $(SETUP)  ## Lint, formatting, types and layers
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: $(SETUP)  ## Measure the Postgres transport (docs/why/performance.md says what)
+	$(BIN)/python -m benchmarks.postgres_transport
 
 format: $(SETUP)  ## Format the code
 	$(BIN)/ruff check --fix --exit-zero .

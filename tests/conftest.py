@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 
 SHARE_OF_LIMIT = 0.8
+READS_AT_START = {
+    "rolekit/database.py": {"load_queries"},
+    "rolekit/store/migrate.py": {"_migrations"},
+    "rolekit/store/postgres/host.py": {"_machine", "_started"},
+}
+"""Small files of their own that parts may read when they start."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -54,6 +60,8 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
     with blockbuster_ctx("rolekit") as guard:
         for function in guard.functions.values():  # asyncpg looks for ~/.pgpass
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
+            for file, names in READS_AT_START.items():
+                function.can_block_in(file, names)
         yield guard
 
 

@@ -5,302 +5,66 @@ transaction: for each, its inbox row decides. Row taken: the message had its out
 nothing else of the step happens. Row free: all of it happens.
 
 Two stores keep this contract: Postgres, and memory for tests. One conformance suite,
-`tests/conformance/store.py`, runs on both.
+`tests/conformance/store.py`, runs on both. The data are in `records`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
+
+from rolekit.store.records import (
+    REPLIES,
+    SCHEDULE,
+    BlobInfo,
+    Commit,
+    DeadLetterRow,
+    Due,
+    KeyRow,
+    Opening,
+    Outcome,
+    Outgoing,
+    Release,
+    Reply,
+    Saved,
+    SequenceView,
+    StateChange,
+    StateKey,
+    Step,
+    Write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from rolekit.model.envelope import CodecName, Packet
+    from rolekit.model.envelope import Packet
     from rolekit.model.position import Path
-    from rolekit.model.reassembly import Closing, Cursor
+    from rolekit.model.reassembly import Closing
 
-R = TypeVar("R")
-
-
-class Outcome(IntEnum):
-    """What one generation of a message came to."""
-
-    DONE = 1
-    RETRY = 2
-    DEAD = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One buffered statement of a handler; `expect` is how many rows it must touch."""
-
-    sql: str
-    args: tuple[object, ...]
-    expect: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A packet for later; its birth is when it is due."""
-
-    packet: Packet
-    due_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """A sequence, as the first commit of its split makes it.
-
-    Attributes:
-        id: Of the sequence.
-        gather: Name of the gather that receives it.
-        cursor: Before the first part.
-        waits: Whether a failure holds it up.
-        token: The packet that tells the gather there is something to release. Its id is
-            replaced by one of (sequence, position), its birth by the commit's time.
-        source: The message that was split, as it was; `list` gathers and dead letters use it.
-        deadline_ms: When it is over, milliseconds since 1970.
-        age_s: How long a run may wait for more parts, seconds.
-    """
-
-    id: str
-    gather: str
-    cursor: Cursor
-    waits: bool
-    token: Packet
-    source: Packet
-    deadline_ms: int
-    age_s: float = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """Moving a sequence on: a compare-and-set from one cursor to another.
-
-    Attributes:
-        sequence: Its id.
-        before: Path of the cursor the run began at; another one there now: the step is lost.
-        after: The cursor behind the run.
-        released: Parts handed over with this run.
-        emitted: Positions of its own that the gather has filled, this run included.
-        keeps_parts: Whether parts before the cursor are still needed (`list` gathers).
-        is_failed: The sequence ends here, failed.
-        more: The run ended at its limit, not at a hole: there is something to release now.
-    """
-
-    sequence: str
-    before: Path
-    after: Cursor
-    released: int
-    emitted: int = 0
-    keeps_parts: bool = False
-    is_failed: bool = False
-    more: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SequenceView:
-    """A sequence and its next closings, as a release reads them.
-
-    Attributes:
-        gather: Name.
-        cursor: Where it stands.
-        released: Parts handed over so far.
-        emitted: Positions that the gather's outputs have filled so far.
-        sealed: Where the run that was begun ends; None: none was.
-        is_open: Neither finished nor failed.
-        is_expired: Its deadline has passed.
-        source: The message that was split.
-        closings: From the cursor on, in order, and the open splits above it.
-        horizon: The last path read, where there are more; None: all were read.
-    """
-
-    gather: str
-    cursor: Cursor
-    released: int
-    emitted: int
-    sealed: Path | None
-    is_open: bool
-    is_expired: bool
-    source: Packet
-    closings: Mapping[Path, Closing]
-    horizon: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer kept for whoever follows `root`.
-
-    Attributes:
-        root: Id of the message from outside.
-        id: Of the reply: deterministic.
-        n: Order among the replies of a root; 0 before it is stored.
-        type: Wire name; empty when `is_failure`.
-        is_failure: What was sent ended in a dead letter; `body` is its id and reason.
-    """
-
-    root: str
-    id: str
-    n: int = 0
-    type: str = ""
-    type_version: int = 1
-    codec: CodecName = "json"
-    body: bytes = b""
-    is_failure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StateKey:
-    """Whose state: of which handler or sequence, under which name."""
-
-    scope: str
-    name: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class StateChange:
-    """A state to save if its version is still the one that was read (0: not there)."""
-
-    key: StateKey
-    version: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetterRow:
-    """A message that will not be handled, unless somebody replays it.
-
-    Attributes:
-        id: Of the dead letter: that of the message, with its generation.
-        packet: The message as it came, for replay.
-        handler: Name.
-        type: Wire name, as far as it could be read.
-        reason: One sentence.
-        traceback: Of the last attempt, or empty.
-        attempts: How often it was tried.
-        at_ms: When, milliseconds since 1970; 0 before it is stored.
-        is_closed: Replayed or dropped.
-        is_forced: Replayed only by force: it may have been handled already.
-    """
-
-    id: str
-    packet: Packet
-    handler: str
-    type: str
-    reason: str
-    traceback: str = ""
-    attempts: int = 1
-    at_ms: int = 0
-    is_closed: bool = False
-    is_forced: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Step:
-    """Everything one delivery wants to commit.
-
-    Attributes:
-        id: Of the message; with `generation` it names the inbox row.
-        generation: Of the message.
-        birth_ms: Says which day's part of the inbox holds the row.
-        outcome: What the row will say.
-        claim: Tag to delete in the same transaction, where the transport joins the store.
-        writes: In the handler's order.
-        outputs: Packets that leave after the commit.
-        later: Packets for later.
-        opening: The sequence this split makes.
-        closings: Positions this step closes.
-        release: The sequence this step moves on.
-        replies: For whoever follows.
-        states: To save.
-        dead: The dead letter this step parks.
-        skips_inbox: The inbox has no room for it: too old. The dead letter's id decides.
-    """
-
-    id: str
-    generation: int
-    birth_ms: int
-    outcome: Outcome = Outcome.DONE
-    claim: int | None = None
-    writes: Sequence[Write] = ()
-    outputs: Sequence[Packet] = ()
-    later: Sequence[Due] = ()
-    opening: Opening | None = None
-    closings: Sequence[Closing] = ()
-    release: Release | None = None
-    replies: Sequence[Reply] = ()
-    states: Sequence[StateChange] = ()
-    dead: DeadLetterRow | None = None
-    skips_inbox: bool = False
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Name of the inbox row."""
-        return (self.id, self.generation)
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A packet in the outbox: committed, not confirmed by the broker yet."""
-
-    n: int
-    packet: Packet
-
-
-@dataclass(slots=True)
-class Commit:
-    """What a commit came to.
-
-    Attributes:
-        fresh: Inbox rows that were free; the other steps had their outcome before.
-        leaving: Outbox rows to publish, then `forget`. Empty where the transport joins.
-        topics: Queues that got something, to wake their consumers; `REPLIES` for replies,
-            `SCHEDULE` for what is due later.
-        moved: Packets that a relay moved.
-    """
-
-    fresh: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
-    leaving: list[Outgoing] = field(default_factory=list[Outgoing])
-    topics: set[str] = field(default_factory=set[str])
-    moved: int = 0
-
-
-SCHEDULE = "~schedule"
-"""Topic that is woken when something was planned for later."""
-
-REPLIES = "~replies"
-"""Topic that is woken when replies were stored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """What a request with an idempotency key was answered."""
-
-    status: int
-    media_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRow:
-    """An idempotency key: the hash of its first request, and the answer to it."""
-
-    key: str
-    body_hash: str
-    reply: Saved | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BlobInfo:
-    """A blob that was saved: its content address and size."""
-
-    id: str
-    size_bytes: int
+__all__ = [
+    "REPLIES",
+    "SCHEDULE",
+    "BlobInfo",
+    "Commit",
+    "DeadLetterRow",
+    "Due",
+    "KeyRow",
+    "OpenStep",
+    "Opening",
+    "Outcome",
+    "Outgoing",
+    "RawTransaction",
+    "Release",
+    "Reply",
+    "Saved",
+    "SequenceView",
+    "StateChange",
+    "StateKey",
+    "Step",
+    "Store",
+    "Taken",
+    "Write",
+]
 
 
 class RawTransaction(Protocol):

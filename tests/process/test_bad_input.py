@@ -21,7 +21,6 @@ from tests.servers import free_port
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from blockbuster import BlockBuster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
@@ -29,20 +28,6 @@ APP = "tests.process.bad_input_app"
 PARTS = 5
 DEEP = 100_000
 READY_S = 25.0
-READS_AT_START = {
-    "rolekit/database.py": {"load_queries"},
-    "rolekit/store/migrate.py": {"_migrations"},
-    "rolekit/store/postgres/host.py": {"_machine", "_started"},
-}
-
-
-@pytest.fixture(autouse=True)
-def no_blocking_calls(no_blocking_calls: BlockBuster) -> BlockBuster:
-    """Let parts read their own small files when they start."""
-    for function in no_blocking_calls.functions.values():
-        for file, names in READS_AT_START.items():
-            function.can_block_in(file, names)
-    return no_blocking_calls
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,27 +26,11 @@ from tests.unit.programs_for_run_app import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from blockbuster import BlockBuster
-
     from rolekit.transport.memory import Faults
 
 pytestmark = pytest.mark.anyio
 
 KEY = {"Payments.api_key": "k"}
-READS_AT_START = {
-    "rolekit/database.py": {"load_queries"},
-    "rolekit/store/migrate.py": {"_migrations"},
-    "rolekit/store/postgres/host.py": {"_machine", "_started"},
-}
-
-
-@pytest.fixture(autouse=True)
-def no_blocking_calls(no_blocking_calls: BlockBuster) -> BlockBuster:
-    """Let parts read their own small files when they start."""
-    for function in no_blocking_calls.functions.values():
-        for file, names in READS_AT_START.items():
-            function.can_block_in(file, names)
-    return no_blocking_calls
 
 
 @asynccontextmanager
