@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rolekit import Client
 
 log = logging.getLogger(__name__)
+# aiosmtpd tells each line of each session; addresses do not belong into the log.
+logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 NULL_PATH = "<>"
 CLOSE_S = 10

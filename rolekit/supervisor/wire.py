@@ -132,7 +132,10 @@ def send(
 
 def receive_order(channel: socket.socket) -> tuple[ToZygote, list[int]] | None:
     """Wait for the next order; None when the supervisor is gone."""
-    data, fds, _, _ = socket.recv_fds(channel, MAX_RECORD_BYTES, MAX_FDS)
+    try:
+        data, fds, _, _ = socket.recv_fds(channel, MAX_RECORD_BYTES, MAX_FDS)
+    except ConnectionResetError:  # killed with reports unread
+        return None
     return (_to_zygote.decode(data), fds) if data else None
 
 

@@ -132,21 +132,25 @@ async def test_a_mail_written_with_the_keyboard_alone_is_reported_live_and_deliv
 async def test_a_report_goes_on_where_it_was_when_its_front_is_killed(
     browser: Browser, mailflow: fleet.Fleet
 ) -> None:
-    people = [f"p{number:03}@mail.example" for number in range(400)]
+    people = [f"p{number:03}@mail.example" for number in range(900)]
     processes = await pids(mailflow)
+    last, *others = processes["Deliverer"]
     async with tab(browser, mailflow.target.front) as opened:
         page = opened.page
         signal_all(processes["SpamCheck"], signal.SIGSTOP)  # until the page is there
         await page.goto(await send(mailflow, SAMPLES["plain"].raw, *people))
+        signal_all(others, signal.SIGSTOP)  # with nothing in hand: one is slow enough to stop
         signal_all(processes["SpamCheck"], signal.SIGCONT)
         await page.wait_for_selector("#lines > :nth-child(6)", timeout=SLOW_MS)
+        signal_all([last], signal.SIGSTOP)
 
         async with page.expect_request("**/live", timeout=SLOW_MS) as again:
             signal_all(processes["MailFront"], signal.SIGKILL)
+        signal_all([last, *others], signal.SIGCONT)
 
         assert (await (await again.value).all_headers())["last-event-id"]
         await until_closed(page, len(people))
-        assert await numbers(page) == list(range(1, 401))
+        assert await numbers(page) == list(range(1, 901))
         assert await page.locator("#lines .rcpt").all_inner_texts() == people
         await expect(page.locator("#trouble")).to_be_hidden()
 

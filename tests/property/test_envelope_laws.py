@@ -73,6 +73,20 @@ def check_reading(data: bytes) -> None:
     assert decode_head(encode_head(head)) == head
 
 
+@pytest.mark.parametrize("index", [-(2**63), -1, 2**32 - 1, 2**32, 2**63])
+def test_a_position_that_cannot_be_packed_is_not_read(index: int) -> None:
+    head = msgspec.msgpack.encode(Head(frames=(Frame("5e" * 16, "g", (0, index)),)))
+
+    with pytest.raises(CodecError):
+        decode_head(head)
+
+
+def test_the_last_position_that_can_be_packed_is_read() -> None:
+    head = Head(frames=(Frame("5e" * 16, "g", (2**32 - 2,)),))
+
+    assert decode_head(encode_head(head)) == head
+
+
 @given(
     st.integers(MAX_DEPTH - 2, MAX_DEPTH + 2),
     st.integers(MAX_DEPTH - 2, MAX_DEPTH + 2),

@@ -143,7 +143,7 @@ def test_a_rejected_message_is_parked_whatever_the_policies_say(
     assert decide(Reject(reason), attempts, policies, chance) == Park(reason or "rejected")
 
 
-@given(ATTEMPTS, st.floats(1, 1e6), st.integers(1, 2**42))
+@given(ATTEMPTS, st.floats(1, 900), st.integers(1, 2**42))
 def test_an_unknown_type_comes_again_until_its_time_is_up_and_uses_up_nothing(
     attempts: Attempts, unknown_s: float, now_ms: int
 ) -> None:
@@ -156,8 +156,7 @@ def test_an_unknown_type_comes_again_until_its_time_is_up_and_uses_up_nothing(
         assert verdict.attempts.failures == fresh.failures
         assert verdict.attempts.crashes == fresh.crashes
         rounds += 1
-        if rounds > 40:
-            return  # long waits: what matters is that each round moves on
+        assert rounds < 60, "it would come again for ever"
         now_ms += round(verdict.delay_s * 1000)
         verdict = decide_unknown(verdict.attempts, now_ms, unknown_s, "why.")
 

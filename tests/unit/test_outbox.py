@@ -172,6 +172,19 @@ async def test_an_answer_whose_asker_is_gone_is_dropped_and_holds_up_nothing() -
     assert store.forgotten == [[1, 2, 3]]
 
 
+async def test_a_row_that_is_handed_over_twice_leaves_once() -> None:
+    broker = Broker()
+    outbox = Outbox(broker, store := Store(broker))
+
+    async with running(outbox):
+        outbox.leave([row(1)])
+        outbox.leave([row(1), row(2)])
+        await outbox.empty()
+
+    assert list(chain(*broker.published)) == ["m1", "m2"]
+    assert list(chain(*store.forgotten)) == [1, 2]
+
+
 async def test_a_message_for_a_queue_that_is_missing_holds_up_nobody_and_leaves_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
