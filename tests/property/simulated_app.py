@@ -60,10 +60,6 @@ class Over(Reply):
     at: str
 
 
-Given = tuple[tuple[object, ...], int, bool]
-"""Parts, how many were dropped, whether none follow."""
-
-
 @dataclass
 class Fate:
     """Draws what happens next, and keeps what handlers did.
@@ -72,14 +68,12 @@ class Fate:
         chance: Of a fault, for each thing that can fail.
         splits: How many pieces each run of the split yielded to its end.
         runs: How many times any handler was called.
-        given: What each attempt of each run of a gather was given, by the id of the run.
     """
 
     seed: int
     chance: float = 0.1
     splits: dict[str, int] = field(default_factory=dict[str, int])
     runs: int = 0
-    given: dict[str, list[Given]] = field(default_factory=dict[str, "list[Given]"])
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - what is drawn is no secret
@@ -152,20 +146,12 @@ class Work(WorkerRole):
         self.fate.fail()
         ctx.write("insert into side values ($1)", ctx.id)
 
-
-def take(fate: Fate, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
-    """Note what this attempt is given, whatever becomes of it."""
-    given = (tuple(run), run.dropped, run.is_last)
-    fate.given.setdefault(ctx.id, []).append(given)
-
-
-def note(fate: Fate, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
-    """Write down what was released; the store keeps it only with the commit."""
-    fate.fail()
-    ctx.write(
-        "insert into released values ($1, $2, $3, $4, $5)",
-        *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
-    )
+    def note(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
+        """Write down what was released; the store keeps it only with the commit."""
+        ctx.write(
+            "insert into released values ($1, $2, $3, $4, $5)",
+            *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
+        )
 
 
 class Holes(Work):
@@ -173,9 +159,8 @@ class Holes(Work):
     async def collect(
         self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        take(self.fate, ctx, run)
         at = await self.fate.enter(ctx)
-        note(self.fate, ctx, run)
+        self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
 
@@ -185,9 +170,8 @@ class Skips(Work):
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        take(self.fate, ctx, run)
         at = await self.fate.enter(ctx)
-        note(self.fate, ctx, run)
+        self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
 
@@ -197,9 +181,8 @@ class Waits(Work):
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        take(self.fate, ctx, run)
         at = await self.fate.enter(ctx)
-        note(self.fate, ctx, run)
+        self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
 
@@ -208,52 +191,9 @@ class Lists(Work):
     @gather(retry=RETRY, on_dead="skip")
     async def collect(self, start: Start, leaves: list[Leaf], ctx: Context[Side]) -> Over:
         at = await self.fate.enter(ctx)
-        note(self.fate, ctx, Run(leaves, is_last=True))
+        self.note(ctx, Run(leaves, is_last=True))
         return Over(name=start.name, at=at)
 
 
-class Nests(WorkerRole):
-    """A sequence in each position of another: what the inner gather gives goes to the outer."""
-
-    fate: ClassVar[Fate]
-
-    @handle(retry=RETRY)
-    async def split(self, start: Start, ctx: Context[Side]) -> AsyncIterator[Piece]:
-        run = await self.fate.enter(ctx)
-        count = self.fate.random.choice((0, 1, 3))
-        for i in range(count):
-            yield Piece(run=run, i=i, at=run)
-        self.fate.splits[run] = count
-
-    @handle(retry=RETRY)
-    async def deepen(self, piece: Piece, ctx: Context[Side]) -> AsyncIterator[Raw]:
-        deep = await self.fate.enter(ctx)
-        for j in range(self.fate.random.choice((0, 1, 3, 5))):
-            yield Raw(run=piece.run, i=piece.i, deep=deep, j=j, at=deep)
-
-    @gather(retry=RETRY, on_dead="skip", size=2)
-    async def inner(
-        self, piece: Piece, run: Run[Raw], ctx: Context[Side]
-    ) -> AsyncIterator[Leaf]:
-        at = await self.fate.enter(ctx)
-        for raw in run:
-            yield Leaf(run=raw.run, i=raw.i, deep=raw.deep, j=raw.j, at=at)
-
-    @gather(retry=RETRY, size=3)
-    async def collect(
-        self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
-    ) -> AsyncIterator[Over]:
-        take(self.fate, ctx, run)
-        at = await self.fate.enter(ctx)
-        note(self.fate, ctx, run)
-        if run.is_last:
-            yield Over(name=start.name, at=at)
-
-    @handle(retry=RETRY)
-    async def aside(self, side: Side, ctx: Context) -> None:
-        self.fate.fail()
-        ctx.write("insert into side values ($1)", ctx.id)
-
-
-ROLES = {role.__name__: role for role in (Holes, Skips, Waits, Lists, Nests)}
+ROLES: dict[str, type[Work]] = {role.__name__: role for role in (Holes, Skips, Waits, Lists)}
 APPS = {name: App(name, roles=[role]) for name, role in ROLES.items()}
