@@ -80,7 +80,7 @@ def postgres_server() -> Iterator[PrivatePostgres]:
 
 @pytest.fixture(scope="session")
 def distribution_server() -> Iterator[DatabaseServer]:
-    """One server of the distribution's PostgreSQL (Debian 12: version 15) for the session."""
+    """One server of the distribution's PostgreSQL (Debian 12: version 15) for a test run."""
     with PrivatePostgres() as server, start_blocking_portal("asyncio") as portal:
         yield DatabaseServer(server.url, portal)
 

@@ -68,7 +68,7 @@ class Pipeline:
         What is not the message's fault, a database that is away or a state that changed
         meanwhile, runs it again here and uses up no attempt. A message for which the
         database is away again and again, while it answers others, is at fault after all:
-        its transaction idled too long, say, and the server ended the session.
+        its transaction idled too long, say, and the server ended its connection.
         """
         redo_s = REDO_S
         for redone in itertools.count():

@@ -1,4 +1,4 @@
-"""The pytest plug-in: a database for tests, on an embedded server that lives for the session.
+"""The pytest plug-in: a database for tests, on an embedded server that lives for one test run.
 
 It is found by pytest by itself once rolekit is installed. The fixtures are plain ones, so they
 serve tests under AnyIO, pytest-asyncio and no event loop at all.
@@ -48,7 +48,7 @@ class DatabaseServer:
 def rolekit_database_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[DatabaseServer]:
-    """One embedded PostgreSQL for the whole session; its data go with the session."""
+    """One embedded PostgreSQL for a whole test run; its data go with it."""
     home = tmp_path_factory.mktemp("rolekit")
     with (
         start_blocking_portal("asyncio") as portal,

@@ -310,7 +310,7 @@ async def roll_back(connection: Pooled) -> None:
 
 
 async def tidy(connection: Pooled) -> None:
-    """Undo what the user's statements set in the session."""
+    """Undo what the user's statements set on the connection."""
     try:
         await connection.execute(TIDY)
     except Exception:  # noqa: BLE001 - the transaction is committed: only the connection is lost
