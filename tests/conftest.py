@@ -11,6 +11,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from blockbuster import blockbuster_ctx
 
+from rolekit.testing.broker import PrivateBroker
 from rolekit.testing.plugin import DatabaseServer
 from tests.servers import PrivatePostgres
 
@@ -90,3 +91,10 @@ def postgres15(distribution_server: DatabaseServer) -> Iterator[str]:
     """A fresh database on the distribution's PostgreSQL, the oldest that is supported."""
     with distribution_server.database() as url:
         yield url
+
+
+@pytest.fixture
+def private_broker() -> Iterator[PrivateBroker]:
+    """A started RabbitMQ of its own, for this test to kill and restart."""
+    with PrivateBroker() as broker:
+        yield broker

@@ -8,6 +8,7 @@ first. Without them the tests fail; they are never skipped.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -20,8 +21,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from rolekit.errors import ConfigError
+from rolekit.testing.erlang import find_rabbitmq
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 START_S = 15.0
 HOW_TO_GET_IT = (
@@ -171,17 +175,45 @@ def install(package: str) -> None:
     """Install what is missing, where that is ours to do."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        subprocess.run(["apt-get", "-q", *command], check=True, env=environment)
+    # The level of a single user: where SysV scripts start services, none is to be started.
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    with nothing_starts():
+        for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run(["apt-get", "-q", *command], check=True, env=environment)
+
+
+@contextlib.contextmanager
+def nothing_starts(policy: Path = Path("/usr/sbin/policy-rc.d")) -> Generator[None]:
+    """Keep packages from starting the servers that they bring: tests start their own.
+
+    An administrator's own policy is left as it is.
+
+    Source: /usr/share/doc/sysv-rc/README.policy-rc.d; 101 is "action forbidden by policy".
+    """
+    try:
+        with policy.open("x") as script:
+            script.write("#!/bin/sh\nexit 101\n")
+            os.fchmod(script.fileno(), 0o755)
+    except FileExistsError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
 
 
 def main() -> int:
     """Find the programs, or install them, or say how to."""
+    wanted: tuple[tuple[str, Callable[[], Path], str], ...] = (
+        ("PostgreSQL", find_postgres, "postgresql"),
+        ("RabbitMQ", find_rabbitmq, "rabbitmq-server"),
+        ("Browser", find_chromium, "chromium"),
+    )
     try:
-        print(f"PostgreSQL for tests: {_found(find_postgres, 'postgresql')}")  # noqa: T201 (a command)
-        print(f"Browser for tests: {_found(find_chromium, 'chromium')}")  # noqa: T201 (a command)
-    except (NoServer, NoBrowser) as error:
+        for what, find, package in wanted:
+            print(f"{what} for tests: {_found(find, package)}")  # noqa: T201 (a command)
+    except (NoServer, NoBrowser, ConfigError) as error:
         print(error, file=sys.stderr)  # noqa: T201 (a command)
         return 1
     return 0
@@ -190,7 +222,7 @@ def main() -> int:
 def _found(find: Callable[[], Path], package: str) -> Path:
     try:
         return find()
-    except (NoServer, NoBrowser):
+    except (NoServer, NoBrowser, ConfigError):
         install(package)
         return find()
 
