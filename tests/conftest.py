@@ -1,4 +1,4 @@
-"""What every tier shares: the blocked-loop guard and databases on private servers."""
+"""What every tier shares: the blocked-loop guard, databases and brokers on private servers."""
 
 from __future__ import annotations
 
@@ -91,6 +91,12 @@ def postgres15(distribution_server: DatabaseServer) -> Iterator[str]:
     """A fresh database on the distribution's PostgreSQL, the oldest that is supported."""
     with distribution_server.database() as url:
         yield url
+
+
+@pytest.fixture
+def broker_url(rolekit_broker: str) -> str:
+    """A fresh virtual host on the broker of the test run; for a broker to break, see below."""
+    return rolekit_broker
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The pytest plug-in: a database for tests, on an embedded server that lives for one test run.
+"""The pytest plug-in: a database and a broker for tests, on servers that live for one test run.
+
+The database is on an embedded PostgreSQL. The broker is a private RabbitMQ, whose programs
+must be on the machine: a test without them fails, it is never skipped.
 
 It is found by pytest by itself once rolekit is installed. The fixtures are plain ones, so they
 serve tests under AnyIO, pytest-asyncio and no event loop at all.
@@ -13,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from rolekit.errors import ConfigError, Unavailable
 from rolekit.store import embedded
+from rolekit.testing.broker import PrivateBroker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -61,4 +66,27 @@ def rolekit_database_server(
 def rolekit_database(rolekit_database_server: DatabaseServer) -> Iterator[str]:
     """The URL of a fresh database, removed after the test."""
     with rolekit_database_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rolekit_broker_server() -> Iterator[PrivateBroker]:
+    """One private RabbitMQ for a whole test run; its data go with it."""
+    try:
+        broker = PrivateBroker()
+    except ConfigError as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        broker.start()
+        yield broker
+    except Unavailable as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def rolekit_broker(rolekit_broker_server: PrivateBroker) -> Iterator[str]:
+    """The AMQP URL of a fresh virtual host, removed after the test."""
+    with rolekit_broker_server.vhost() as url:
         yield url

@@ -33,16 +33,14 @@ QUORUM: FieldTable = {"x-queue-type": "quorum"}
 END_S = 15.0
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[PrivateBroker]:
-    with PrivateBroker() as started:
-        yield started
+@pytest.fixture
+def broker(rolekit_broker_server: PrivateBroker) -> PrivateBroker:
+    return rolekit_broker_server
 
 
 @pytest.fixture
-def vhost(broker: PrivateBroker) -> Iterator[str]:
-    with broker.vhost() as url:
-        yield url
+def vhost(broker_url: str) -> str:
+    return broker_url
 
 
 @pytest.fixture
@@ -135,9 +133,11 @@ async def test_an_alarm_holds_publishing_until_it_is_gone(
         queue = await channel.declare_queue("q")
         await asyncio.to_thread(switch, is_on=True)
 
-        held = asyncio.create_task(fill(channel, "q", 1))
-        finished, _ = await asyncio.wait([held], timeout=0.3)
-        await asyncio.to_thread(switch, is_on=False)
+        try:
+            held = asyncio.create_task(fill(channel, "q", 1))
+            finished, _ = await asyncio.wait([held], timeout=0.3)
+        finally:
+            await asyncio.to_thread(switch, is_on=False)
         await asyncio.wait_for(held, END_S)
 
         assert not finished
@@ -260,3 +260,34 @@ def test_an_administrator_s_policy_is_left_alone(tmp_path: Path) -> None:
         pass
 
     assert policy.read_text() == "mine"
+
+
+WITHOUT_RABBITMQ = """
+from rolekit.errors import ConfigError
+from rolekit.testing import broker
+
+def find_nothing():
+    raise ConfigError("RabbitMQ is not on this machine.", fix="Install it.")
+
+broker.find_rabbitmq = find_nothing
+"""
+
+
+def test_a_test_that_asks_for_a_broker_fails_with_a_sentence_where_there_is_none(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "conftest.py").write_text(WITHOUT_RABBITMQ)
+    (tmp_path / "test_it.py").write_text("def test_it(rolekit_broker): pass")
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path],
+        check=False,
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+    )
+
+    assert run.returncode == 1
+    assert "RabbitMQ is not on this machine. Install it." in run.stdout
+    assert "Traceback" not in run.stdout
+    assert "skipped" not in run.stdout
