@@ -21,6 +21,7 @@ from rolekit.errors import ConfigError
 LogFormat = Literal["auto", "pretty", "json"]
 
 _PREFIX = "ROLEKIT_"
+_BROKERS = ("amqp", "amqps")
 _HIDDEN = "********"
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 _LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -312,6 +313,7 @@ def _finish(found: _Found) -> Config:
             "took effect in Postgres.",
             fix="Set ROLEKIT_DATABASE too, or leave out both for the embedded Postgres.",
         )
+    _check_broker(top)
     grace_s = _number("grace_s", top, found.sources)
     return Config(
         app=top.get("app", ""),
@@ -342,17 +344,22 @@ def _refuse_what_comes_later(
             "settings for roles only.",
             fix="Put retry and timeout_s into the decorator of the handler.",
         )
-    broker, database = top.get("broker", ""), top.get("database", "")
-    if broker and database and broker != database:
-        raise ConfigError(
-            f"broker is {redact(broker)}; in this version the database is the broker too.",
-            fix="Leave out ROLEKIT_BROKER; messages then travel through the database.",
-        )
     control = top.get("control", "")
     if control and ":" in control:
         raise ConfigError(
             f"control is {control!r}; this version listens on a Unix socket only.",
             fix="Name a path, for example /run/mailflow.sock, or leave it out.",
+        )
+
+
+def _check_broker(top: Mapping[str, str]) -> None:
+    broker, database = top.get("broker", ""), top.get("database", "")
+    scheme = broker.partition("://")[0]
+    if broker and broker != database and scheme not in _BROKERS:
+        raise ConfigError(
+            f"broker is {redact(broker)}; amqp:// or amqps:// is expected, or the URL of the "
+            "database itself.",
+            fix="Leave out ROLEKIT_BROKER; messages then travel through the database.",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,6 +23,9 @@ from rolekit.cli.options import (
 )
 from rolekit.config import Config, redact
 from rolekit.supervisor.forker import AppBroken
+
+if TYPE_CHECKING:
+    from rolekit.supervisor.wire import Described
 
 
 def check(
@@ -82,18 +86,21 @@ def migrate(
     config_file: ConfigOption = "",
     wait_s: WaitOption = 10,
 ) -> None:
-    """Bring the app's tables in the database up to date."""
+    """Bring the app's tables in the database up to date, and make its queues."""
     found = settings(app, sets, config_file)
-    url = asyncio.run(_migrate(found, described(found).app, wait_s))
-    out(f"The schema in {redact(url)} is up to date.")
+    there = asyncio.run(_migrate(found, described(found), wait_s))
+    out(f"The schema in {redact(there.database)} is up to date.")
+    if there.broker and there.broker != there.database:
+        out(f"The queues on {redact(there.broker)} are there.")
 
 
-async def _migrate(config: Config, app: str, wait_s: float) -> str:
+async def _migrate(config: Config, found: Described, wait_s: float) -> Config:
     from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
 
+    handlers = [name for role in found.roles for name in role.handlers]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(app, there.database)
-        return there.database
+        await wiring.migrate(found.app, there.database, there.broker, handlers)
+        return there
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Bring up what commands stand on: a database that answers and has the newest schema."""
+"""Bring up what commands stand on: a database and a broker that answer and are up to date."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from rolekit.config import Config
+    from rolekit.supervisor.wire import Described
 
 # Drivers are imported where they are used: `rolekit ps` should not wait for them.
 
@@ -33,15 +34,18 @@ async def database_of(config: Config, wait_s: float) -> AsyncGenerator[Config]:
         from rolekit import wiring  # noqa: PLC0415 - see above
 
         await wiring.wait_for(config.database, wait_s, say)
+        await wiring.wait_for_broker(config.broker, wait_s, say)
         yield config
 
 
 @asynccontextmanager
-async def ground(config: Config, app: str, wait_s: float) -> AsyncGenerator[Ground]:
-    """Bring the database of an app up to date, and open this host's link to it."""
+async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenerator[Ground]:
+    """Bring database and broker of an app up to date, and open this host's link to them."""
     from rolekit import wiring  # noqa: PLC0415 - see above
 
+    handlers = [name for role in found.roles for name in role.handlers]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(app, there.database)
-        async with wiring.open_host(app, there.database, there.broker) as host:
+        await wiring.migrate(found.app, there.database, there.broker, handlers)
+        link = wiring.open_host(found.app, there.database, there.broker, handlers)
+        async with link as host:
             yield Ground(host=host, broker=there.broker, database=there.database)

@@ -48,7 +48,7 @@ def up(
 
     def open_ground(found: Described) -> AbstractAsyncContextManager[Ground]:
         logs.set_up(config.log, config.log_format, app=found.app)  # its name is known now
-        return ground(config, found.app, wait_s)
+        return ground(config, found, wait_s)
 
     raise typer.Exit(asyncio.run(serve(config, open_ground, say)))
 

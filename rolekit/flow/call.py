@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +15,7 @@ from rolekit.flow.context import Context
 from rolekit.flow.outputs import MAX_OUTPUTS
 
 if TYPE_CHECKING:
+    from rolekit.flow.deadlines import Limit
     from rolekit.model.plan import Bound, HandlerPlan
 
 Around = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
@@ -34,10 +34,17 @@ class Handler:
     plan: HandlerPlan
     method: Bound
     around: Around | None = None
+    takes_context: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look once at what is looked at for every call."""
+        given = {what for _, what in self.plan.arguments}
+        takes = "context" in given or self.around is not None
+        object.__setattr__(self, "takes_context", takes)
 
 
 async def call(
-    handler: Handler, message: object, run: object, ctx: Context[Any]
+    handler: Handler, message: object, run: object, ctx: Context[Any] | None, limit: Limit
 ) -> list[object]:
     """Run a handler.
 
@@ -45,7 +52,8 @@ async def call(
         handler: Which.
         message: What came; in a gather, what was split.
         run: In a gather: the run, or list, of parts.
-        ctx: For this call.
+        ctx: For this call; None where the handler takes none.
+        limit: Of its time.
 
     Returns:
         What it gave, in order; nothing where it gave None.
@@ -56,8 +64,8 @@ async def call(
     """
     given = {"message": message, "run": run, "context": ctx}
     arguments = {name: given[what] for name, what in handler.plan.arguments}
-    async with asyncio.timeout(handler.plan.timeout_s):
-        if handler.around is None:
+    with limit:
+        if handler.around is None or ctx is None:
             return await _run(handler, arguments)
         async with handler.around(ctx):
             return await _run(handler, arguments)

@@ -1,5 +1,10 @@
 """From the transport to the pipeline: bounded, fair, suspects alone.
 
+Runners process deliveries, one after another, up to `concurrency` of them side by side. One
+goes on with the next delivery without giving way as long as no handler waits for anything,
+so a batch costs no task and no turn of the loop for each message; before it begins another
+it wakes a second runner, which takes over at the moment the first has to wait.
+
 Flagged deliveries ask the inbox first, all of one batch in one query. What an instance
 that died had in hand runs one by one with nothing beside it, so that if it kills this
 instance too, nothing else is blamed.
@@ -10,19 +15,20 @@ Source: DESIGN 4.6 and "Failure".
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
 from rolekit.errors import CodecError, RolekitError
 from rolekit.flow import failure
+from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.model.envelope import Head, decode_head
 from rolekit.model.retry import CRASHES, Park
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rolekit.flow.call import Handler
     from rolekit.flow.commit import Committer
@@ -31,6 +37,11 @@ if TYPE_CHECKING:
 
 HAND_BACK_S = 1.0
 """A delivery that meets a bug is held so long, or it would come again at once, for ever."""
+
+NOTED_S = 0.15
+"""A supervisor has noted a death by then."""
+TURNS = 100
+"""Deliveries that one runner processes at most before everything else gets a turn."""
 
 log = structlog.get_logger("rolekit.consume")
 
@@ -60,7 +71,11 @@ class Consumer:
         self._committer = committer
         self._concurrency = concurrency
         self._lanes = Lanes(handlers, concurrency)
-        self._running: set[asyncio.Task[None]] = set()
+        self._runners: set[asyncio.Task[None]] = set()
+        self._resting: list[asyncio.Future[None]] = []
+        self._is_waking = False
+        self._asking: set[asyncio.Task[None]] = set()
+        self._busy = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._subscription: Subscription | None = None
@@ -69,7 +84,7 @@ class Consumer:
     @property
     def in_hand(self) -> int:
         """Deliveries taken and not settled."""
-        return len(self._running) + self._lanes.waiting
+        return self._busy + self._lanes.waiting
 
     async def start(self) -> None:
         """Begin to take."""
@@ -100,9 +115,10 @@ class Consumer:
                 await self.idle()
         except TimeoutError:
             log.warning("grace period is over; handing back", in_hand=self.in_hand)
-        for task in list(self._running):
+        tasks = [*self._runners, *self._asking]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._subscription is not None:
             await self._subscription.close()
 
@@ -112,31 +128,69 @@ class Consumer:
             if not delivery.redelivered:
                 self._lanes.add(delivery)
         if flagged:
-            self._own(self._ask_inbox(flagged))
-        self._start_some()
-
-    def _start_some(self) -> None:
-        """Start what there is room for."""
-        while (delivery := self._lanes.next()) is not None:
-            self._own(self._process(delivery))
-
-    def _own(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._running.add(task)
+            self._busy += len(flagged)
+            asking = asyncio.create_task(self._ask_inbox(flagged))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
         self._is_idle.clear()
-        task.add_done_callback(self._ended)
+        self._wake()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._start_some()
-        if not self._running:
+    def _wake(self) -> None:
+        """Have one more runner begin, if there is something to begin and none was woken."""
+        if self._is_waking or not self._lanes.may_begin:
+            return
+        if self._resting:
+            self._is_waking = True
+            resting = self._resting.pop()
+            if not resting.done():
+                resting.set_result(None)
+        elif len(self._runners) < self._concurrency:
+            self._is_waking = True
+            # Owned by stop(), which ends it.
+            runner = asyncio.create_task(self._run())
+            self._runners.add(runner)
+
+    async def _run(self) -> None:
+        """Process deliveries one after another, until cancelled."""
+        loop, lanes = asyncio.get_running_loop(), self._lanes
+        self._is_waking = False
+        turns = 0
+        while True:
+            delivery = lanes.next()
+            if delivery is None:
+                self._rest()
+                resting: asyncio.Future[None] = loop.create_future()
+                self._resting.append(resting)
+                await resting
+                self._is_waking = False
+                turns = 0
+                continue
+            self._busy += 1
+            if lanes.waiting:
+                self._wake()
+            try:
+                await self._process(delivery)
+            finally:
+                self._busy -= 1
+                self.handled += 1
+                lanes.done(delivery)
+            turns += 1
+            if turns == TURNS:
+                # Handlers that never wait must not keep the loop from everything else.
+                turns = 0
+                await asyncio.sleep(0)
+
+    def _rest(self) -> None:
+        """Note that nothing is under way, if so; what waits behind a closed gate is not."""
+        if not self._busy and not self._lanes.may_begin:
             self._is_idle.set()
 
     async def _ask_inbox(self, flagged: Sequence[Delivery]) -> None:
-        """Ack what had its outcome; have the rest processed."""
+        """Ack what had its outcome; have the rest processed, what may have killed alone."""
         seen: set[tuple[str, int]] = set()
         keys = [(d.packet.id, d.packet.generation, d.packet.birth_ms or 0) for d in flagged]
         try:
+            await self._suspect(flagged)
             seen = await self._runtime.store.seen(keys)
         except Exception as error:  # noqa: BLE001 - only a hint is lost: the commit asks again
             log.info("inbox not asked", error=str(error))
@@ -145,6 +199,22 @@ class Consumer:
         for delivery in flagged:
             if delivery not in done:
                 self._lanes.add(delivery)
+        self._busy -= len(flagged)
+        self._rest()
+        self._wake()
+
+    async def _suspect(self, flagged: Sequence[Delivery]) -> None:
+        """Flag what may have killed an instance, where the transport cannot tell."""
+        deaths = self._runtime.deaths
+        if deaths is None:
+            return
+        # The broker may be faster than the supervisor that notes the death.
+        await asyncio.sleep(NOTED_S)
+        found = await deaths.suspicions([(d.packet.id, d.packet.generation) for d in flagged])
+        for delivery in flagged:
+            crashed = found.get((delivery.packet.id, delivery.packet.generation))
+            if crashed is not None:
+                delivery.is_suspect, delivery.crashed = True, crashed
 
     @property
     def _subscribed(self) -> Subscription:
@@ -159,9 +229,6 @@ class Consumer:
             log.exception("handing back after an unexpected error", message=delivery.packet.id)
             await asyncio.sleep(HAND_BACK_S)
             self._subscribed.hand_back([delivery])
-        finally:
-            self._lanes.done(delivery)
-            self.handled += 1
 
     async def _handle(self, delivery: Delivery) -> None:
         plan = self._handlers[delivery.packet.queue].plan
@@ -182,11 +249,18 @@ class Consumer:
             await self._process_alone(arrival)
 
     async def _process_alone(self, arrival: Arrival) -> None:
+        deaths, packet = self._runtime.deaths, arrival.packet
         try:
-            await self._subscribed.run_alone(arrival.delivery)
+            if deaths is None:
+                await self._subscribed.run_alone(arrival.delivery)
+            else:
+                await deaths.begin_alone(packet.id, packet.generation)
         except RolekitError as error:
             log.info("not noted as running alone", error=str(error))
         await self._pipeline.process(arrival)
+        if deaths is not None:
+            with suppress(RolekitError):
+                await deaths.end_alone(packet.id, packet.generation)
 
     async def _park(self, arrival: Arrival, why: str, error: Exception | None) -> None:
         step = failure.parked(self._runtime, arrival, Park(why), error)
@@ -194,65 +268,3 @@ class Consumer:
         step = await failure.record(self._runtime, arrival, step, error, commit)
         settle = self._subscribed.ack if step.claim is None else self._subscribed.release
         settle([arrival.delivery])
-
-
-class Lanes:
-    """Which delivery runs next: so many beside one another, a suspect alone.
-
-    Queues take turns, so a full one does not keep the others waiting. While a suspect
-    waits nothing else begins, and it begins when nothing else runs.
-
-    Args:
-        queues: Names.
-        limit: How many may run at once.
-    """
-
-    def __init__(self, queues: Iterable[str], limit: int) -> None:
-        self._limit = limit
-        self._fresh: dict[str, deque[Delivery]] = {name: deque() for name in queues}
-        self._turn = deque(self._fresh)
-        self._suspects: deque[Delivery] = deque()
-        self._running = 0
-        self._is_alone = False
-        self._is_closed = False
-        self.waiting = 0
-
-    def add(self, delivery: Delivery) -> None:
-        """Put a delivery in its lane."""
-        self.waiting += 1
-        if delivery.is_suspect:
-            self._suspects.append(delivery)
-        else:
-            self._fresh[delivery.packet.queue].append(delivery)
-
-    def close(self) -> None:
-        """Let nothing begin any more; what waits is handed back by its subscription."""
-        self._is_closed = True
-
-    def next(self) -> Delivery | None:
-        """Take the delivery that runs next; None while nothing may begin."""
-        if self._is_closed or not self.waiting or self._running >= self._limit:
-            return None
-        if self._suspects:
-            return None if self._running else self._begun(self._suspects)
-        if self._is_alone:
-            return None
-        for _ in range(len(self._turn)):
-            lane = self._fresh[self._turn[0]]
-            self._turn.rotate(-1)
-            if lane:
-                return self._begun(lane)
-        return None
-
-    def done(self, delivery: Delivery) -> None:
-        """Note that a delivery runs no more."""
-        self._running -= 1
-        if delivery.is_suspect:
-            self._is_alone = False
-
-    def _begun(self, lane: deque[Delivery]) -> Delivery:
-        self.waiting -= 1
-        self._running += 1
-        delivery = lane.popleft()
-        self._is_alone = delivery.is_suspect
-        return delivery

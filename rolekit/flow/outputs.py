@@ -61,9 +61,9 @@ def is_direct(runtime: Runtime, arrival: Arrival, results: Results) -> bool:
         return False
     if isinstance(result, ReplyMessage):
         return bool(arrival.head.reply_to) and not frames
-    targets = _targets(runtime, type(result), frames)
-    is_part = bool(frames) and targets == [frames[-1].gather]
-    return len(targets) == 1 and not (is_part and joins)
+    inner = frames[-1].gather if frames else ""
+    targets = runtime.targets(type(result), inner)
+    return len(targets) == 1 and not (joins and inner and targets[0] == inner)
 
 
 def direct(runtime: Runtime, arrival: Arrival, results: Results) -> Packet | None:
@@ -80,9 +80,11 @@ def direct(runtime: Runtime, arrival: Arrival, results: Results) -> Packet | Non
             queue = head.reply_to
             out = _head_for(head, name, version, (), head.headers, kind=Kind.REPLY)
         else:
-            queue = _targets(runtime, type(results[0]), head.frames)[0]
+            inner = head.frames[-1].gather if head.frames else ""
+            queue = runtime.targets(type(results[0]), inner)[0]
             out = _head_for(head, name, version, head.frames, head.headers)
-        out = msgspec.structs.replace(out, codec=runtime.codec.default)
+        if out.codec != runtime.codec.default:
+            out = msgspec.structs.replace(out, codec=runtime.codec.default)
     return Packet(
         queue=queue,
         id=came.id,
@@ -93,38 +95,25 @@ def direct(runtime: Runtime, arrival: Arrival, results: Results) -> Packet | Non
     )
 
 
-def _targets(runtime: Runtime, cls: type, frames: Frames) -> list[str]:
-    """List the handlers that get a message of this class.
-
-    A gather gets only what stands in a sequence of its own.
-    """
-    plan = runtime.plan
-    inner = frames[-1].gather if frames else ""
-    return [
-        name
-        for name in plan.destinations.get(cls, ())
-        if plan.handlers[name].kind != "gather" or name == inner
-    ]
-
-
 def _head_for(
     cause: Head,
     name: str,
     version: int,
     frames: Frames,
-    headers: Mapping[str, str],
+    headers: dict[str, str],
     *,
     kind: Kind = Kind.MESSAGE,
 ) -> Head:
-    return msgspec.structs.replace(
-        cause,
+    return Head(
         kind=kind,
         type=name,
         type_version=version,
+        codec=cause.codec,
+        root=cause.root,
+        sent_at_ms=cause.sent_at_ms,
         frames=frames,
-        sequence="",
-        attempts=Attempts(),
-        headers=dict(headers),
+        headers=headers,
+        reply_to=cause.reply_to,
     )
 
 
@@ -147,11 +136,10 @@ class Placing:
         self._runtime = runtime
         self._plan = plan
         self._cause = cause
-        now_ms = runtime.clock.now_ms()
+        self._now_ms = now_ms = runtime.clock.now_ms()
         self._head = msgspec.structs.replace(
             head, sent_at_ms=now_ms, codec=runtime.codec.default
         )
-        self._now_ms = now_ms
         self._slot = 0
         self.outputs = Outputs()
 
@@ -238,7 +226,7 @@ class Placing:
         return takes
 
     def _packets(
-        self, message: object, frames: Frames, headers: Mapping[str, str]
+        self, message: object, frames: Frames, headers: dict[str, str]
     ) -> list[Packet]:
         """Build one packet for each handler that takes the message, gathers excepted."""
         name, version, body = self._runtime.codec.encode(message)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rolekit.flow.blobs import Blobs
+from rolekit.flow.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from rolekit.bell import Bell
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rolekit.model.codec import Codec
     from rolekit.model.envelope import Head, Packet
     from rolekit.model.plan import AppPlan, HandlerPlan
-    from rolekit.store.base import Store
+    from rolekit.store.base import Deaths, Store
     from rolekit.transport.base import Delivery, Subscription, Transport
 
 
@@ -30,6 +31,8 @@ class Runtime:
         clock: The time.
         owner: Names this process in claims; also its reply queue.
         blobs: Bytes that travel as references.
+        deadlines: Bounds calls of handlers.
+        deaths: What is known of instances that died; None where the transport tells.
         unknown_s: How long a type that nobody knows may come again.
     """
 
@@ -40,8 +43,13 @@ class Runtime:
     bell: Bell
     clock: Clock
     owner: int
+    deaths: Deaths | None = None
     unknown_s: float = 600
     blobs: Blobs = field(init=False)
+    deadlines: Deadlines = field(init=False, default_factory=Deadlines)
+    _targets: dict[tuple[type, str], tuple[str, ...]] = field(
+        init=False, default_factory=dict[tuple[type, str], tuple[str, ...]]
+    )
 
     def __post_init__(self) -> None:
         """Make what hangs on the rest."""
@@ -51,6 +59,24 @@ class Runtime:
     def reply_queue(self) -> str:
         """Where answers for this process go."""
         return f"~reply.{self.owner}"
+
+    def targets(self, cls: type, inner: str) -> tuple[str, ...]:
+        """List the handlers that get a message of this class.
+
+        Args:
+            cls: Of the message.
+            inner: The gather of the innermost sequence that it stands in, or empty. A gather
+                gets only what stands in a sequence of its own.
+        """
+        found = self._targets.get((cls, inner))
+        if found is None:
+            plan = self.plan
+            found = self._targets[cls, inner] = tuple(
+                name
+                for name in plan.destinations.get(cls, ())
+                if plan.handlers[name].kind != "gather" or name == inner
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,15 +73,21 @@ class Worker:
     async def _handle(self, arrival: Arrival, handler: Handler, work: Work) -> None:
         runtime, head, packet, plan = self._runtime, arrival.head, arrival.packet, arrival.plan
         message = runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
-        placing = Placing(runtime, plan, packet, head)
-        caller = Caller(
-            id=packet.id, scope=plan.role, handler=plan.name, timeout_s=plan.timeout_s
+        placing: Placing | None = None
+        ctx: StepContext | None = None
+        if handler.takes_context:
+            placing = Placing(runtime, plan, packet, head)
+            caller = Caller(
+                id=packet.id, scope=plan.role, handler=plan.name, timeout_s=plan.timeout_s
+            )
+            work.context = ctx = StepContext(runtime, packet, head, placing, caller)
+        results = await call(
+            handler, message, None, ctx, runtime.deadlines.limit(plan.timeout_s)
         )
-        work.context = ctx = StepContext(runtime, packet, head, placing, caller)
-        results = await call(handler, message, None, ctx)
-        if not ctx.has_effects and is_direct(runtime, arrival, results):
+        if (ctx is None or not ctx.has_effects) and is_direct(runtime, arrival, results):
             work.direct = direct(runtime, arrival, results)
             return
+        placing = placing or Placing(runtime, plan, packet, head)
         place = placing.one if plan.shape == "one" else placing.split
         self._fill(arrival, work, place(results))
 
@@ -107,7 +113,8 @@ class Worker:
         work.context = ctx = StepContext(
             self._runtime, arrival.packet, arrival.head, placing, caller
         )
-        results = await call(handler, job.source, job.parts, ctx)
+        limit = self._runtime.deadlines.limit(arrival.plan.timeout_s)
+        results = await call(handler, job.source, job.parts, ctx, limit)
         outputs = self._gathered(arrival, placing, results, job.emitted, job.is_last)
         self._fill(arrival, work, outputs[0])
         assert work.step is not None  # noqa: S101 - _fill made it
@@ -147,15 +154,15 @@ class Worker:
         return step
 
     def _fill(self, arrival: Arrival, work: Work, outputs: Outputs) -> None:
-        ctx = work.context
-        assert ctx is not None  # noqa: S101 - every call has one
-        step = failure.blank(self._runtime, arrival, Outcome.DONE)
-        step.writes = ctx.writes
-        step.outputs = outputs.packets + ctx.sent
-        step.later = ctx.later
+        work.step = step = failure.blank(self._runtime, arrival, Outcome.DONE)
+        step.outputs = outputs.packets
         step.opening = outputs.opening
         step.closings = outputs.closings
         step.replies = outputs.replies
-        step.states = ctx.changed_states()
-        work.step = step
-        work.opened = ctx.open_step
+        ctx = work.context
+        if ctx is not None:
+            step.writes = ctx.writes
+            step.outputs = outputs.packets + ctx.sent
+            step.later = ctx.later
+            step.states = ctx.changed_states()
+            work.opened = ctx.open_step

@@ -48,7 +48,7 @@ class Attempts(msgspec.Struct, frozen=True, array_like=True):
     unknown_since_ms: int = 0
 
 
-class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Everything about a message but its id, generation, birth and body.
 
     Attributes:
@@ -145,6 +145,8 @@ def decode_head(data: bytes) -> Head:
 
 
 def _check_depth(head: Head) -> None:
+    if not head.frames:
+        return
     if len(head.frames) > MAX_DEPTH or any(len(f.path) > MAX_DEPTH for f in head.frames):
         raise CodecError(
             f"The splits that led to a {head.type} are nested deeper than {MAX_DEPTH}.",

@@ -47,6 +47,7 @@ __all__ = [
     "BlobInfo",
     "Commit",
     "DeadLetterRow",
+    "Deaths",
     "Due",
     "KeyRow",
     "OpenStep",
@@ -97,6 +98,28 @@ class OpenStep(Protocol):
 
 class Taken(Exception):
     """The inbox row of this step is taken: the message had its outcome."""
+
+
+class Deaths(Protocol):
+    """What is known of instances that died, where a broker does not see who held what."""
+
+    async def suspicions(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Say which of these (id, generation) may have killed the instance that held them.
+
+        Returns:
+            For each of those, how many instances died while they ran it alone. Empty when
+            no instance died lately: then only connections were lost.
+        """
+        ...
+
+    async def begin_alone(self, message_id: str, generation: int) -> None:
+        """Note that this process runs a message with nothing beside it.
+
+        If the process dies before `end_alone`, the death counts against the message.
+        """
+
+    async def end_alone(self, message_id: str, generation: int) -> None:
+        """Note that it ended, and this process lives."""
 
 
 class Store(Protocol):

@@ -44,8 +44,13 @@ class HostLink(Protocol):
         """Of the lease; higher than that of any supervisor before."""
         ...
 
-    async def release(self, owner: int) -> None:
-        """Give back what a dead instance held. Tries until it is done."""
+    async def release(self, owner: int, *, crashed: bool = True) -> None:
+        """Give back what an instance held that ended. Tries until it is done.
+
+        Args:
+            owner: The instance.
+            crashed: It died, rather than ended in good order.
+        """
         ...
 
     def topics(self) -> AsyncIterator[list[str]]:

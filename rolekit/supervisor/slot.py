@@ -196,7 +196,8 @@ class Slot:
         A database that is away holds up a successor, which could do nothing without it, but
         a stop only for so long: the next supervisor's epoch hands back the rest.
         """
-        release = asyncio.ensure_future(self._crew.host.release(owner))
+        crashed = not self._leaving.is_set()
+        release = asyncio.ensure_future(self._crew.host.release(owner, crashed=crashed))
         leaving = asyncio.ensure_future(self._leaving.wait())
         try:
             await asyncio.wait((release, leaving), return_when=asyncio.FIRST_COMPLETED)

@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rolekit.model.envelope import Packet
 
+DEAD_QUEUE = "~dead"
+"""Where a broker puts what it gave up by itself; consumed into dead letters."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
@@ -29,9 +32,13 @@ class Features:
     Attributes:
         joins_store: Its queues are tables of the app's own database, so that a commit
             takes outputs and acks with it and needs no outbox.
+        sees_holders: It knows who holds what: it counts what is in hand, tells the age of
+            what waits, and flags what an instance held that died. Otherwise the store keeps
+            what is known of deaths; see `store.base.Deaths`.
     """
 
     joins_store: bool = False
+    sees_holders: bool = True
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ dead_letters    for the command line
 from __future__ import annotations
 
 from rolekit.wiring.foreground import open_client, run_role
-from rolekit.wiring.hosting import migrate, open_host, wait_for
+from rolekit.wiring.hosting import migrate, open_host, wait_for, wait_for_broker
 from rolekit.wiring.instance import instance_main
 from rolekit.wiring.operator import dead_letters
 
@@ -22,4 +22,5 @@ __all__ = [
     "open_host",
     "run_role",
     "wait_for",
+    "wait_for_broker",
 ]

@@ -32,10 +32,12 @@ log = structlog.get_logger("rolekit.run")
 @asynccontextmanager
 async def _alone(app: App, database: str, broker: str) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
-    await migrate(app.name, database, broker)
-    async with open_host(app.name, database, broker) as host:
+    plan = app.plan()
+    handlers = list(plan.handlers)
+    await migrate(app.name, database, broker, handlers)
+    async with open_host(app.name, database, broker, handlers) as host:
         owner = host.epoch << link.OWNER_BITS | 1
-        services = build(app.plan(), owner, database, broker).services
+        services = build(plan, owner, database, broker).services
 
         async def listen() -> None:
             async for topics in host.topics():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,14 @@ from rolekit.errors import Unavailable
 from rolekit.store import migrate as migration
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
+from rolekit.transport.base import DEAD_QUEUE, Depth
 from rolekit.transport.postgres import PostgresTransport
+from rolekit.wiring.parts import is_rabbit, joins_store, rabbit_transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from rolekit.transport.rabbitmq import RabbitTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,51 +36,105 @@ class QueueDepth:
 
 
 class Host(PostgresHost):
-    """The link of a supervisor to the databases."""
+    """The link of a supervisor to the databases, and to the broker where that is another."""
 
     def __init__(
-        self, parts: tuple[PostgresStore, PostgresTransport], databases: list[Database]
+        self, store: PostgresStore, queues: _Queues, databases: list[Database]
     ) -> None:
-        super().__init__(databases)
-        self._store, self._transport = parts
+        super().__init__(databases, has_queues=isinstance(queues, _PostgresQueues))
+        self._store = store
+        self._queues = queues
 
     async def depths(self) -> dict[str, QueueDepth]:
         """Say what stands in the queue of each handler, by its name."""
         dead = await self._store.count_dead()
-        names = [row["name"] for row in await self._transport.fetch("queue_names")]
-        handlers = [name for name in names if not name.startswith("~")]
-        depths = await self._transport.depths(handlers)
+        depths = await self._queues.depths()
         return {
             name: QueueDepth(d.waiting, d.in_hand, d.oldest_s, dead.get(name, 0))
             for name, d in depths.items()
         }
 
 
+class _PostgresQueues:
+    """The queues of handlers, in Postgres: whatever names are there."""
+
+    def __init__(self, transport: PostgresTransport) -> None:
+        self._transport = transport
+
+    async def depths(self) -> dict[str, Depth]:
+        names = [row["name"] for row in await self._transport.fetch("queue_names")]
+        return await self._transport.depths([n for n in names if not n.startswith("~")])
+
+
+class _RabbitQueues:
+    """The queues of handlers, on a broker, which is connected to when it is first asked."""
+
+    def __init__(self, transport: RabbitTransport, handlers: Sequence[str]) -> None:
+        self._transport = transport
+        self._handlers = handlers
+
+    async def depths(self) -> dict[str, Depth]:
+        await self._transport.start()
+        return await self._transport.depths(self._handlers)
+
+
+_Queues = _PostgresQueues | _RabbitQueues
+
+
 @asynccontextmanager
-async def open_host(app_name: str, database: str, broker: str) -> AsyncGenerator[Host]:
-    """Open a supervisor's link: take the lease, renew it and listen inside the block."""
-    state = Database(database, app_name, max_connections=4)
-    joins = not broker or broker == database
-    queues = state if joins else Database(broker, app_name, max_connections=4)
-    store = PostgresStore(state, joins=joins)
-    transport = PostgresTransport(queues, owner=0, bell=Bell(), joins_store=joins)
-    host = Host((store, transport), [state] if joins else [state, queues])
-    await host.start()
-    running = asyncio.create_task(host.run())
-    try:
-        yield host
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await host.stop()
-        await state.close()
-        await queues.close()
+async def open_host(
+    app_name: str, database: str, broker: str, handlers: Sequence[str] = ()
+) -> AsyncGenerator[Host]:
+    """Open a supervisor's link: take the lease, renew it and listen inside the block.
+
+    Args:
+        app_name: Names schema and queues.
+        database: URL of the state.
+        broker: URL of the queues; empty: in the database.
+        handlers: Whose queues are looked at, on a broker that cannot list them.
+    """
+    async with AsyncExitStack() as held:
+        state = Database(database, app_name, max_connections=4)
+        held.push_async_callback(state.close)
+        joins = joins_store(database, broker)
+        store = PostgresStore(state, joins=joins)
+        databases = [state]
+        queues: _Queues
+        if is_rabbit(broker):
+            rabbit = rabbit_transport(app_name, broker)
+            held.push_async_callback(rabbit.stop)
+            queues = _RabbitQueues(rabbit, handlers)
+        else:
+            there = state if joins else Database(broker, app_name, max_connections=4)
+            if not joins:
+                held.push_async_callback(there.close)
+                databases.append(there)
+            queues = _PostgresQueues(
+                PostgresTransport(there, owner=0, bell=Bell(), joins_store=joins)
+            )
+        host = Host(store, queues, databases)
+        await host.start()
+        running = asyncio.create_task(host.run())
+        try:
+            yield host
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await host.stop()
 
 
-async def migrate(app_name: str, database: str, broker: str = "") -> list[str]:
-    """Check the servers and bring the app's schema up to date on each."""
+async def migrate(
+    app_name: str, database: str, broker: str = "", handlers: Sequence[str] = ()
+) -> list[str]:
+    """Check the servers, bring the app's schema up to date, and make its queues.
+
+    Raises:
+        ConfigError: A server is unsafe, refuses, or has queues with other arguments.
+        Unavailable: One cannot be reached.
+    """
     done: list[str] = []
-    for url in dict.fromkeys([database, broker or database]):
+    databases = [database] if is_rabbit(broker) else [database, broker or database]
+    for url in dict.fromkeys(databases):
         there = Database(url, app_name)
         try:
             unsafe = os.environ.get("ROLEKIT_ALLOW_UNSAFE_DATABASE") == "1"
@@ -84,7 +142,34 @@ async def migrate(app_name: str, database: str, broker: str = "") -> list[str]:
             done += await migration.migrate(there)
         finally:
             await there.close()
+    if is_rabbit(broker):
+        rabbit = rabbit_transport(app_name, broker)
+        try:
+            await rabbit.start()
+            await rabbit.declare([*handlers, DEAD_QUEUE])
+        finally:
+            await rabbit.stop()
     return done
+
+
+async def wait_for_broker(broker: str, wait_s: float, say: Callable[[str], None]) -> None:
+    """Wait until a broker answers, where it is RabbitMQ.
+
+    Raises:
+        Unavailable: It did not within `wait_s` seconds.
+        ConfigError: It refuses these credentials, this vhost, or TLS.
+    """
+    if not is_rabbit(broker):
+        return
+
+    async def look() -> None:
+        rabbit = rabbit_transport("wait", broker)
+        try:
+            await rabbit.start()
+        finally:
+            await rabbit.stop()
+
+    await _until(look, "the broker", wait_s, say, "Start it, or correct the URL in `broker`.")
 
 
 async def wait_for(database: str, wait_s: float, say: Callable[[str], None]) -> None:
@@ -94,24 +179,38 @@ async def wait_for(database: str, wait_s: float, say: Callable[[str], None]) -> 
         Unavailable: It did not within `wait_s` seconds.
     """
     there = Database(database, "wait")
-    until = time.monotonic() + wait_s
-    said = False
+
+    async def look() -> None:
+        async with there.connection() as connection:
+            await connection.execute("select 1")
+
+    fix = "Start the server, or correct the URL in `database`."
     try:
-        while True:
-            try:
-                async with there.connection() as connection:
-                    await connection.execute("select 1")
-            except Unavailable as error:
-                if time.monotonic() >= until:
-                    raise Unavailable(
-                        f"{redacted(database)} did not answer in {wait_s:g} s: {error.what}",
-                        fix="Start the server, or correct the URL in `database`.",
-                    ) from error
-                if not said:
-                    say(f"waiting for {redacted(database)} ({error.what})")
-                    said = True
-                await asyncio.sleep(0.3)
-            else:
-                return
+        await _until(look, redacted(database), wait_s, say, fix)
     finally:
         await there.close()
+
+
+async def _until(
+    look: Callable[[], Awaitable[None]],
+    what: str,
+    wait_s: float,
+    say: Callable[[str], None],
+    fix: str,
+) -> None:
+    until = time.monotonic() + wait_s
+    said = False
+    while True:
+        try:
+            await look()
+        except Unavailable as error:
+            if time.monotonic() >= until:
+                raise Unavailable(
+                    f"{what} did not answer in {wait_s:g} s: {error.what}", fix=fix
+                ) from error
+            if not said:
+                say(f"waiting for {what} ({error.what})")
+                said = True
+            await asyncio.sleep(0.3)
+        else:
+            return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rolekit.bell import Bell
 from rolekit.database import Database
 from rolekit.store.postgres import PostgresStore
-from rolekit.wiring.parts import carry_by_notify, load_app
+from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -50,7 +50,7 @@ async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
     """Open the dead letters of the app that the settings name."""
     app = load_app(config.app)
     database = Database(config.database, app.name)
-    joins = not config.broker or config.broker == config.database
+    joins = joins_store(config.database, config.broker)
     try:
         bell = Bell(carry_by_notify(database, 0))
         carrying = asyncio.create_task(bell.run())

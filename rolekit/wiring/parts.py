@@ -21,9 +21,12 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.transport.postgres import PostgresTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rolekit.model.plan import AppPlan
+    from rolekit.transport.base import Transport
+    from rolekit.transport.rabbitmq import RabbitTransport
+    from rolekit.transport.rabbitmq.topology import QueueType
 
 CONNECTIONS = 12
 NOTIFY_BYTES = 7000
@@ -57,18 +60,31 @@ class Parts:
 
     services: Services
     database: Database
-    broker: Database
+
+
+def is_rabbit(broker: str) -> bool:
+    """Whether a broker's URL names RabbitMQ."""
+    return broker.startswith(("amqp://", "amqps://"))
+
+
+def joins_store(database: str, broker: str) -> bool:
+    """Whether queues and state are in one database, so that a commit takes both."""
+    return not broker or broker == database
 
 
 def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
     """Make the parts of one process; connects to nothing."""
     state = Database(database, plan.name, max_connections=CONNECTIONS)
-    joins = not broker or broker == database
-    queues = state if joins else Database(broker, plan.name, max_connections=CONNECTIONS)
     bell = Bell(carry_by_notify(state, owner))
-    store = PostgresStore(state, owner=owner, joins=joins)
+    store = PostgresStore(state, owner=owner, joins=joins_store(database, broker))
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
-    transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
+    transport: Transport
+    if is_rabbit(broker):
+        transport = rabbit_transport(plan.name, broker, sole_types=_sole_types(plan))
+    else:
+        joins = joins_store(database, broker)
+        queues = state if joins else Database(broker, plan.name, max_connections=CONNECTIONS)
+        transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
     runtime = Runtime(
         plan=plan,
         codec=Codec(plan.types, plan.wire_names, plan.codec),
@@ -77,8 +93,39 @@ def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
         bell=bell,
         clock=SystemClock(),
         owner=owner,
+        deaths=None if transport.features.sees_holders else store,
     )
-    return Parts(Services(runtime, intake_limit=_intake_limit()), state, queues)
+    return Parts(Services(runtime, intake_limit=_intake_limit()), state)
+
+
+def rabbit_transport(
+    app: str, broker: str, *, sole_types: Mapping[str, str] | None = None
+) -> RabbitTransport:
+    """Make the transport to a RabbitMQ broker; the driver is imported only here."""
+    from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
+
+    return RabbitTransport(broker, app=app, queue_type=_queue_type(), sole_types=sole_types)
+
+
+def _sole_types(plan: AppPlan) -> dict[str, str]:
+    """Name the message of each handler that takes one class only."""
+    return {
+        name: plan.wire_names[handler.takes[0]]
+        for name, handler in plan.handlers.items()
+        if len(handler.takes) == 1
+    }
+
+
+def _queue_type() -> QueueType:
+    found = os.environ.get("ROLEKIT_QUEUE_TYPE", "quorum")
+    if found == "quorum":
+        return "quorum"
+    if found == "classic":
+        return "classic"
+    raise ConfigError(
+        f"ROLEKIT_QUEUE_TYPE is {found!r}; quorum or classic is expected.",
+        fix="Leave it out for quorum queues, which survive the loss of a broker node.",
+    )
 
 
 def _intake_limit() -> int:

@@ -14,10 +14,11 @@ from rolekit.bell import Bell
 from rolekit.database import Database
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres.host import PostgresHost
+from rolekit.transport.base import Depth
 from rolekit.transport.postgres import PostgresTransport
 from tests.conformance import transport as suite
 from tests.conformance import transport_settling as settling
-from tests.conformance.transport import Inbox, consume, depth, flags, packets
+from tests.conformance.transport import Inbox, consume, flags, packets, settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -157,7 +158,7 @@ async def test_an_instance_of_a_host_without_lease_claims_nothing(
     await asyncio.sleep(suite.QUIET_S)
 
     assert inbox.got == []
-    assert (await depth(transport)).waiting == 2
+    await settled(transport, Depth(2, 0))
 
 
 async def test_many_claim_from_one_queue_and_none_gets_what_another_has(

@@ -35,7 +35,7 @@ class Host:
     def __init__(self, log: Path) -> None:
         self._log = log
 
-    async def release(self, owner: int) -> None:
+    async def release(self, owner: int, *, crashed: bool = True) -> None:
         with self._log.open("a") as log:
             log.write(f"release {owner}\n")
 

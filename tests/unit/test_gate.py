@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rolekit.flow.consume import Lanes
+from rolekit.flow.lanes import Lanes
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery
 

@@ -10,6 +10,7 @@ itself compares: the inbox row, the cursor, the version of a state.
 from __future__ import annotations
 
 from rolekit.store.postgres.deadletters import DeadLetterStore
+from rolekit.store.postgres.deaths import DeathStore
 from rolekit.store.postgres.intake import IntakeStore
 from rolekit.store.postgres.keeping import KeepingStore
 from rolekit.store.postgres.relay import RelayStore
@@ -20,9 +21,9 @@ __all__ = ["PostgresStore"]
 
 
 class PostgresStore(
-    StepStore, SequenceStore, KeepingStore, IntakeStore, RelayStore, DeadLetterStore
+    StepStore, SequenceStore, KeepingStore, IntakeStore, RelayStore, DeadLetterStore, DeathStore
 ):
-    """Keeps the contract of `store.base.Store` on one Postgres database."""
+    """Keeps the contracts of `store.base`, `Store` and `Deaths`, on one Postgres database."""
 
     async def start(self) -> None:
         """Connects to nothing: the pool opens when it is first used."""

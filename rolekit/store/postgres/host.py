@@ -38,10 +38,12 @@ class PostgresHost:
 
     Args:
         databases: The app's first; its epoch counts. Then the broker's, if it is another.
+        has_queues: The broker is the last of these databases, rather than elsewhere.
     """
 
-    def __init__(self, databases: Sequence[Database]) -> None:
+    def __init__(self, databases: Sequence[Database], *, has_queues: bool = True) -> None:
         self._databases = databases
+        self._has_queues = has_queues
         self._sql = {
             database: load_queries("rolekit.store.sql", "host.sql", database.schema)
             for database in databases
@@ -53,6 +55,7 @@ class PostgresHost:
         self._heard: asyncio.Queue[list[str]] = asyncio.Queue()
         self._lease: asyncio.Queue[bool] = asyncio.Queue()
         self._dead: dict[int, float] = {}
+        self._crashed: set[int] = set()
         self.epoch = 0
 
     async def start(self) -> None:
@@ -79,12 +82,18 @@ class PostgresHost:
                 async with asyncio.timeout(2), database.connection() as connection:
                     await connection.execute(self._sql[database]["end_hosts"], [self.epoch])
 
-    async def release(self, owner: int) -> None:
-        """Hand back what a dead instance held; tries until it is done.
+    async def release(self, owner: int, *, crashed: bool = True) -> None:
+        """Hand back what an instance held that ended; tries until it is done.
 
         A claim or a commit that was under way in the server when the instance died may end
         after this. What it leaves is handed back with the next renewals of the lease.
+
+        Args:
+            owner: The instance.
+            crashed: It died, rather than ended in good order.
         """
+        if crashed:
+            self._crashed.add(owner)
         while True:
             try:
                 await self._hand_back([owner])
@@ -98,19 +107,30 @@ class PostgresHost:
                 return
 
     async def _hand_back(self, owners: Sequence[int]) -> None:
+        if self._has_queues:
+            await self._free(owners)
+        first = self._databases[0]
+        async with first.connection() as connection:
+            if not self._has_queues:
+                crashed = [owner for owner in owners if owner in self._crashed]
+                await connection.execute(self._sql[first]["note_deaths"], crashed)
+                await connection.execute(self._sql[first]["end_trials"], owners)
+            await connection.execute(self._sql[first]["orphan_outbox"], owners)
+
+    async def _free(self, owners: Sequence[int]) -> None:
         async with self._databases[-1].connection() as connection:
             freed = await connection.fetch(self._queue_sql["free_owners"], owners)
             asking = [f"~reply.{owner}" for owner in owners]
             await connection.execute(self._queue_sql["forget_askers"], asking)
-        first = self._databases[0]
-        async with first.connection() as connection:
-            await connection.execute(self._sql[first]["orphan_outbox"], owners)
         if freed:
             self._heard.put_nowait(sorted({row["queue"] for row in freed}))
 
     async def _hand_back_late(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._dead = {owner: at for owner, at in self._dead.items() if now - at < LATE_S}
+        over = [owner for owner, at in self._dead.items() if now - at >= LATE_S]
+        for owner in over:
+            del self._dead[owner]
+            self._crashed.discard(owner)
         if self._dead:
             with suppress(RolekitError, TimeoutError):
                 async with asyncio.timeout(RENEW_S):

@@ -66,6 +66,8 @@ class RelayStore(PostgresBase):
             await connection.execute(self._sql["drop_once"], long_s)
             await connection.execute(self._sql["drop_sequences"], long_s)
             await connection.execute(self._sql["drop_closed"], long_s)
+            await connection.execute(self._sql["drop_trials"], long_s)
+            await connection.execute(self._sql["drop_deaths"])
 
     async def make_days(self, now_ms: int) -> None:
         """Make the days of the inbox that are missing, up to some days ahead."""

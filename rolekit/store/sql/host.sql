@@ -21,3 +21,10 @@ delete from {s}.host where lease_until < now() - interval '1 h';
 
 -- orphan_outbox: Let any relay send what instances that died had not sent.
 update {s}.outbox set owner = 0 where owner = any($1::bigint[]);
+
+-- note_deaths: Note that instances died, against what they ran alone.
+with dead as (insert into {s}.death (owner) select unnest($1::bigint[]) on conflict do nothing)
+update {s}.trial set crashed = crashed + 1, owner = null where owner = any($1::bigint[]);
+
+-- end_trials: Note that instances ended in good order.
+update {s}.trial set owner = null where owner = any($1::bigint[]);

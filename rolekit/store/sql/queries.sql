@@ -267,3 +267,23 @@ where i.inhparent = '{s}.inbox'::regclass;
 
 -- delete_chunks: Forget an upload whose content was there already.
 delete from {s}.blob_chunk where upload = $1;
+
+-- suspicions: Say which of these may have killed an instance, and how many died while they ran one alone.
+select k.id, k.generation, coalesce(t.crashed, 0) as crashed
+from unnest($1::uuid[], $2::int[]) as k (id, generation)
+left join {s}.trial t using (id, generation)
+where coalesce(t.crashed, 0) > 0
+   or exists (select from {s}.death where at > now() - make_interval(secs => $3));
+
+-- begin_alone: Note that an instance runs a message with nothing beside it.
+insert into {s}.trial as held (id, generation, owner) values ($1, $2, $3)
+on conflict (id, generation) do update set owner = excluded.owner, at = now();
+
+-- end_alone: Note that a message was run alone, and nothing happened.
+delete from {s}.trial where id = $1 and generation = $2;
+
+-- drop_trials: Drop what is known of messages that ran alone long ago.
+delete from {s}.trial where at < now() - make_interval(secs => $1);
+
+-- drop_deaths: Forget deaths of long ago.
+delete from {s}.death where at < now() - interval '1 h';

@@ -1,0 +1,296 @@
+"""Consuming: one channel and one consumer for each queue, which come back by themselves.
+
+A subscription owns its queues' consumers. Each is a loop that opens a channel, consumes,
+and waits until that ends: the connection is lost, the broker closes the channel or cancels
+the consumer, somebody pauses. Then it begins again. A tag names its channel too, so that
+one from before is dead, not another message's.
+
+Source: RELIABILITY H11, H12, H21, H22; PITFALLS T1, T5, T7, T8, T12.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from rolekit.errors import RolekitError
+from rolekit.transport.base import Delivery
+from rolekit.transport.rabbitmq.acks import Acks
+from rolekit.transport.rabbitmq.address import AWAY
+from rolekit.transport.rabbitmq.demux import Tap
+from rolekit.transport.rabbitmq.session import RPC_S
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Sequence
+
+    from rolekit.transport.base import Sink
+    from rolekit.transport.rabbitmq.demux import Arrived
+    from rolekit.transport.rabbitmq.session import Channel
+    from rolekit.transport.rabbitmq.transport import RabbitTransport
+
+log = structlog.get_logger("rolekit.rabbitmq")
+
+GAP_S = 0.004
+"""What finished beyond a gap waits so long for the gap to close."""
+AGAIN_FIRST_S = 0.1
+AGAIN_MAX_S = 3.0
+TAG_BITS = 44
+"""A delivery tag below, the number of its channel among all of this process above."""
+_TAG = (1 << TAG_BITS) - 1
+
+
+class QueueConsumer:
+    """Consumes one queue, through one channel after another.
+
+    Args:
+        transport: Has the connection, and names channels.
+        queue: Name of the handler.
+        window: Deliveries in hand, at most.
+        sink: Takes each batch.
+    """
+
+    def __init__(self, transport: RabbitTransport, queue: str, window: int, sink: Sink) -> None:
+        self.queue = queue
+        self.in_hand = 0
+        self.is_consuming = False
+        self._transport = transport
+        self._window = window
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self._channel: Channel | None = None
+        self._acks = Acks(0)
+        self._serial = 0
+        self._will_flush = False
+        self._gap_timer: asyncio.TimerHandle | None = None
+        self._is_wanted = asyncio.Event()
+        self._is_wanted.set()
+        self._changed = asyncio.Event()
+        self._consumer_tag = ""
+        # Owned by close(), which ends it.
+        self._living = asyncio.create_task(self._live(), name=f"consume {queue}")
+
+    # -- settling ----------------------------------------------------------------------------
+
+    def owns(self, delivery: Delivery) -> bool:
+        """Whether a delivery came through the channel that is open now."""
+        return delivery.tag >> TAG_BITS == self._serial
+
+    def ack(self, delivery: Delivery) -> None:
+        """Forget a delivery; sent together with others in the next turn of the loop."""
+        if delivery.tag >> TAG_BITS != self._serial:
+            self._transport.count_stale()
+            return
+        self.in_hand -= 1
+        self._acks.ack(delivery.tag & _TAG)
+        if not self._will_flush:
+            self._will_flush = True
+            self._loop.call_soon(self._flush)
+
+    def hand_back(self, delivery: Delivery) -> None:
+        """Give a delivery back to its queue."""
+        if self.owns(delivery) and self._channel is not None:
+            self.in_hand -= 1
+            self._channel.write(self._acks.requeue(delivery.tag & _TAG))
+
+    def _flush(self) -> None:
+        self._will_flush = False
+        if self._channel is None:
+            return
+        frame = self._acks.prefix()
+        if frame:
+            self._channel.write(frame)
+        if self._acks.has_gap and self._gap_timer is None:
+            self._gap_timer = self._loop.call_later(GAP_S, self._flush_rest)
+
+    def _flush_rest(self) -> None:
+        self._gap_timer = None
+        if self._channel is not None:
+            self._channel.write(self._acks.prefix() + self._acks.rest())
+
+    async def flush(self) -> None:
+        """Wait until the broker has read the acks given so far."""
+        self._flush_rest()
+        channel = self._channel
+        if channel is not None and not channel.lost.done():
+            with suppress(*AWAY):
+                await asyncio.shield(self._call(channel.calls.basic_qos(prefetch_count=1)))
+
+    # -- living ------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Take no more until `resume`."""
+        self._is_wanted.clear()
+        self._changed.set()
+
+    def resume(self) -> None:
+        """Take again."""
+        self._is_wanted.set()
+        self._changed.set()
+
+    def restart(self, why: str) -> None:
+        """Give the channel up, which hands back what it holds, and begin again."""
+        if self._channel is not None:
+            self._channel.lose(why)
+
+    async def close(self) -> None:
+        """Send the acks, then close the channel: what is not settled goes back."""
+        self._living.cancel()
+        await asyncio.gather(self._living, return_exceptions=True)
+
+    async def _live(self) -> None:
+        wait_s = AGAIN_FIRST_S
+        while True:
+            await self._is_wanted.wait()
+            began_s = self._loop.time()
+            try:
+                session = await self._transport.consuming()
+                channel = await session.channel()
+                try:
+                    why = await self._consume(channel)
+                finally:
+                    await asyncio.shield(self._leave(channel))
+            except (*AWAY, RolekitError) as error:
+                why = str(error) or type(error).__name__
+            if self._loop.time() - began_s > AGAIN_MAX_S:
+                wait_s = AGAIN_FIRST_S
+            log.info("consuming anew", queue=self.queue, reason=why, in_s=round(wait_s, 2))
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            wait_s = min(wait_s * 2, AGAIN_MAX_S)
+
+    async def _consume(self, channel: Channel) -> str:
+        """Consume until that ends; return why."""
+        self._serial = self._transport.next_serial()
+        self._acks = Acks(channel.number)
+        self._channel = channel
+        self.in_hand = 0
+        channel.tap(Tap(on_deliveries=self._arrived))
+        cancelled: asyncio.Future[str] = self._loop.create_future()
+
+        def on_cancel(frame: object) -> None:
+            if not cancelled.done():
+                cancelled.set_result(f"the broker cancelled the consumer ({frame})")
+
+        channel.calls.on_consumer_cancel_callbacks.add(on_cancel)
+        await self._call(channel.calls.basic_qos(prefetch_count=self._window))
+        while True:
+            self._changed.clear()
+            if self._is_wanted.is_set() and not self.is_consuming:
+                await self._begin(channel)
+            elif not self._is_wanted.is_set() and self.is_consuming:
+                await self._end(channel)
+            await self._any_of(channel.lost, cancelled)
+            for over in (channel.lost, cancelled):
+                if over.done():
+                    return over.result()
+
+    async def _any_of(self, *ends: asyncio.Future[str]) -> None:
+        """Wait until one of these ends, or what is wanted changes."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {changed, *ends}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+
+    async def _begin(self, channel: Channel) -> None:
+        self._consumer_tag = f"rolekit-{self._serial}"
+        broker_name = self._transport.broker_name(self.queue)
+        call = channel.calls.basic_consume(broker_name, _never, consumer_tag=self._consumer_tag)
+        self.is_consuming = True
+        await self._call(call)
+
+    async def _end(self, channel: Channel) -> None:
+        """Stop the consumer; what it delivered stays in hand."""
+        self.is_consuming = False
+        await self._call(channel.calls.basic_cancel(self._consumer_tag))
+
+    async def _call(self, call: Awaitable[object]) -> object:
+        async with asyncio.timeout(RPC_S):
+            return await call
+
+    async def _leave(self, channel: Channel) -> None:
+        """Send the acks and close the channel, whichever of these still can be done."""
+        if self._gap_timer is not None:
+            self._gap_timer.cancel()
+            self._gap_timer = None
+        self._flush_rest()
+        self._channel = None
+        self._serial = 0
+        self.is_consuming = False
+        self.in_hand = 0
+        await channel.close()
+
+    def _arrived(self, arrived: list[Arrived]) -> None:
+        mark = self._serial << TAG_BITS
+        read, queue = self._transport.packet, self.queue
+        batch = [
+            Delivery(read(queue, props, body), mark | tag, redelivered)
+            for tag, redelivered, props, body in arrived
+        ]
+        self.in_hand += len(batch)
+        self._sink(batch)
+
+
+async def _never(message: object) -> None:
+    """Take what aiormq delivers: nothing, since the tap takes it first."""
+    raise RolekitError(
+        f"aiormq delivered {message!r}, which the demultiplexer should have taken.",
+        fix="Set ROLEKIT_RABBITMQ_PLAIN=1, or install aiormq 7.2.4.",
+    )
+
+
+class RabbitSubscription:
+    """Some queues consumed together; each has its own window, channel and tags."""
+
+    def __init__(
+        self, transport: RabbitTransport, queues: Sequence[str], window: int, sink: Sink
+    ) -> None:
+        self._transport = transport
+        self.consumers = {
+            queue: QueueConsumer(transport, queue, window, sink) for queue in queues
+        }
+        self._is_closed = False
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Forget these for ever, soon."""
+        consumers = self.consumers
+        for delivery in deliveries:
+            consumers[delivery.packet.queue].ack(delivery)
+
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Do as `ack`: no commit can settle what a broker holds."""
+        self.ack(deliveries)
+
+    def hand_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Give these back to their queues, to be delivered again, flagged."""
+        for delivery in deliveries:
+            self.consumers[delivery.packet.queue].hand_back(delivery)
+
+    async def run_alone(self, delivery: Delivery) -> None:
+        """Do nothing: the broker cannot keep it, so the store does. See `Features`."""
+
+    def pause(self) -> None:
+        """Take no more until `resume`."""
+        for consumer in self.consumers.values():
+            consumer.pause()
+
+    def resume(self) -> None:
+        """Take again."""
+        for consumer in self.consumers.values():
+            consumer.resume()
+
+    async def flush(self) -> None:
+        """Wait until the broker has read the acks given so far."""
+        for consumer in self.consumers.values():
+            await consumer.flush()
+
+    async def close(self) -> None:
+        """Take no more; hand back whatever is not settled."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._transport.gone(self)
+            await asyncio.gather(*(consumer.close() for consumer in self.consumers.values()))

@@ -1,0 +1,73 @@
+"""The suite of transports on RabbitMQ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit.transport.rabbitmq import RabbitTransport
+from tests.conformance import transport as suite
+from tests.conformance import transport_settling as settling
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from rolekit.transport.base import Transport
+    from rolekit.transport.rabbitmq.topology import QueueType
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(40)]
+
+
+class RabbitGround:
+    """Connections to one vhost."""
+
+    def __init__(self, url: str, queue_type: QueueType) -> None:
+        self._url = url
+        self._queue_type = queue_type
+        self._opened: list[RabbitTransport] = []
+
+    def unconnected(self) -> RabbitTransport:
+        transport = RabbitTransport(self._url, app="c", queue_type=self._queue_type)
+        self._opened.append(transport)
+        return transport
+
+    async def connect(self) -> RabbitTransport:
+        transport = self.unconnected()
+        await transport.start()
+        return transport
+
+    async def die(self, transport: Transport) -> None:
+        assert isinstance(transport, RabbitTransport)
+        await transport.abort()
+
+    async def stop(self) -> None:
+        for transport in self._opened:
+            await transport.stop()
+
+
+@pytest.fixture(params=["quorum", "classic"])
+async def ground(
+    broker_url: str, request: pytest.FixtureRequest
+) -> AsyncGenerator[RabbitGround]:
+    ground = RabbitGround(broker_url, request.param)
+    try:
+        yield ground
+    finally:
+        await ground.stop()
+
+
+class TestPublishing(suite.Publishing):
+    """See `tests.conformance.transport`."""
+
+
+class TestConsuming(suite.Consuming):
+    """See `tests.conformance.transport`."""
+
+
+class TestSettling(settling.Settling):
+    """See `tests.conformance.transport_settling`."""
+
+
+class TestDying(settling.Dying):
+    """See `tests.conformance.transport_settling`."""
