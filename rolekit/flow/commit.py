@@ -70,6 +70,11 @@ class Committer:
             self._plenty.set()
         return done
 
+    @property
+    def has_room(self) -> bool:
+        """Whether what was committed leaves fast enough for more."""
+        return self._outbox is None or self._outbox.has_room
+
     async def room(self) -> None:
         """Wait while too much that was committed has not left."""
         if self._outbox is not None:

@@ -73,18 +73,20 @@ class Consumer:
         self._lanes = Lanes(handlers, concurrency)
         self._runners: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
-        self._is_waking = False
+        self._waking = 0
+        self._is_waiting = False
         self._asking: set[asyncio.Task[None]] = set()
         self._busy = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._subscription: Subscription | None = None
         self.handled = 0
+        pipeline.on_settled = self._rest
 
     @property
     def in_hand(self) -> int:
         """Deliveries taken and not settled."""
-        return self._busy + self._lanes.waiting
+        return self._busy + self._pipeline.under_way + self._lanes.waiting
 
     async def start(self) -> None:
         """Begin to take."""
@@ -119,6 +121,7 @@ class Consumer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pipeline.stop()
         if self._subscription is not None:
             await self._subscription.close()
 
@@ -136,39 +139,46 @@ class Consumer:
         self._wake()
 
     def _wake(self) -> None:
-        """Have one more runner begin, if there is something to begin and none was woken."""
-        if self._is_waking or not self._lanes.may_begin:
-            return
-        if self._resting:
-            self._is_waking = True
-            resting = self._resting.pop()
-            if not resting.done():
-                resting.set_result(None)
-        elif len(self._runners) < self._concurrency:
-            self._is_waking = True
-            # Owned by stop(), which ends it.
-            runner = asyncio.create_task(self._run())
-            self._runners.add(runner)
+        """Have runners begin where there is something to begin: one, or as many as it takes.
+
+        One is enough as long as handlers do not wait: it would find nothing left to do.
+        """
+        wanted = self._lanes.waiting if self._is_waiting else 1
+        while self._waking < wanted and self._lanes.may_begin:
+            if self._resting:
+                resting = self._resting.pop()
+                if not resting.done():
+                    resting.set_result(None)
+            elif len(self._runners) < self._concurrency:
+                # Owned by stop(), which ends it.
+                self._runners.add(asyncio.create_task(self._run()))
+            else:
+                return
+            self._waking += 1
 
     async def _run(self) -> None:
         """Process deliveries one after another, until cancelled."""
         loop, lanes = asyncio.get_running_loop(), self._lanes
-        self._is_waking = False
-        turns = 0
+        turns, is_woken = 0, True
         while True:
             delivery = lanes.next()
+            if is_woken:
+                self._waking -= 1
+                self._is_waiting = delivery is not None
+                is_woken = False
             if delivery is None:
                 self._rest()
                 resting: asyncio.Future[None] = loop.create_future()
                 self._resting.append(resting)
                 await resting
-                self._is_waking = False
-                turns = 0
+                turns, is_woken = 0, True
                 continue
             self._busy += 1
             if lanes.waiting:
                 self._wake()
             try:
+                if not self._committer.has_room:
+                    await self._committer.room()
                 await self._process(delivery)
             finally:
                 self._busy -= 1
@@ -182,7 +192,7 @@ class Consumer:
 
     def _rest(self) -> None:
         """Note that nothing is under way, if so; what waits behind a closed gate is not."""
-        if not self._busy and not self._lanes.may_begin:
+        if not self._busy and not self._pipeline.under_way and not self._lanes.may_begin:
             self._is_idle.set()
 
     async def _ask_inbox(self, flagged: Sequence[Delivery]) -> None:
@@ -257,7 +267,7 @@ class Consumer:
                 await deaths.begin_alone(packet.id, packet.generation)
         except RolekitError as error:
             log.info("not noted as running alone", error=str(error))
-        await self._pipeline.process(arrival)
+        await self._pipeline.process(arrival, to_the_end=True)
         if deaths is not None:
             with suppress(RolekitError):
                 await deaths.end_alone(packet.id, packet.generation)

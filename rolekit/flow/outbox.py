@@ -67,6 +67,11 @@ class Outbox:
         if len(self._rows) > TOO_MANY:
             self._has_room.clear()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether not too much is unconfirmed."""
+        return self._has_room.is_set()
+
     async def room(self) -> None:
         """Wait while too much is unconfirmed."""
         await self._has_room.wait()
@@ -156,15 +161,15 @@ class Forwarder:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._waiting: dict[
-            int, tuple[Subscription, list[_Pair], list[asyncio.Future[None]]]
+            int, tuple[Subscription, list[_Pair], list[asyncio.Future[bool]]]
         ] = {}
         self._something = asyncio.Event()
 
     def forward(
         self, subscription: Subscription, delivery: Delivery, packet: Packet
-    ) -> asyncio.Future[None]:
-        """Publish a packet, then ack the delivery it came from."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ) -> asyncio.Future[bool]:
+        """Publish a packet, then ack the delivery it came from; done when that is done."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         _, pairs, futures = self._waiting.setdefault(id(subscription), (subscription, [], []))
         pairs.append((delivery, packet))
         futures.append(done)
@@ -181,7 +186,7 @@ class Forwarder:
                 await self._forward(subscription, pairs)
                 for done in futures:
                     if not done.done():
-                        done.set_result(None)
+                        done.set_result(True)
 
     async def _forward(self, subscription: Subscription, pairs: Sequence[_Pair]) -> None:
         wait_s = AWAY_FIRST_S

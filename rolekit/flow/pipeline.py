@@ -4,7 +4,9 @@
                         recorded step: commit, then ack, then what was committed leaves
 
 Nothing leaves before the commit, and the ack comes after it. A crash anywhere brings the
-delivery back, and the inbox turns the repeat into a no-op.
+delivery back, and the inbox turns the repeat into a no-op. `process` returns when the
+handler has; what it gave is committed or published together with that of others, and each
+delivery is settled when its own outcome is known.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +22,7 @@ import structlog
 from rolekit.errors import Contended, StateClash, Unavailable
 from rolekit.flow import failure
 from rolekit.flow.work import Work, Worker
-from rolekit.store.base import Step, Taken
+from rolekit.store.base import Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,12 +31,15 @@ if TYPE_CHECKING:
     from rolekit.flow.commit import Committer
     from rolekit.flow.outbox import Forwarder
     from rolekit.flow.runtime import Arrival, Runtime
+    from rolekit.store.base import Step
 
 log = structlog.get_logger("rolekit.pipeline")
 
 REDO_S = 0.05
 REDO_MAX_S = 2.0
 REDOS = 5
+NOT_ITS_FAULT = (Unavailable, StateClash, Contended)
+"""A database that is away, or a state that changed meanwhile: no attempt is used up."""
 
 
 class Pipeline:
@@ -45,6 +51,10 @@ class Pipeline:
         committer: For recorded steps.
         forwarder: For direct ones.
         recycle: Called when this instance must be replaced.
+
+    Attributes:
+        under_way: Deliveries whose handler has returned and whose outcome is not known yet.
+        on_settled: Called each time one of those is settled.
     """
 
     def __init__(
@@ -61,26 +71,125 @@ class Pipeline:
         self._committer = committer
         self._forwarder = forwarder
         self._recycle = recycle
+        self._recovering: set[asyncio.Task[None]] = set()
+        self.under_way = 0
+        self.on_settled: Callable[[], None] = lambda: None
 
-    async def process(self, arrival: Arrival) -> None:
-        """Handle one delivery until its outcome is recorded, then settle it.
+    async def process(self, arrival: Arrival, *, to_the_end: bool = False) -> None:
+        """Handle one delivery, and see to it that it is settled.
 
-        What is not the message's fault, a database that is away or a state that changed
-        meanwhile, runs it again here and uses up no attempt. A message for which the
-        database is away again and again, while it answers others, is at fault after all:
-        its transaction idled too long, say, and the server ended its connection.
+        Args:
+            arrival: The delivery.
+            to_the_end: Return when it is settled, rather than when its handler returned.
+        """
+        work = Work()
+        try:
+            outcome = await self._attempt(arrival, work)
+            if outcome is None:
+                return
+            if to_the_end:
+                await outcome
+        except Exception as error:  # noqa: BLE001 - the edge of one delivery: its policy decides
+            await self._recover(arrival, error)
+            return
+        if to_the_end:
+            self._settle(arrival, work.step)
+        else:
+            self.under_way += 1
+            outcome.add_done_callback(partial(self._ended, arrival, work.step))
+
+    async def _attempt(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
+        """Handle a delivery and hand on what came of it; None: it is settled already."""
+        try:
+            await self._worker.run(arrival, work)
+            if work.direct is not None:
+                return self._forwarder.forward(
+                    arrival.subscription, arrival.delivery, work.direct
+                )
+            if work.step is None:
+                arrival.subscription.ack([arrival.delivery])
+                return None
+            if work.opened is None:
+                return self._committer.submit(work.step)
+            # Cancelling inside a commit would leave its outcome unknown.
+            commit = await asyncio.shield(work.opened.finish(work.step))
+            self._committer.announce(commit)
+            self._settle(arrival, work.step)
+            return None
+        finally:
+            if work.context is not None:
+                await work.abandon()
+
+    def _ended(
+        self, arrival: Arrival, step: Step | None, outcome: asyncio.Future[bool]
+    ) -> None:
+        """Settle a delivery whose outcome is known, or see what went wrong."""
+        if outcome.cancelled():
+            self._is_settled()
+        elif (error := outcome.exception()) is None:
+            self._settle(arrival, step)
+            self._is_settled()
+        elif isinstance(error, Exception):
+            # Owned by stop(), which ends it.
+            task = asyncio.create_task(self._recover(arrival, error))
+            self._recovering.add(task)
+            task.add_done_callback(self._recovered)
+
+    def _recovered(self, task: asyncio.Task[None]) -> None:
+        self._recovering.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a delivery is left to come again", exc_info=error)
+        self._is_settled()
+
+    def _is_settled(self) -> None:
+        self.under_way -= 1
+        self.on_settled()
+
+    def _settle(self, arrival: Arrival, step: Step | None) -> None:
+        if step is None:
+            return  # the forwarder acked
+        if step.claim is None:
+            arrival.subscription.ack([arrival.delivery])
+        else:
+            arrival.subscription.release([arrival.delivery])
+
+    async def stop(self) -> None:
+        """Give up what is being tried again."""
+        for task in list(self._recovering):
+            task.cancel()
+        await asyncio.gather(*self._recovering, return_exceptions=True)
+
+    # -- when it went wrong ------------------------------------------------------------------
+
+    async def _recover(self, arrival: Arrival, error: Exception) -> None:
+        """Record a failure; or run it again, to the end, where the message is not at fault.
+
+        A message for which the database is away again and again, while it answers others,
+        is at fault after all: its transaction idled too long, say, and the server ended its
+        connection.
         """
         redo_s = REDO_S
         for redone in itertools.count():
+            if isinstance(error, Taken):
+                arrival.subscription.ack([arrival.delivery])
+                return
+            if not isinstance(error, NOT_ITS_FAULT):
+                await self._fail(arrival, error)
+                return
+            log.info("running again", message=arrival.packet.id, because=str(error))
+            if redone >= REDOS and isinstance(error, Unavailable) and await self._answers():
+                await self._fail(arrival, error)
+                return
+            await asyncio.sleep(redo_s * random.random())  # noqa: S311 - jitter
+            redo_s = min(redo_s * 2, REDO_MAX_S)
+            work = Work()
             try:
-                await self._attempt(arrival)
-            except (Unavailable, StateClash, Contended) as error:
-                log.info("running again", message=arrival.packet.id, because=str(error))
-                if redone >= REDOS and isinstance(error, Unavailable) and await self._answers():
-                    await self._fail(arrival, error)
-                    return
-                await asyncio.sleep(redo_s * random.random())  # noqa: S311 - jitter
-                redo_s = min(redo_s * 2, REDO_MAX_S)
+                outcome = await self._attempt(arrival, work)
+                if outcome is not None:
+                    await outcome
+                    self._settle(arrival, work.step)
+            except Exception as again:  # noqa: BLE001 - likewise
+                error = again
             else:
                 return
 
@@ -90,42 +199,6 @@ class Pipeline:
         except Unavailable:
             return False
         return True
-
-    async def _attempt(self, arrival: Arrival) -> None:
-        work = Work()
-        try:
-            await self._worker.run(arrival, work)
-            await self._record(arrival, work)
-        except Taken:
-            arrival.subscription.ack([arrival.delivery])
-        except (Unavailable, StateClash, Contended):
-            raise
-        except Exception as error:  # noqa: BLE001 - the edge of one delivery: its policy decides
-            await work.abandon()
-            await self._fail(arrival, error)
-        finally:
-            await work.abandon()
-
-    async def _record(self, arrival: Arrival, work: Work) -> None:
-        if work.direct is not None:
-            await self._forwarder.forward(arrival.subscription, arrival.delivery, work.direct)
-        elif work.step is None:
-            arrival.subscription.ack([arrival.delivery])
-        elif work.opened is not None:
-            # Cancelling inside a commit would leave its outcome unknown.
-            commit = await asyncio.shield(work.opened.finish(work.step))
-            self._committer.announce(commit)
-            self._settle(arrival, work.step)
-        else:
-            await self._committer.submit(work.step)
-            await self._committer.room()
-            self._settle(arrival, work.step)
-
-    def _settle(self, arrival: Arrival, step: Step) -> None:
-        if step.claim is None:
-            arrival.subscription.ack([arrival.delivery])
-        else:
-            arrival.subscription.release([arrival.delivery])
 
     async def _fail(self, arrival: Arrival, error: Exception) -> None:
         step = failure.step_for(self._runtime, arrival, error)

@@ -195,8 +195,13 @@ class Store(Protocol):
 
     # -- what handlers ask for -----------------------------------------------------------
 
-    async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
-        """Read states with their versions; those that are not there are left out."""
+    async def load_states(
+        self, keys: Sequence[StateKey]
+    ) -> Mapping[StateKey, tuple[int, bytes]]:
+        """Read states with their versions; those that are not there are left out.
+
+        The answer may hold others too: many ask in one query.
+        """
         ...
 
     async def recall(self, message_id: str, name: str) -> bytes | None:

@@ -24,7 +24,7 @@ class RabbitGround:
 
     def __init__(self, url: str, queue_type: QueueType) -> None:
         self._url = url
-        self._queue_type = queue_type
+        self._queue_type: QueueType = queue_type
         self._opened: list[RabbitTransport] = []
 
     def unconnected(self) -> RabbitTransport:

@@ -106,11 +106,17 @@ def test_what_cannot_be_used_is_a_sentence(
     assert "pw" not in str(caught.value)
 
 
-def test_a_broker_beside_another_database_is_refused_in_this_version(tmp_path: Path) -> None:
+def test_a_broker_that_is_neither_rabbitmq_nor_the_database_is_refused(tmp_path: Path) -> None:
+    environ = {"ROLEKIT_BROKER": "redis://h", "ROLEKIT_DATABASE": "postgresql://h/d"}
+
+    with pytest.raises(ConfigError, match=r"broker is redis://h; amqp:// or amqps://"):
+        load(environ, folder=tmp_path)
+
+
+def test_rabbitmq_beside_a_database_is_taken(tmp_path: Path) -> None:
     environ = {"ROLEKIT_BROKER": "amqp://h", "ROLEKIT_DATABASE": "postgresql://h/d"}
 
-    with pytest.raises(ConfigError, match="the database is the broker too"):
-        load(environ, folder=tmp_path)
+    assert load(environ, folder=tmp_path).broker == "amqp://h"
 
 
 @pytest.mark.parametrize(

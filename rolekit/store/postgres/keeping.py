@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from rolekit.errors import CodecError, RolekitError
 from rolekit.store.base import BlobInfo, StateKey
 from rolekit.store.postgres.steps import PostgresBase
+from rolekit.store.postgres.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -20,8 +21,17 @@ CHUNK_BYTES = 1024 * 1024
 class KeepingStore(PostgresBase):
     """Reads and small commits of their own, outside any step."""
 
-    async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as PostgresBase
+        super().__init__(*args, **options)
+        self._states: Together[StateKey, tuple[int, bytes]] = Together(self._read_states)
+
+    async def load_states(
+        self, keys: Sequence[StateKey]
+    ) -> Mapping[StateKey, tuple[int, bytes]]:
         """Read states with their versions; those that are not there are left out."""
+        return await self._states.ask(keys)
+
+    async def _read_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
         async with self._db.connection() as connection:
             found = await connection.fetch(
                 self._sql["load_states"],

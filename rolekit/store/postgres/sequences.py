@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from rolekit.errors import Unavailable
 from rolekit.model.position import Path, pack, unpack
 from rolekit.store.base import Commit, SequenceView
 from rolekit.store.postgres import rows
 from rolekit.store.postgres.steps import PostgresBase
+from rolekit.store.postgres.together import Together
 from rolekit.store.postgres.work import SequenceWork, ready_of
 
 if TYPE_CHECKING:
@@ -19,50 +18,23 @@ if TYPE_CHECKING:
     from rolekit.store.postgres.rows import Row
 
 
-class _Together:
-    """Views asked for in one turn of the loop: read in one query."""
-
-    def __init__(self) -> None:
-        self.sequences: set[str] = set()
-        self.found: asyncio.Future[dict[str, SequenceView]]
-        self.found = asyncio.get_running_loop().create_future()
-
-
 class SequenceStore(PostgresBase):
     """What a gather needs beside the commit of its steps."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as PostgresBase
         super().__init__(*args, **options)
-        self._asked: dict[int, _Together] = {}
+        self._views: dict[int, Together[str, SequenceView]] = {}
 
     async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
         """Read a sequence and its next `limit` closings; from the first one if `whole`."""
         if whole:
             return (await self._read([sequence], limit, whole=True)).get(sequence)
-        together = self._asked.get(limit)
-        if together is not None:
-            together.sequences.add(sequence)
-            return (await asyncio.shield(together.found)).get(sequence)
-        together = self._asked[limit] = _Together()
-        together.sequences.add(sequence)
-        return (await self._lead(together, limit)).get(sequence)
-
-    async def _lead(self, together: _Together, limit: int) -> dict[str, SequenceView]:
-        """Read for everybody who asks in this turn; whoever asks next leads again."""
-        try:
-            await asyncio.sleep(0)
-            self._asked.pop(limit)
-            found = await self._read(sorted(together.sequences), limit, whole=False)
-        except BaseException as error:
-            if self._asked.get(limit) is together:
-                del self._asked[limit]
-            is_ours = isinstance(error, Exception)
-            told = error if is_ours else Unavailable("Whoever read this sequence was stopped.")
-            together.found.set_exception(told)
-            together.found.exception()
-            raise
-        together.found.set_result(found)
-        return found
+        together = self._views.get(limit)
+        if together is None:
+            together = self._views[limit] = Together(
+                lambda sequences: self._read(sorted(sequences), limit, whole=False)
+            )
+        return (await together.ask([sequence])).get(sequence)
 
     async def _read(
         self, sequences: list[str], limit: int, *, whole: bool

@@ -30,6 +30,7 @@ DELIVERY_LIMIT = 100
 REPLY_EXPIRES_MS = 120_000
 """A reply queue that nobody consumes goes away: its asker is gone."""
 REPLY = "~reply."
+_ALLOWED = re.compile(r"[A-Za-z0-9_.:@#,/><-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,19 @@ class Names:
         self.queue_type: QueueType = queue_type
 
     def of(self, queue: str) -> str:
-        """Return the broker's name of a queue."""
-        return self._prefix + queue
+        """Return the broker's name of a queue.
+
+        Raises:
+            ConfigError: A handler is called what no queue can be called.
+        """
+        name = self._prefix + queue.replace("~", "@", 1)
+        if not _ALLOWED.fullmatch(name):
+            raise ConfigError(
+                f"Queue {name!r} cannot be made on RabbitMQ: up to 255 letters, digits and "
+                "-_.:@#,/>< are expected.",
+                fix='Give the handler another name: @handle(name="...").',
+            )
+        return name
 
     def queue(self, name: str) -> Queue:
         """Say how a queue should be."""
