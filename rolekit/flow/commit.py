@@ -56,6 +56,7 @@ class Committer:
         self._something = asyncio.Event()
         self._plenty = asyncio.Event()
         self._is_slow = False
+        self._touched: set[StateKey | str] = set()
 
     def submit(self, step: Step) -> asyncio.Future[bool]:
         """Commit a step with others; the result says whether its inbox row was free.
@@ -90,9 +91,12 @@ class Committer:
     async def _run_one(self, enough: asyncio.Event) -> None:
         while True:
             await enough.wait()
-            batch = self._take()
+            batch, touched = self._take()
             if not batch:
+                # What waits changes what another batch is changing.
+                enough.clear()
                 continue
+            self._touched |= touched
             # A slow batch must not hold up those behind it, few as they may be.
             slow = asyncio.get_running_loop().call_later(SLOW_S, self._be_slow)
             try:
@@ -100,30 +104,46 @@ class Committer:
             finally:
                 slow.cancel()
                 self._is_slow = False
+                self._touched -= touched
+                if self._waiting:
+                    self._something.set()
 
     def _be_slow(self) -> None:
         self._is_slow = True
         if self._waiting:
             self._plenty.set()
 
-    def _take(self) -> list[_Waiting]:
-        """Take a batch in which no two steps change the same state or sequence cursor."""
+    def _take(self) -> tuple[list[_Waiting], set[StateKey | str]]:
+        """Take a batch, and name the states and sequences that it changes.
+
+        What another batch under way changes is left for later, and so is all that comes
+        after it on the same state: a state goes through its changes in order. A sequence is
+        moved on once in a batch, since each release compares its cursor.
+        """
         batch: list[_Waiting] = []
+        left: list[_Waiting] = []
         touched: set[StateKey | str] = set()
-        while self._waiting and len(batch) < BATCH:
-            step = self._waiting[0][0]
+        blocked = set(self._touched)
+        waiting = self._waiting
+        while waiting and len(batch) < BATCH and len(left) < BATCH:
+            one = waiting.popleft()
+            step = one[0]
             own: set[StateKey | str] = {change.key for change in step.states}
-            if step.release is not None:
-                own.add(step.release.sequence)
-            if own & touched:
-                break
-            touched |= own
-            batch.append(self._waiting.popleft())
-        if not self._waiting:
+            sequence = None if step.release is None else step.release.sequence
+            if sequence is not None:
+                own.add(sequence)
+            if own and (own & blocked or sequence in touched):
+                blocked |= own
+                left.append(one)
+            else:
+                touched |= own
+                batch.append(one)
+        waiting.extendleft(reversed(left))
+        if not waiting:
             self._something.clear()
-        if len(self._waiting) < PLENTY:
+        if len(waiting) < PLENTY:
             self._plenty.clear()
-        return batch
+        return batch, touched
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:

@@ -25,6 +25,7 @@ from rolekit.flow import failure
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.model.envelope import Head, decode_head
+from rolekit.model.pace import next_window
 from rolekit.model.retry import CRASHES, Park
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 HAND_BACK_S = 1.0
 """A delivery that meets a bug is held so long, or it would come again at once, for ever."""
 
+PACE_S = 0.2
+"""How often an instance that has work looks how much of it to hold."""
 NOTED_S = 0.15
 """A supervisor has noted a death by then."""
 TURNS = 100
@@ -81,6 +84,10 @@ class Consumer:
         self._is_idle.set()
         self._subscription: Subscription | None = None
         self.handled = 0
+        self._windows = dict.fromkeys(handlers, concurrency)
+        self._paced: dict[str, int] = dict.fromkeys(handlers, 0)
+        self._paced_at = 0.0
+        self._pacing: asyncio.TimerHandle | None = None
         pipeline.on_settled = self._rest
 
     @property
@@ -112,6 +119,8 @@ class Consumer:
         """Take no more, finish what is in hand within the grace period, hand back the rest."""
         self.pause()
         self._lanes.close()
+        if self._pacing is not None:
+            self._pacing.cancel()
         try:
             async with asyncio.timeout(grace_s):
                 await self.idle()
@@ -137,6 +146,23 @@ class Consumer:
             asking.add_done_callback(self._asking.discard)
         self._is_idle.clear()
         self._wake()
+        if self._pacing is None and not self._lanes.is_closed:
+            self._paced_at = asyncio.get_running_loop().time()
+            self._pacing = asyncio.get_running_loop().call_later(PACE_S, self._pace)
+
+    def _pace(self) -> None:
+        """Hold as many deliveries of each queue as its handler gets through in a moment."""
+        self._pacing = None
+        now_s = asyncio.get_running_loop().time()
+        for queue, window in self._windows.items():
+            handled, self._paced[queue] = self._paced[queue], 0
+            wanted = next_window(window, self._concurrency, handled, now_s - self._paced_at)
+            if wanted == window or self._subscription is None:
+                continue
+            self._windows[queue] = wanted
+            self._subscription.widen(queue, wanted)
+            if wanted < window:
+                self._subscription.hand_back(self._lanes.surplus(queue, wanted))
 
     def _wake(self) -> None:
         """Have runners begin where there is something to begin: one, or as many as it takes.
@@ -183,6 +209,7 @@ class Consumer:
             finally:
                 self._busy -= 1
                 self.handled += 1
+                self._paced[delivery.packet.queue] += 1
                 lanes.done(delivery)
             turns += 1
             if turns == TURNS:

@@ -29,7 +29,7 @@ class Lanes:
         self._suspects: deque[Delivery] = deque()
         self._running = 0
         self._is_alone = False
-        self._is_closed = False
+        self.is_closed = False
         self.waiting = 0
 
     def add(self, delivery: Delivery) -> None:
@@ -42,12 +42,12 @@ class Lanes:
 
     def close(self) -> None:
         """Let nothing begin any more; what waits is handed back by its subscription."""
-        self._is_closed = True
+        self.is_closed = True
 
     @property
     def may_begin(self) -> bool:
         """Whether something waits that may begin now."""
-        if self._is_closed or not self.waiting or self._running >= self._limit:
+        if self.is_closed or not self.waiting or self._running >= self._limit:
             return False
         return not self._running if self._suspects else not self._is_alone
 
@@ -69,6 +69,13 @@ class Lanes:
         self._running -= 1
         if delivery.is_suspect:
             self._is_alone = False
+
+    def surplus(self, queue: str, keep: int) -> list[Delivery]:
+        """Take out what waits in a queue's lane beyond some, the last ones."""
+        lane = self._fresh[queue]
+        taken = [lane.pop() for _ in range(len(lane) - keep)]
+        self.waiting -= len(taken)
+        return taken
 
     def _begun(self, lane: deque[Delivery]) -> Delivery:
         self.waiting -= 1

@@ -110,7 +110,10 @@ class Pipeline:
                 arrival.subscription.ack([arrival.delivery])
                 return None
             if work.opened is None:
-                return self._committer.submit(work.step)
+                outcome = self._committer.submit(work.step)
+                if work.context is not None and work.step.states:
+                    work.context.hand_on(work.step.states, outcome)
+                return outcome
             # Cancelling inside a commit would leave its outcome unknown.
             commit = await asyncio.shield(work.opened.finish(work.step))
             self._committer.announce(commit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.flow.blobs import Blobs
 from rolekit.flow.deadlines import Deadlines
+from rolekit.flow.states import States
 
 if TYPE_CHECKING:
     from rolekit.bell import Bell
@@ -31,6 +32,7 @@ class Runtime:
         clock: The time.
         owner: Names this process in claims; also its reply queue.
         blobs: Bytes that travel as references.
+        states: Those that steps of this process use.
         deadlines: Bounds calls of handlers.
         deaths: What is known of instances that died; None where the transport tells.
         unknown_s: How long a type that nobody knows may come again.
@@ -46,6 +48,7 @@ class Runtime:
     deaths: Deaths | None = None
     unknown_s: float = 600
     blobs: Blobs = field(init=False)
+    states: States = field(init=False)
     deadlines: Deadlines = field(init=False, default_factory=Deadlines)
     _targets: dict[tuple[type, str], tuple[str, ...]] = field(
         init=False, default_factory=dict[tuple[type, str], tuple[str, ...]]
@@ -54,6 +57,7 @@ class Runtime:
     def __post_init__(self) -> None:
         """Make what hangs on the rest."""
         object.__setattr__(self, "blobs", Blobs(self.store))
+        object.__setattr__(self, "states", States(self.store))
 
     @property
     def reply_queue(self) -> str:

@@ -19,7 +19,7 @@ from rolekit.model.message import Blob, State, wire_name
 from rolekit.store.base import Due, OpenStep, RawTransaction, StateChange, StateKey, Write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 
     from rolekit.flow.outputs import Placing
     from rolekit.flow.runtime import Runtime
@@ -124,7 +124,11 @@ class StepContext(Context[object]):
     def has_effects(self) -> bool:
         """Whether anything was asked for that must be recorded."""
         return bool(
-            self.writes or self.sent or self.later or self._open or any(self.changed_states())
+            self.writes
+            or self.sent
+            or self.later
+            or self._open
+            or (self._states and self.changed_states())
         )
 
     def write(self, sql: LiteralString, /, *args: object, expect: int | None = None) -> None:
@@ -167,12 +171,14 @@ class StepContext(Context[object]):
         held = self._states.get(at)
         if held is not None and isinstance(held[2], cls):
             return held[2]
-        found = (await self._runtime.store.load_states([at])).get(at)
-        if found is None:
-            version, state = 0, cls()
-        else:
-            version, state = found[0], decode_value(cls, found[1])
-        self._states[at] = (version, encode_value(state), state)
+        version, body = await self._runtime.states.take(at, self)
+        try:
+            state = cls() if body is None else decode_value(cls, body)
+            before = encode_value(state) if body is None else body
+        except BaseException:
+            self._runtime.states.put(at, self)
+            raise
+        self._states[at] = (version, before, state)
         return state
 
     async def once(
@@ -211,13 +217,20 @@ class StepContext(Context[object]):
                 changes.append(StateChange(key, version, body))
         return changes
 
+    def hand_on(self, changes: Sequence[StateChange], outcome: asyncio.Future[bool]) -> None:
+        """Let others go on from the states of this step, which was submitted."""
+        for change in changes:
+            self._runtime.states.put(change.key, self, change, outcome)
+
     @property
     def open_step(self) -> OpenStep | None:
         """The transaction that `tx` opened."""
         return self._open
 
     async def abandon(self) -> None:
-        """Roll back what `tx` opened."""
+        """Roll back what `tx` opened, and give back the states that were not handed on."""
+        for key in self._states:
+            self._runtime.states.put(key, self)
         opened, self._open = self._open, None
         if opened is not None:
             await opened.abandon()

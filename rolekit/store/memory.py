@@ -102,11 +102,12 @@ class MemoryStore:
         for step in chosen:
             if not step.skips_inbox and step.birth_ms // DAY_MS < t.oldest_day:
                 raise TooOld("Too old, perhaps done: the inbox no longer has its day.")
-        seen: set[StateKey] = set()
+        versions: dict[StateKey, int] = {}
         for change in (change for step in fresh for change in step.states):
-            if change.key in seen or t.states.get(change.key, (0, b""))[0] != change.version:
+            there = versions.get(change.key, t.states.get(change.key, (0, b""))[0])
+            if there != change.version:
                 raise StateClash(f"The state {change.key} changed since it was read.")
-            seen.add(change.key)
+            versions[change.key] = there + 1
         t.sequences.check(step.release for step in fresh if step.release is not None)
 
     def _drop_states_of_the_finished(self, steps: Sequence[Step]) -> None:

@@ -97,6 +97,13 @@ class Subscription(Protocol):
         If the instance dies before it is settled, the death counts against it.
         """
 
+    def widen(self, queue: str, window: int) -> None:
+        """Change how many deliveries of a queue may be in hand, soon.
+
+        A smaller window takes nothing away: what is in hand above it stays, or is handed
+        back by the caller.
+        """
+
     def pause(self) -> None:
         """Take no more until `resume`. What is in hand stays."""
 

@@ -296,7 +296,7 @@ class MemorySubscription:
         self, broker: MemoryBroker, queues: Sequence[str], window: int, sink: Sink
     ) -> None:
         self._broker = broker
-        self._window = window
+        self._windows = dict.fromkeys(queues, window)
         self._sink = sink
         self._held: dict[int, _Entry] = {}
         self._tags = 0
@@ -327,6 +327,11 @@ class MemorySubscription:
         if entry is not None:
             entry.runs_alone = True
 
+    def widen(self, queue: str, window: int) -> None:
+        """Change how many deliveries of a queue may be in hand."""
+        self._windows[queue] = window
+        self._broker.touched()
+
     def pause(self) -> None:
         """Take no more until `resume`."""
         self._is_paused = True
@@ -356,7 +361,7 @@ class MemorySubscription:
     def has_room(self, queue: _Queue) -> bool:
         """Whether its window takes one more of this queue."""
         name = queue.waiting[0].packet.queue
-        return not self._is_paused and self._counts.get(name, 0) < self._window
+        return not self._is_paused and self._counts.get(name, 0) < self._windows[name]
 
     def take(self, entry: _Entry) -> Delivery:
         """Take one into the window."""

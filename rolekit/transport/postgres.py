@@ -173,7 +173,7 @@ class PostgresSubscription:
     ) -> None:
         self._transport = transport
         self._queues = list(queues)
-        self._window = window
+        self._windows = dict.fromkeys(queues, window)
         self._sink = sink
         self._in_hand: dict[int, str] = {}
         self._count = dict.fromkeys(queues, 0)
@@ -203,7 +203,8 @@ class PostgresSubscription:
             if queue is not None:
                 self._count[queue] -= 1
                 # Claiming a quarter of the window at a time keeps statements few.
-                if self._window - self._count[queue] >= self._window / 4:
+                window = self._windows[queue]
+                if window - self._count[queue] >= window / 4:
                     self._look.set()
 
     def hand_back(self, deliveries: Iterable[Delivery]) -> None:
@@ -216,6 +217,11 @@ class PostgresSubscription:
     async def run_alone(self, delivery: Delivery) -> None:
         """Note that a suspect runs with nothing beside it."""
         await self._transport.execute("run_alone", delivery.tag, self._transport.owner)
+
+    def widen(self, queue: str, window: int) -> None:
+        """Change how many deliveries of a queue may be in hand."""
+        self._windows[queue] = window
+        self._look.set()
 
     def pause(self) -> None:
         """Take no more until `resume`."""
@@ -288,7 +294,7 @@ class PostgresSubscription:
             # Before the statement: whoever hands back meanwhile sets it again.
             self._may_hold_lost = False
             await self._give_back_lost()
-        room = {queue: self._window - self._count[queue] for queue in self._queues}
+        room = {queue: self._windows[queue] - self._count[queue] for queue in self._queues}
         free = {queue: slots for queue, slots in room.items() if slots > 0}
         if self._is_paused or self._is_closing or not free:
             return 0, 0
@@ -303,7 +309,7 @@ class PostgresSubscription:
             self._count[delivery.packet.queue] += 1
         if deliveries:
             self._sink(deliveries)
-        is_full = any(self._count[queue] >= self._window for queue in free)
+        is_full = any(self._count[queue] >= self._windows[queue] for queue in free)
         return (len(deliveries) if is_full else -1), len(deliveries)
 
     def held(self) -> list[int]:

@@ -339,6 +339,39 @@ class States:
         other = StateKey("scope", "Name", "other")
         assert await store.load_states([self.KEY, other]) == {self.KEY: (2, b"2")}
 
+    async def test_changes_that_follow_each_other_are_folded_in_one_batch(
+        self, ground: Ground
+    ) -> None:
+        store, other = await ground.open(), StateKey("scope", "Name", "other")
+        await store.commit([step(1, states=[StateChange(self.KEY, 0, b"1")])])
+        changes = [
+            [StateChange(self.KEY, 1, b"2"), StateChange(other, 0, b"a")],
+            [StateChange(self.KEY, 2, b"3")],
+            [StateChange(other, 1, b"b"), StateChange(self.KEY, 3, b"4")],
+        ]
+
+        await store.commit([step(n, states=each) for n, each in enumerate(changes, 2)])
+
+        assert await store.load_states([self.KEY, other]) == {
+            self.KEY: (4, b"4"),
+            other: (2, b"b"),
+        }
+
+    async def test_a_change_that_follows_one_of_a_repeat_undoes_the_batch(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        await store.commit([step(1, states=[StateChange(self.KEY, 0, b"1")])])
+        batch = [
+            step(1, states=[StateChange(self.KEY, 1, b"repeat")]),
+            step(2, states=[StateChange(self.KEY, 2, b"from what the repeat made")]),
+        ]
+
+        error = await error_of(store.commit(batch))
+
+        assert isinstance(error, StateClash)
+        assert await store.load_states([self.KEY]) == {self.KEY: (1, b"1")}
+
     async def test_a_state_that_changed_meanwhile_undoes_the_whole_batch(
         self, ground: Ground
     ) -> None:

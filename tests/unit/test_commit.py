@@ -203,17 +203,34 @@ async def test_a_step_that_waits_for_a_lock_goes_again_however_long_it_takes(
     assert desk.store.batches == [["a"]] * 2_001
 
 
-async def test_no_batch_changes_a_state_twice() -> None:
+async def test_changes_of_one_state_go_in_one_batch_in_their_order() -> None:
     async with running(ScriptedStore()) as desk:
-        done = [
-            desk.committer.submit(step("a", states=["x", "y"])),
-            desk.committer.submit(step("b", states=["z"])),
-            desk.committer.submit(step("c", states=["y"])),
-            desk.committer.submit(step("d", states=["x"])),
-        ]
+        done = [desk.committer.submit(step(name, states=["x"])) for name in "abc"]
         await asyncio.gather(*done)
 
-    assert desk.store.batches == [["a", "b"], ["c", "d"]]
+    assert desk.store.batches == [["a", "b", "c"]]
+
+
+async def test_what_another_batch_is_changing_waits_and_the_rest_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group, "PLENTY", 3)
+    async with running(ScriptedStore()) as desk:
+        desk.store.gate.clear()
+        done = [desk.committer.submit(step("a", states=["x"]))]
+        await desk.store.entered.wait()
+        desk.store.entered.clear()
+
+        done += [
+            desk.committer.submit(step("b", states=["x", "y"])),
+            desk.committer.submit(step("c", states=["y"])),
+            desk.committer.submit(step("d", states=["z"])),
+        ]
+        await desk.store.entered.wait()
+        desk.store.gate.set()
+        await asyncio.gather(*done)
+
+    assert desk.store.batches == [["a"], ["d"], ["b", "c"]]
 
 
 async def test_no_batch_moves_a_sequence_twice() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -23,6 +23,7 @@ from rolekit.store.base import (
     Outgoing,
     RawTransaction,
     StateChange,
+    StateKey,
     Step,
     Taken,
 )
@@ -150,24 +151,19 @@ class StepStore(PostgresBase):
                 )
 
     async def _save_states(self, connection: Pooled, changes: Iterable[StateChange]) -> None:
-        ordered = sorted(changes, key=lambda c: (c.key.scope, c.key.name, c.key.key))
-        if not ordered:
+        folded = _folded(changes)
+        if not folded:
             return
-        columns: list[list[Any]] = [
-            [c.key.scope for c in ordered],
-            [c.key.name for c in ordered],
-            [c.key.key for c in ordered],
-            [c.version for c in ordered],
-            [c.body for c in ordered],
-        ]
+        columns = tuple(list(column) for column in zip(*folded, strict=True))
+        versions = columns[3]
         saved = 0
-        if any(c.version == 0 for c in ordered):
+        if 0 in versions:
             saved += len(await connection.fetch(self._sql["upsert_state"], *columns))
-        if any(c.version for c in ordered):
+        if any(versions):
             saved += len(await connection.fetch(self._sql["update_state"], *columns))
-        if saved != len(ordered):
+        if saved != len(folded):
             raise StateClash(
-                f"{len(ordered) - saved} of {len(ordered)} states changed since they were read."
+                f"{len(folded) - saved} of {len(folded)} states changed since they were read."
             )
 
     async def _park(self, connection: Pooled, step: Step) -> None:
@@ -333,6 +329,25 @@ class _Statements:
         with translated(), blamed(self._connection):
             found: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return [dict(row) for row in found]
+
+
+def _folded(changes: Iterable[StateChange]) -> list[tuple[str, str, str, int, bytes, int]]:
+    """Fold changes by key: scope, name, key, first version, last body, how many changes.
+
+    Raises:
+        StateClash: One does not follow the other.
+    """
+    folded: dict[StateKey, tuple[int, bytes, int]] = {}
+    for change in changes:
+        first, _, count = folded.get(change.key, (change.version, b"", 0))
+        if change.version != first + count:
+            raise StateClash(f"A state of {change.key.scope} changed since it was read.")
+        folded[change.key] = (first, change.body, count + 1)
+    rows = [
+        (key.scope, key.name, key.key, first, body, count)
+        for key, (first, body, count) in folded.items()
+    ]
+    return sorted(rows, key=lambda row: row[:3])
 
 
 @contextmanager

@@ -123,15 +123,17 @@ returning id, gather, token_head, is_ready;
 
 -- upsert_state: Save states whose version is still the one that was read.
 insert into {s}.state as held (scope, name, key, version, body)
-select scope, name, key, 1, body
-from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[]) as c (scope, name, key, version, body)
+select scope, name, key, changes, body
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
+     as c (scope, name, key, version, body, changes)
 where version = 0
 on conflict do nothing
 returning scope;
 
 -- update_state: Save states that were there, if their version is still the one that was read.
-update {s}.state as held set version = held.version + 1, body = c.body, changed_at = now()
-from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[]) as c (scope, name, key, version, body)
+update {s}.state as held set version = held.version + c.changes, body = c.body, changed_at = now()
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
+     as c (scope, name, key, version, body, changes)
 where held.scope = c.scope and held.name = c.name and held.key = c.key and held.version = c.version
 returning held.scope;
 

@@ -38,6 +38,7 @@ GAP_S = 0.004
 """What finished beyond a gap waits so long for the gap to close."""
 AGAIN_FIRST_S = 0.1
 AGAIN_MAX_S = 3.0
+CLOSE_S = 5.0
 TAG_BITS = 44
 """A delivery tag below, the number of its channel among all of this process above."""
 _TAG = (1 << TAG_BITS) - 1
@@ -56,7 +57,6 @@ class QueueConsumer:
     def __init__(self, transport: RabbitTransport, queue: str, window: int, sink: Sink) -> None:
         self.queue = queue
         self.in_hand = 0
-        self.is_consuming = False
         self._transport = transport
         self._window = window
         self._sink = sink
@@ -69,7 +69,9 @@ class QueueConsumer:
         self._is_wanted = asyncio.Event()
         self._is_wanted.set()
         self._changed = asyncio.Event()
-        self._consumer_tag = ""
+        self._consumers = 0
+        self._asked = 0
+        self._is_closing = False
         # Owned by close(), which ends it.
         self._living = asyncio.create_task(self._live(), name=f"consume {queue}")
 
@@ -121,6 +123,11 @@ class QueueConsumer:
 
     # -- living ------------------------------------------------------------------------------
 
+    def widen(self, window: int) -> None:
+        """Change how many deliveries may be in hand."""
+        self._window = window
+        self._changed.set()
+
     def pause(self) -> None:
         """Take no more until `resume`."""
         self._is_wanted.clear()
@@ -138,6 +145,11 @@ class QueueConsumer:
 
     async def close(self) -> None:
         """Send the acks, then close the channel: what is not settled goes back."""
+        self._is_closing = True
+        self._is_wanted.set()
+        self._changed.set()
+        # A call that is cancelled under way closes its channel the hard way.
+        await asyncio.wait([self._living], timeout=CLOSE_S)
         self._living.cancel()
         await asyncio.gather(self._living, return_exceptions=True)
 
@@ -145,21 +157,32 @@ class QueueConsumer:
         wait_s = AGAIN_FIRST_S
         while True:
             await self._is_wanted.wait()
+            if self._is_closing:
+                return
             began_s = self._loop.time()
-            try:
-                session = await self._transport.consuming()
-                channel = await session.channel()
-                try:
-                    why = await self._consume(channel)
-                finally:
-                    await asyncio.shield(self._leave(channel))
-            except (*AWAY, RolekitError) as error:
-                why = str(error) or type(error).__name__
+            why = await self._once()
+            if self._closing():
+                return
             if self._loop.time() - began_s > AGAIN_MAX_S:
                 wait_s = AGAIN_FIRST_S
             log.info("consuming anew", queue=self.queue, reason=why, in_s=round(wait_s, 2))
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
             wait_s = min(wait_s * 2, AGAIN_MAX_S)
+
+    def _closing(self) -> bool:
+        return self._is_closing
+
+    async def _once(self) -> str:
+        """Consume through one channel until that ends; return why."""
+        try:
+            session = await self._transport.consuming()
+            channel = await session.channel()
+            try:
+                return await self._consume(channel)
+            finally:
+                await asyncio.shield(self._leave(channel))
+        except (*AWAY, RolekitError) as error:
+            return str(error) or type(error).__name__
 
     async def _consume(self, channel: Channel) -> str:
         """Consume until that ends; return why."""
@@ -175,17 +198,37 @@ class QueueConsumer:
                 cancelled.set_result(f"the broker cancelled the consumer ({frame})")
 
         channel.calls.on_consumer_cancel_callbacks.add(on_cancel)
-        await self._call(channel.calls.basic_qos(prefetch_count=self._window))
-        while True:
+        while not self._is_closing:
             self._changed.clear()
-            if self._is_wanted.is_set() and not self.is_consuming:
-                await self._begin(channel)
-            elif not self._is_wanted.is_set() and self.is_consuming:
-                await self._end(channel)
+            await self._adjust(channel)
             await self._any_of(channel.lost, cancelled)
             for over in (channel.lost, cancelled):
                 if over.done():
                     return over.result()
+        return "closed"
+
+    async def _adjust(self, channel: Channel) -> None:
+        """Consume as it is wanted now: with this window, or not at all.
+
+        The broker keeps the window of a consumer as it was when that began, so another one
+        begins, and only then the old one ends. What that delivered stays in hand.
+        """
+        wanted = self._window if self._is_wanted.is_set() else 0
+        if self._is_closing or wanted == self._asked:
+            return
+        old, self._asked = self._asked, wanted
+        if wanted:
+            self._consumers += 1
+            await self._call(channel.calls.basic_qos(prefetch_count=wanted))
+            name = self._transport.broker_name(self.queue)
+            tag = self._tag(self._consumers)
+            await self._call(channel.calls.basic_consume(name, _never, consumer_tag=tag))
+        if old:
+            before = self._consumers - 1 if wanted else self._consumers
+            await self._call(channel.calls.basic_cancel(self._tag(before)))
+
+    def _tag(self, number: int) -> str:
+        return f"rolekit-{self._serial}-{number}"
 
     async def _any_of(self, *ends: asyncio.Future[str]) -> None:
         """Wait until one of these ends, or what is wanted changes."""
@@ -195,18 +238,6 @@ class QueueConsumer:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
-
-    async def _begin(self, channel: Channel) -> None:
-        self._consumer_tag = f"rolekit-{self._serial}"
-        broker_name = self._transport.broker_name(self.queue)
-        call = channel.calls.basic_consume(broker_name, _never, consumer_tag=self._consumer_tag)
-        self.is_consuming = True
-        await self._call(call)
-
-    async def _end(self, channel: Channel) -> None:
-        """Stop the consumer; what it delivered stays in hand."""
-        self.is_consuming = False
-        await self._call(channel.calls.basic_cancel(self._consumer_tag))
 
     async def _call(self, call: Awaitable[object]) -> object:
         async with asyncio.timeout(RPC_S):
@@ -220,7 +251,7 @@ class QueueConsumer:
         self._flush_rest()
         self._channel = None
         self._serial = 0
-        self.is_consuming = False
+        self._asked = 0
         self.in_hand = 0
         await channel.close()
 
@@ -272,6 +303,10 @@ class RabbitSubscription:
 
     async def run_alone(self, delivery: Delivery) -> None:
         """Do nothing: the broker cannot keep it, so the store does. See `Features`."""
+
+    def widen(self, queue: str, window: int) -> None:
+        """Change how many deliveries of a queue may be in hand."""
+        self.consumers[queue].widen(window)
 
     def pause(self) -> None:
         """Take no more until `resume`."""

@@ -1,0 +1,155 @@
+"""States that several steps of one process use: one after the other, without a round trip."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit.clock import SystemClock
+from rolekit.flow import states as module
+from rolekit.flow.states import States
+from rolekit.store.base import StateChange, StateKey, Step
+from rolekit.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.anyio
+
+NOW_MS = SystemClock().now_ms()
+X, Y = StateKey("s", "N", "x"), StateKey("s", "N", "y")
+
+
+class CountingStore(MemoryStore):
+    """Counts how often states are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
+        self.reads += 1
+        return await super().load_states(keys)
+
+
+def unknown() -> asyncio.Future[bool]:
+    return asyncio.get_running_loop().create_future()
+
+
+async def told(outcome: asyncio.Future[bool], result: object) -> None:
+    """Let an outcome become known, and everybody hear of it."""
+    if isinstance(result, Exception):
+        outcome.set_exception(result)
+    else:
+        outcome.set_result(bool(result))
+    await asyncio.sleep(0)
+
+
+async def test_a_step_goes_on_from_what_the_one_before_made_of_it() -> None:
+    store = CountingStore()
+    states = States(store)
+    assert await states.take(X, "a") == (0, None)
+
+    states.put(X, "a", StateChange(X, 0, b"1"), unknown())
+
+    assert await states.take(X, "b") == (1, b"1")
+    assert store.reads == 1
+
+
+async def test_a_step_waits_while_another_works_with_the_state() -> None:
+    states = States(MemoryStore())
+    await states.take(X, "a")
+
+    second = asyncio.create_task(states.take(X, "b"))
+    await asyncio.sleep(0)
+    waits = not second.done()
+    states.put(X, "a", StateChange(X, 0, b"1"), unknown())
+
+    assert (waits, await second) == (True, (1, b"1"))
+
+
+async def test_another_state_is_not_waited_for() -> None:
+    states = States(MemoryStore())
+    await states.take(X, "a")
+
+    assert await states.take(Y, "b") == (0, None)
+
+
+async def test_what_was_read_only_is_given_on_as_it_is() -> None:
+    store = CountingStore()
+    await store.commit([Step(id="1" * 32, generation=0, birth_ms=NOW_MS,
+                             states=[StateChange(X, 0, b"1")])])  # fmt: skip
+    states = States(store)
+    await states.take(X, "a")
+
+    states.put(X, "a")
+
+    assert await states.take(X, "b") == (1, b"1")
+    assert store.reads == 2
+
+
+@pytest.mark.parametrize("result", [False, ValueError("refused")])
+async def test_after_a_failure_the_database_is_asked_again(result: object) -> None:
+    store = CountingStore()
+    states = States(store)
+    await states.take(X, "a")
+    outcome = unknown()
+    states.put(X, "a", StateChange(X, 0, b"lost"), outcome)
+
+    await told(outcome, result)
+
+    assert await states.take(X, "b") == (0, None)
+    assert store.reads == 2
+
+
+async def test_after_the_commit_the_database_is_asked_since_others_may_change_it() -> None:
+    store = CountingStore()
+    states = States(store)
+    await states.take(X, "a")
+    outcome = unknown()
+    states.put(X, "a", StateChange(X, 0, b"1"), outcome)
+
+    await told(outcome, 1)
+    await states.take(X, "b")
+
+    assert store.reads == 2
+
+
+async def test_a_commit_in_the_middle_of_a_chain_ends_nothing() -> None:
+    states = States(MemoryStore())
+    await states.take(X, "a")
+    first, second = unknown(), unknown()
+    states.put(X, "a", StateChange(X, 0, b"1"), first)
+    await states.take(X, "b")
+    states.put(X, "b", StateChange(X, 1, b"2"), second)
+
+    await told(first, 1)
+
+    assert await states.take(X, "c") == (2, b"2")
+
+
+async def test_two_that_wait_for_each_other_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_S", 0.01)
+    states = States(MemoryStore())
+    await states.take(X, "a")
+    await states.take(Y, "b")
+
+    got = await asyncio.gather(states.take(Y, "a"), states.take(X, "b"))
+
+    assert list(got) == [(0, None), (0, None)]
+
+
+async def test_one_that_was_cancelled_while_it_waited_holds_up_nobody() -> None:
+    states = States(MemoryStore())
+    await states.take(X, "a")
+    gone = asyncio.create_task(states.take(X, "b"))
+    last = asyncio.create_task(states.take(X, "c"))
+    await asyncio.sleep(0)
+
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    states.put(X, "a")
+
+    assert await last == (0, None)
