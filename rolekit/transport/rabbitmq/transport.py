@@ -18,7 +18,7 @@ import structlog
 from rolekit.clock import Clock, SystemClock
 from rolekit.errors import CodecError, RolekitError
 from rolekit.model.envelope import Head, Packet, encode_head
-from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
+from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.address import parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
@@ -56,7 +56,7 @@ class RabbitTransport:
         sole_types: Mapping[str, str] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.features = Features(sees_holders=False)
+        self.features = Features(sees_holders=False, gives_up=True)
         self._address = parse_address(url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
@@ -148,6 +148,8 @@ class RabbitTransport:
     def packet(self, queue: str, props: bytes, body: bytes) -> Packet:
         """Build the packet of a delivery."""
         try:
+            if queue == DEAD_QUEUE:
+                queue = self._names.back(wire.first_death(props)) or queue
             read = wire.read_properties(props)
         except CodecError as error:
             log.warning("a message cannot be read", queue=queue, error=str(error))

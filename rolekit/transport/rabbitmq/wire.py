@@ -62,6 +62,9 @@ _BASIC = 60
 _FIXED = _AT_TABLE + _TABLE.size + len(_TAIL) + _ID_BYTES
 
 
+_UNREADABLE = (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError)
+
+
 def publish_method(channel: int, queue: str) -> bytes:
     """Build the frame that sends what follows to one queue, by the default exchange.
 
@@ -153,7 +156,7 @@ def read_properties(props: bytes) -> Own | Foreign:
             return own
     try:
         read = _field_by_field(props)
-    except (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError) as wrong:
+    except _UNREADABLE as wrong:
         raise CodecError(f"The properties of a message cannot be read: {wrong}.") from wrong
     meta = read.headers.get("rk")
     is_own = read.content_type == CONTENT_TYPE and isinstance(meta, bytes)
@@ -164,6 +167,19 @@ def read_properties(props: bytes) -> Own | Foreign:
         raise CodecError("The header field rk of a message is too short.")
     generation, birth_ms = _META.unpack_from(meta)
     return Own(read.message_id, generation, birth_ms, meta[_META_BYTES:])
+
+
+def first_death(props: bytes) -> str:
+    """Return the name of the queue that a message was first given up in, or nothing.
+
+    Raises:
+        CodecError: The properties are not what AMQP says they are.
+    """
+    try:
+        found = _field_by_field(props).headers.get("x-first-death-queue")
+    except _UNREADABLE as wrong:
+        raise CodecError(f"The properties of a message cannot be read: {wrong}.") from wrong
+    return found if isinstance(found, str) else ""
 
 
 def _own_at_once(props: bytes) -> Own | None:
