@@ -60,6 +60,10 @@ class Over(Reply):
     at: str
 
 
+Given = tuple[tuple[object, ...], int, bool]
+"""Parts, how many were dropped, whether none follow."""
+
+
 @dataclass
 class Fate:
     """Draws what happens next, and keeps what handlers did.
@@ -68,12 +72,16 @@ class Fate:
         chance: Of a fault, for each thing that can fail.
         splits: How many pieces each run of the split yielded to its end.
         runs: How many times any handler was called.
+        given: What a gather was called with under each id.
+        changed: Ids under which it was called with something else later.
     """
 
     seed: int
     chance: float = 0.1
     splits: dict[str, int] = field(default_factory=dict[str, int])
     runs: int = 0
+    given: dict[str, Given] = field(default_factory=dict[str, "Given"])
+    changed: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - what is drawn is no secret
@@ -92,6 +100,13 @@ class Fate:
             ctx.send(Side(sender=name, at=name), delay_s=self.random.choice((0, 0, 0.3)))
         self.fail()
         return name
+
+    async def gather(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> str:
+        """Begin a run of a gather, whatever becomes of it; return its name."""
+        given = (tuple(run), run.dropped, run.is_last)
+        if self.given.setdefault(ctx.id, given) != given:
+            self.changed.append(ctx.id)
+        return await self.enter(ctx)
 
     def fail(self) -> None:
         """Fail in one of the ways a handler can."""
@@ -159,7 +174,7 @@ class Holes(Work):
     async def collect(
         self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        at = await self.fate.enter(ctx)
+        at = await self.fate.gather(ctx, run)
         self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
@@ -170,7 +185,7 @@ class Skips(Work):
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        at = await self.fate.enter(ctx)
+        at = await self.fate.gather(ctx, run)
         self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
@@ -181,7 +196,7 @@ class Waits(Work):
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        at = await self.fate.enter(ctx)
+        at = await self.fate.gather(ctx, run)
         self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
@@ -190,8 +205,9 @@ class Waits(Work):
 class Lists(Work):
     @gather(retry=RETRY, on_dead="skip")
     async def collect(self, start: Start, leaves: list[Leaf], ctx: Context[Side]) -> Over:
-        at = await self.fate.enter(ctx)
-        self.note(ctx, Run(leaves, is_last=True))
+        run = Run(leaves, is_last=True)
+        at = await self.fate.gather(ctx, run)
+        self.note(ctx, run)
         return Over(name=start.name, at=at)
 
 

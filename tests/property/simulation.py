@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rolekit.model.plan import AppPlan
-    from rolekit.store.base import Outgoing
+    from rolekit.model.position import Path
+    from rolekit.model.reassembly import Closing
+    from rolekit.store.base import Outgoing, SequenceView
 
 LIMIT_S = 3_000
 FAULTS: tuple[Faults, ...] = ("none", "repeat", "shuffle")
@@ -102,6 +104,17 @@ class ShakyStore(MemoryStore):
             raise Unavailable("drawn: after the commit")
         await asyncio.sleep(self._fate.random.random() * 0.01)
         return commit
+
+    async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
+        view = await super().view(sequence, limit, whole=whole)
+        await asyncio.sleep(self._fate.random.random() * 0.02)  # it is old when it arrives
+        return view
+
+    async def seal(
+        self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
+    ) -> Path | None:
+        await asyncio.sleep(self._fate.random.random() * 0.02)
+        return await super().seal(sequence, before, end, closings)
 
     async def forget(self, sent: Sequence[int]) -> None:
         if self._fate.happens():
