@@ -11,10 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from rolekit.errors import CodecError, Reject, UnknownType
-from rolekit.flow.failure import tell
+from rolekit.flow.failure import fail_behind, tell
 from rolekit.model.envelope import decode_head
 from rolekit.model.ids import derive
 from rolekit.model.parts import Hole, Run
@@ -22,11 +20,8 @@ from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, wal
 from rolekit.store.base import DeadLetterRow, Release, SequenceView, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.model.plan import HandlerPlan
-    from rolekit.model.position import Frame
 
 MAX_WHOLE = 10_000
 """Parts that a gather may take as one list; more belong into runs."""
@@ -250,8 +245,7 @@ class Gathering:
             reason=job.failed,
         )
         tell(step, head, step.dead.id, step.dead.reason)
-        if job.emitted and head.frames:
-            step.closings = _failed_after(head.frames[-1], job.emitted, step.closings)
+        fail_behind(self._runtime, step, head, job.emitted)
 
 
 def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
@@ -262,17 +256,6 @@ def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
         horizon=view.horizon,
         is_expired=view.is_expired,
     )
-
-
-def _failed_after(
-    frame: Frame, emitted: int, closings: Sequence[Closing]
-) -> tuple[Closing, ...]:
-    """Fail behind what a gather has given already: its position is an open split by then."""
-    failed = closings[-1]
-    end = Closing(
-        sequence=frame.sequence, path=frame.path, by=ClosedBy.SPLIT, total=emitted + 1
-    )
-    return (msgspec.structs.replace(failed, path=(*frame.path, emitted)), end)
 
 
 def _why_failed(closing: Closing) -> str:

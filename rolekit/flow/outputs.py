@@ -196,7 +196,7 @@ class Placing:
         """
         frames = self._head.frames
         emitted = self._place_children(results, frames, emitted)
-        if frames:
+        if frames and (is_last or emitted):  # what gave nothing yet may still fail as one
             self._close(frames[-1], ClosedBy.SPLIT, emitted if is_last else None)
         return self.outputs, emitted
 

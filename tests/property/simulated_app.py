@@ -122,10 +122,26 @@ FAILURES = (
 )
 
 
-class Work(WorkerRole):
+class Fated(WorkerRole):
     """What all the apps below have in common."""
 
     fate: ClassVar[Fate]
+
+    @handle(retry=RETRY)
+    async def aside(self, side: Side, ctx: Context) -> None:
+        self.fate.fail()
+        ctx.write("insert into side values ($1)", ctx.id)
+
+    def note(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
+        """Write down what was released; the store keeps it only with the commit."""
+        ctx.write(
+            "insert into released values ($1, $2, $3, $4, $5)",
+            *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
+        )
+
+
+class Work(Fated):
+    """Splits in a split, all of one sequence."""
 
     @handle(retry=RETRY)
     async def split(self, start: Start, ctx: Context[Side]) -> AsyncIterator[Piece]:
@@ -155,18 +171,6 @@ class Work(WorkerRole):
         if self.fate.happens():
             return None
         return Leaf(run=raw.run, i=raw.i, deep=raw.deep, j=raw.j, at=at)
-
-    @handle(retry=RETRY)
-    async def aside(self, side: Side, ctx: Context) -> None:
-        self.fate.fail()
-        ctx.write("insert into side values ($1)", ctx.id)
-
-    def note(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
-        """Write down what was released; the store keeps it only with the commit."""
-        ctx.write(
-            "insert into released values ($1, $2, $3, $4, $5)",
-            *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
-        )
 
 
 class Holes(Work):
@@ -211,5 +215,43 @@ class Lists(Work):
         return Over(name=start.name, at=at)
 
 
-ROLES: dict[str, type[Work]] = {role.__name__: role for role in (Holes, Skips, Waits, Lists)}
+class Nests(Fated):
+    """A sequence in each position of another: what the inner gather gives goes to the outer."""
+
+    @handle(retry=RETRY)
+    async def split(self, start: Start, ctx: Context[Side]) -> AsyncIterator[Piece]:
+        run = await self.fate.enter(ctx)
+        count = self.fate.random.choice((0, 1, 3))
+        for i in range(count):
+            yield Piece(run=run, i=i, at=run)
+        self.fate.splits[run] = count
+
+    @handle(retry=RETRY)
+    async def deepen(self, piece: Piece, ctx: Context[Side]) -> AsyncIterator[Raw]:
+        deep = await self.fate.enter(ctx)
+        for j in range(self.fate.random.choice((0, 1, 3, 5))):
+            yield Raw(run=piece.run, i=piece.i, deep=deep, j=j, at=deep)
+
+    @gather(retry=RETRY, on_dead="skip", size=2)
+    async def join(
+        self, piece: Piece, run: Run[Raw], ctx: Context[Side]
+    ) -> AsyncIterator[Leaf]:
+        at = await self.fate.enter(ctx)
+        kept = [raw for raw in run if not self.fate.happens(0.3)]
+        for raw in kept:
+            yield Leaf(run=raw.run, i=raw.i, deep=raw.deep, j=raw.j, at=at)
+
+    @gather(retry=RETRY, size=3)
+    async def collect(
+        self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
+    ) -> AsyncIterator[Over]:
+        at = await self.fate.gather(ctx, run)
+        self.note(ctx, run)
+        if run.is_last:
+            yield Over(name=start.name, at=at)
+
+
+ROLES: dict[str, type[Fated]] = {
+    role.__name__: role for role in (Holes, Skips, Waits, Lists, Nests)
+}
 APPS = {name: App(name, roles=[role]) for name, role in ROLES.items()}

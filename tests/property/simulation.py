@@ -32,7 +32,7 @@ from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from rolekit.transport.memory import Faults, MemoryBroker, MemoryTransport
 from tests.property.jumping import LoopClock
-from tests.property.simulated_app import APPS, ROLES, Fate, Start, Work
+from tests.property.simulated_app import APPS, ROLES, Fate, Fated, Start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,7 +213,7 @@ class World:
     def __init__(self, name: str, seed: int) -> None:
         self.fate = Fate(seed, chance=random.Random(seed).choice((0.03, 0.1, 0.25)))  # noqa: S311
         self.app = APPS[name]
-        self.role: type[Work] = ROLES[name]
+        self.role: type[Fated] = ROLES[name]
         self.role.fate = self.fate
         self.plan: AppPlan = self.app.plan()
         self.tables = MemoryTables(clock=LoopClock())
