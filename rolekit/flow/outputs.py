@@ -130,7 +130,10 @@ def _head_for(
 
 def _together(result: object) -> tuple[object, ...]:
     """Return what stands at one position: the items of a tuple, or the message itself."""
-    return cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
+    if not isinstance(result, tuple):
+        return (result,)
+    items = cast("tuple[object, ...]", result)
+    return tuple(item for item in items if item is not None)
 
 
 class Placing:
