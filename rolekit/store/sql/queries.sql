@@ -108,9 +108,9 @@ left join lateral (
 where s.id = any($1::uuid[])
 order by s.id, p.path;
 
--- seal: Fix the end of the run that was begun; the end that was fixed first stays.
+-- seal: Fix the end of the run that was begun; the end that was fixed first stays. No row: the cursor is elsewhere.
 update {s}.sequence set sealed = coalesce(sealed, $3)
-where id = $1 and next = $2
+where id = $1 and next = $2 and state = 0
 returning sealed;
 
 -- expire: Note which sequences' time is up; those that wait for their holes have no such end.
