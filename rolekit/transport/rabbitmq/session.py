@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,14 @@ class _Factory(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+def _leave_the_talking_to_us() -> None:
+    """Mute aiormq and aio-pika, whose tracebacks of each outage say less than our lines."""
+    for name in ("aiormq", "aio_pika"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
+
+
 def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
@@ -204,6 +213,7 @@ class Session:
 
     async def open(self, url: URL, name: str) -> None:
         """Connect."""
+        _leave_the_talking_to_us()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
         await connection.connect(timeout=CONNECT_S)
         self._connection = connection
