@@ -11,8 +11,9 @@ import json
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Job:
         queue_type: `classic` or `quorum`.
         window: Deliveries in hand, or sends in flight.
         rate: Messages/s, where a case has a rate.
+        servers: Process ids by name, whose CPU time is noted beside the contender's own.
         options: Whatever else a case wants.
     """
 
@@ -48,6 +50,7 @@ class Job:
     queue_type: str = "classic"
     window: int = 200
     rate: float = 0
+    servers: dict[str, int] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> str:
@@ -73,33 +76,51 @@ def body(number: int) -> bytes:
 
 
 class Meter:
-    """Times from the first of `wanted` hits to the last; hits may come from threads."""
+    """Times from `start`, or from the first hit, to the last of `wanted` hits.
 
-    def __init__(self, wanted: int, done: Callable[[], None]) -> None:
-        self.wanted = wanted
+    Hits may come from threads.
+    """
+
+    def __init__(
+        self, job: Job, done: Callable[[], None] = lambda: None, *, wanted: int = 0
+    ) -> None:
+        self.wanted = wanted or job.count
         self.seconds = 0.0
         self.cpu_s = 0.0
-        self._done = done
+        self.servers: dict[str, float] = {}
+        self.done = done
+        self._job = job
         self._next = itertools.count(1).__next__
-        self._began = (0.0, 0.0)
+        self._began: tuple[float, float, dict[str, float]] | None = None
 
     def begin(self) -> None:
         """Begin now instead of at the first hit."""
-        self._began = (time.perf_counter(), time.process_time())
+        servers = self._server_cpu()
+        self._began = (time.perf_counter(), time.process_time(), servers)
+
+    def start(self) -> None:
+        """Begin, unless that was done: for what comes before the first hit."""
+        if self._began is None:
+            self.begin()
 
     def hit(self) -> None:
         """Count one."""
         number = self._next()
-        if number == 1 and not self._began[0]:
-            self.begin()
+        if number == 1:
+            self.start()
         if number == self.wanted:
             self.end()
-            self._done()
+            self.done()
 
     def end(self) -> None:
         """End now."""
-        self.seconds = time.perf_counter() - self._began[0]
-        self.cpu_s = time.process_time() - self._began[1]
+        assert self._began is not None
+        begin_s, begin_cpu_s, servers = self._began
+        self.seconds = time.perf_counter() - begin_s
+        self.cpu_s = time.process_time() - begin_cpu_s
+        self.servers = {
+            name: used_s - servers[name] for name, used_s in self._server_cpu().items()
+        }
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -110,13 +131,35 @@ class Meter:
 
     def report(self, **details: object) -> None:
         """Print what was measured."""
-        report(self.wanted, self.seconds, self.cpu_s, **details)
+        servers = {f"{name}_cpu_s": used_s for name, used_s in self.servers.items()}
+        report(self.wanted, self.seconds, self.cpu_s, **servers, **details)
+
+    def _server_cpu(self) -> dict[str, float]:
+        return {name: cpu_of(pid) for name, pid in self._job.servers.items()}
+
+
+def cpu_of(pid: int) -> float:
+    """Return the CPU seconds of a process and of its children, living and reaped."""
+    used = _ticks(pid, 4)
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):
+            used += _ticks(int(child), 2)
+    return used / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int, kinds: int) -> int:
+    """Add up user, system, and those of reaped children.
+
+    Source: proc(5), fields 14 to 17 of stat; the name may hold anything, so count after it.
+    """
+    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, numbers[11 : 11 + kinds]))
 
 
 def report(messages: int, seconds: float, cpu_s: float, **details: object) -> None:
     """Print one line of JSON."""
     line = {"messages": messages, "seconds": seconds, "cpu_s": cpu_s, "details": details}
-    print(json.dumps(line), flush=True)
+    print(json.dumps(line), file=sys.__stdout__, flush=True)
 
 
 def quantiles(samples: list[float]) -> dict[str, float]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-import time
+import os
+import subprocess
+import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from celery import Celery, chord
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
 FIRST, SECOND = "celery.first", "celery.second"
 
 job = meter.job()
-counter = Meter(job.count, lambda: finish())
+counter = Meter(job)
 app = Celery("bench", broker=job.broker, backend=job.redis or None)
 arguments = {"x-queue-type": job.queue_type}
 app.conf.update(
     broker_transport_options={"confirm_publish": True},
     task_acks_late=True,
-    task_ignore_result=job.case != "split",
+    task_ignore_result=job.case not in {"split", "worker"},
     worker_prefetch_multiplier=job.window,
     task_queues=[Queue(name, queue_arguments=arguments) for name in (FIRST, SECOND)],
     task_default_queue=FIRST,
@@ -41,7 +43,6 @@ app.conf.update(
     worker_redirect_stdouts=False,
     worker_enable_remote_control=False,
 )
-ages: list[float] = []
 
 
 @app.task(name="noop")
@@ -52,17 +53,16 @@ def noop(number: int, fill: str) -> None:
 
 
 @app.task(name="first")
-def first(number: int, fill: str, sent_s: float = 0) -> None:
+def first(number: int, fill: str) -> None:
     """Pass on."""
-    second.delay(number=number, fill=fill, sent_s=sent_s)
+    counter.start()
+    second.delay(number=number, fill=fill)
 
 
 @app.task(name="second")
-def second(number: int, fill: str, sent_s: float = 0) -> None:
+def second(number: int, fill: str) -> None:
     """Take what was passed on."""
     del number, fill
-    if sent_s:
-        ages.append(time.perf_counter() - sent_s)
     counter.hit()
 
 
@@ -80,7 +80,7 @@ def collect(parts: list[int]) -> int:
 
 
 def work() -> None:
-    """Work for ever; signals want the main thread, so what sends is another one."""
+    """Work for ever, in the main thread, as its signals want."""
     app.Worker(
         pool="solo", concurrency=1, without_gossip=True, without_mingle=True,
         without_heartbeat=True, loglevel="ERROR", quiet=True,
@@ -89,7 +89,7 @@ def work() -> None:
 
 def finish() -> None:
     """Report and leave."""
-    counter.report(**(meter.quantiles(ages) if ages else {}))
+    counter.report()
     meter.leave()
 
 
@@ -104,20 +104,23 @@ def drain() -> None:
     work()
 
 
-def beside(sending: Callable[[], None]) -> None:
-    """Work, and send from a thread."""
-    threading.Thread(target=sending, daemon=True).start()
-    work()
-
-
 def split() -> None:
-    """Run one chord."""
-    chord([part.s(number) for number in range(3)])(collect.s()).get(timeout=30)
-    counter.begin()
-    found = chord([part.s(number) for number in range(job.count)])(collect.s())
-    assert found.get(timeout=120, interval=0.005) == job.count
-    counter.end()
+    """Run one chord with the worker in a process of its own, after a small one."""
+    environment = {**os.environ, meter.JOB: replace(job, case="worker").encode()}
+    command = [sys.executable, "-m", __spec__.name]
+    with subprocess.Popen(command, env=environment) as worker:  # noqa: S603 - itself
+        _chord(3)
+        before_s = meter.cpu_of(worker.pid)
+        with counter.running():
+            _chord(job.count)
+        counter.cpu_s += meter.cpu_of(worker.pid) - before_s
+        worker.kill()
     finish()
+
+
+def _chord(parts: int) -> None:
+    found = chord([part.s(number) for number in range(parts)])(collect.s())
+    assert found.get(timeout=60, interval=0.005) == parts
 
 
 def publish() -> None:
@@ -129,25 +132,16 @@ def publish() -> None:
     finish()
 
 
-def latency() -> None:
-    """Send at a rate through two stages."""
-    time.sleep(1)
-    begin = time.perf_counter()
-    for number in range(job.count):
-        due_s = begin + number / job.rate
-        time.sleep(max(0, due_s - time.perf_counter()))
-        first.delay(**meter.fields(number), sent_s=due_s)
-
-
 CASES: dict[str, Callable[[], None]] = {
     "publish": publish,
     "consume": drain,
     "stages": drain,
-    "split": lambda: beside(split),
-    "latency": lambda: beside(latency),
+    "split": split,
+    "worker": work,
 }
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")  # it need not say that this user is root
+    counter.done = finish
     CASES[job.case]()

@@ -25,7 +25,7 @@ QUEUE = "dramatiq_first"
 THREADS = 8
 
 done = threading.Event()
-counter = Meter(job.count, done.set)
+counter = Meter(job, done.set)
 broker = RabbitmqBroker(url=job.broker, confirm_delivery=True)
 dramatiq.set_broker(broker)
 

@@ -27,7 +27,7 @@ class Peer:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.done = asyncio.Event()
-        self.meter = Meter(job.count, self.done.set)
+        self.meter = Meter(job, self.done.set)
         self.ages: list[float] = []
         self.broker = RabbitBroker(job.broker, logger=None, apply_types=False)
         self.queues = {name: self._queue(name) for name in (FIRST, SECOND)}
@@ -61,6 +61,7 @@ class Peer:
             @subscriber
             @self.broker.publisher(self.queues[SECOND], persist=True)
             async def forward(said: dict[str, Any]) -> dict[str, Any]:
+                self.meter.start()
                 return said
 
     def handle_second(self) -> None:

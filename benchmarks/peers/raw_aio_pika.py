@@ -33,7 +33,9 @@ def message(number: int, sent_s: float = 0) -> aio_pika.Message:
     )
 
 
-async def _queue(channel: aio_pika.abc.AbstractChannel, name: str, job: Job) -> aio_pika.abc.AbstractQueue:
+async def _queue(
+    channel: aio_pika.abc.AbstractChannel, name: str, job: Job
+) -> aio_pika.abc.AbstractQueue:
     return await channel.declare_queue(
         name, durable=True, arguments={"x-queue-type": job.queue_type}
     )
@@ -45,7 +47,7 @@ class Raw:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.done = asyncio.Event()
-        self.meter = Meter(job.count, self.done.set)
+        self.meter = Meter(job, self.done.set)
 
     async def open(self) -> None:
         """Connect and declare."""
@@ -73,6 +75,7 @@ class Raw:
 
     async def forward(self, arrived: aio_pika.abc.AbstractIncomingMessage) -> None:
         """Decode, publish, ack."""
+        self.meter.start()
         said = json.loads(arrived.body)
         await self.publish(said["number"], SECOND, said.get("sent_s", 0))
         await arrived.ack()
@@ -116,9 +119,7 @@ async def latency(raw: Raw) -> dict[str, float]:
 
     await raw.second.consume(arrive)
     await raw.first.consume(raw.forward)
-    await meter.open_loop(
-        raw.job, lambda number, due_s: raw.publish(number, FIRST, due_s)
-    )
+    await meter.open_loop(raw.job, lambda number, due_s: raw.publish(number, FIRST, due_s))
     await raw.done.wait()
     return meter.quantiles(ages)
 
@@ -138,10 +139,41 @@ async def split(raw: Raw) -> None:
     await raw.second.consume(arrive)
     await raw.first.consume(raw.forward)
     with raw.meter.running():
-        await asyncio.gather(
-            *[raw.publish(number, FIRST) for number in range(raw.job.count)]
-        )
+        await asyncio.gather(*[raw.publish(number, FIRST) for number in range(raw.job.count)])
         await raw.done.wait()
+
+
+async def ask(raw: Raw) -> dict[str, float]:
+    """Ask at a rate, with a reply queue and correlation ids; say how long answers took."""
+    ages: list[float] = []
+    waiting: dict[str | None, asyncio.Future[None]] = {}
+    replies = await raw.channel.declare_queue(exclusive=True)
+
+    async def answer(arrived: aio_pika.abc.AbstractIncomingMessage) -> None:
+        number = json.loads(arrived.body)["number"]
+        said = aio_pika.Message(
+            json.dumps({"number": number}).encode(), correlation_id=arrived.correlation_id
+        )
+        await raw.exchange.publish(said, routing_key=str(arrived.reply_to))
+        await arrived.ack()
+
+    async def take(arrived: aio_pika.abc.AbstractIncomingMessage) -> None:
+        json.loads(arrived.body)
+        waiting.pop(arrived.correlation_id).set_result(None)
+
+    async def one(number: int, due_s: float) -> None:
+        question = message(number)
+        question.correlation_id, question.reply_to = question.message_id, replies.name
+        future = waiting[question.correlation_id] = asyncio.Future()
+        await raw.exchange.publish(question, routing_key=FIRST)
+        await future
+        ages.append(time.perf_counter() - due_s)
+
+    await replies.consume(take, no_ack=True)
+    await raw.first.consume(answer)
+    with raw.meter.running():
+        await meter.open_loop(raw.job, one)
+    return meter.quantiles(ages)
 
 
 CASES: dict[str, Callable[[Raw], object]] = {
@@ -150,6 +182,7 @@ CASES: dict[str, Callable[[Raw], object]] = {
     "stages": stages,
     "latency": latency,
     "split": split,
+    "ask": ask,
 }
 
 

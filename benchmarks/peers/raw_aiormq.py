@@ -19,7 +19,7 @@ async def main() -> None:
     """Do the job."""
     job = meter.job()
     done = asyncio.Event()
-    counter = Meter(job.count, done.set)
+    counter = Meter(job, done.set)
     connection = await aiormq.connect(job.broker)
     consuming, publishing = await connection.channel(), await connection.channel()
     await consuming.queue_declare(

@@ -35,7 +35,7 @@ class Peer:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.done = asyncio.Event()
-        self.meter = Meter(job.count, self.done.set)
+        self.meter = Meter(job, self.done.set)
         self.ages: list[float] = []
         kind = QueueType(job.queue_type)
         queues = [Queue(name=name, type=kind, routing_key=name) for name in (FIRST, SECOND)]
@@ -57,6 +57,7 @@ class Peer:
 
         @self.broker.task("first", queue_name=FIRST)
         async def first(number: int, fill: str, sent_s: float = 0) -> None:
+            self.meter.start()
             await second.kiq(number=number, fill=fill, sent_s=sent_s)
 
         return noop, first, second

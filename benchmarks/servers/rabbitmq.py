@@ -12,7 +12,6 @@ import os
 import shutil
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,6 +20,7 @@ from benchmarks.servers.ports import end, free_port, listens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
 COOKIE = "benchmarks"
 START_S = 60
@@ -153,7 +153,10 @@ def _environment(home: Path, name: str, port: int, epmd_port: int) -> dict[str, 
 
 
 async def _start(
-    stack: AsyncExitStack, command: list[str], environment: dict[str, str], log: Path | None = None
+    stack: AsyncExitStack,
+    command: list[str],
+    environment: dict[str, str],
+    log: Path | None = None,
 ) -> asyncio.subprocess.Process:
     target = stack.enter_context(log.open("wb")) if log else asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(

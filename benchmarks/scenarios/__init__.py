@@ -1,0 +1,22 @@
+"""One file a bar: who competes, over what, and what must be reached."""
+
+from __future__ import annotations
+
+from benchmarks.scenarios.consume import CONSUME
+from benchmarks.scenarios.effects import EFFECTS, EFFECTS_POSTGRES
+from benchmarks.scenarios.effects_sql import EFFECTS_SQL
+from benchmarks.scenarios.latency import LATENCY
+from benchmarks.scenarios.publish import PUBLISH
+from benchmarks.scenarios.split_gather import SPLIT_GATHER
+from benchmarks.scenarios.stages import STAGES
+
+ALL = (
+    PUBLISH,
+    CONSUME,
+    STAGES,
+    EFFECTS,
+    EFFECTS_SQL,
+    EFFECTS_POSTGRES,
+    SPLIT_GATHER,
+    LATENCY,
+)
