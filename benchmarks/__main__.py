@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from benchmarks import history, machine
 from benchmarks.contest import BUILD, OWN, Contender, Scenario, Settings, hold, missing
 from benchmarks.figures import Judgement, Run, exit_code, judge
-from benchmarks.scenarios import ALL
+from benchmarks.scenarios import ALL, LONG
 from benchmarks.servers.ground import Servers, servers
 
 
@@ -25,26 +25,25 @@ def main() -> int:
     """Read the arguments, run, report."""
     given = _arguments()
     wanted = given.only.split(",") if given.only else [one.name for one in ALL]
-    unknown = set(wanted) - {one.name for one in ALL}
+    known = {one.name: one for one in (*ALL, *LONG)}
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        names = ", ".join(one.name for one in ALL)
-        sys.exit(f"there is no scenario {', '.join(unknown)}; there are {names}")
+        sys.exit(f"there is no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     settings = Settings(
         rounds=given.rounds,
         quick=given.quick,
         transport=given.transport,
         profile=BUILD if given.profile else None,
     )
-    scenarios = [one for one in ALL if one.name in wanted]
     BUILD.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_run(scenarios, settings))
+    return asyncio.run(_run([known[name] for name in wanted], settings))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
-    names = ", ".join(one.name for one in ALL)
+    names = ", ".join(one.name for one in (*ALL, *LONG))
     parser.add_argument("--only", help=f"some of {names}; with commas between them")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round, no bars")

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -29,7 +31,8 @@ C_CLIENT = BUILD / "c_client"
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 OWN = "own"
 C = "c"
-RUN_S = 60
+RUN_S = 90
+END_S = 10
 TAIL = 300
 
 Transport = Literal["rabbitmq", "postgres"]
@@ -162,15 +165,27 @@ async def run_once(
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         try:
             async with asyncio.timeout(RUN_S):
                 out, err = await process.communicate()
         except TimeoutError:
-            process.kill()
-            await process.communicate()
             return Run(error=f"did not end within {RUN_S} s")
+        finally:
+            await _end_all(process)
     return _read(out.decode(), err.decode(errors="replace"), process.returncode)
+
+
+async def _end_all(process: asyncio.subprocess.Process) -> None:
+    """End a contender that has not ended, with the processes it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        os.killpg(process.pid, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await process.communicate()
 
 
 def _job(contender: Contender, place: Place, settings: Settings) -> Job:
@@ -222,8 +237,3 @@ def _line(scenario: Scenario, number: int, contender: Contender, run: Run) -> st
         for name, value in run.details.items()
     }
     return f"{head} {run.metric('rate'):9,.0f}/s {run.metric('cpu_us'):7.0f} us CPU {details}"
-
-
-def scaled(contender: Contender, **changes: Any) -> Contender:  # noqa: ANN401 - as replace has it
-    """Return a contender with some changes."""
-    return replace(contender, **changes)

@@ -17,10 +17,12 @@ from rolekit import (
     Reply,
     Run,
     State,
+    WebRole,
     WorkerRole,
     field,
     gather,
     handle,
+    web,
 )
 
 CONCURRENCY = 500
@@ -111,6 +113,24 @@ class JobDone(Reply):
     """Every part came, in order."""
 
     parts: int
+
+
+class Held(Message):
+    """Split into parts that nobody handles here."""
+
+    parts: int
+
+
+class HeldPart(Message):
+    """A part that stays where it is."""
+
+    number: int
+
+
+class HeldDone(Message):
+    """What never comes."""
+
+    number: int
 
 
 class Question(Message):
@@ -213,6 +233,29 @@ class Sequences(WorkerRole):
         return JobDone(parts=job.parts) if run.is_last else None
 
 
+class Openers(WorkerRole):
+    """Opens sequences that stay open, because no `Holders` run."""
+
+    @handle
+    async def hold(self, job: Held) -> AsyncIterator[HeldPart]:
+        """Split."""
+        for number in range(job.parts):
+            yield HeldPart(number=number)
+
+    @gather
+    async def wait(self, job: Held, run: Run[HeldDone]) -> None:
+        """Take what never comes."""
+
+
+class Holders(WorkerRole):
+    """Would handle the parts."""
+
+    @handle
+    async def held(self, part: HeldPart) -> HeldDone:
+        """Handle a part."""
+        return HeldDone(number=part.number)
+
+
 class Answers(WorkerRole):
     """Answers questions."""
 
@@ -224,4 +267,13 @@ class Answers(WorkerRole):
         return Answer(number=question.number)
 
 
-app = App("bench", roles=[Sinks, Stages, Effects, Sequences, Answers])
+class Front(WebRole):
+    """Takes questions over HTTP."""
+
+    @web.post("/questions")
+    async def ask(self, question: Question) -> Answer:
+        """Send the question, and wait for its answer."""
+        return await self.client.ask(question, Answer)
+
+
+app = App("bench", roles=[Sinks, Stages, Effects, Sequences, Openers, Holders, Answers, Front])

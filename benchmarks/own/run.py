@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from benchmarks import meter
+from benchmarks.http_load import Asker
 from benchmarks.own import app as own
 from benchmarks.own.profiling import profiled
 from benchmarks.own.running import ground
 from rolekit.flow.intake import Intake
+from rolekit.roles.host import bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -148,15 +150,18 @@ async def latency(there: Ground) -> Details:
 
 
 async def ask(there: Ground) -> Details:
-    """Ask at a rate; say how long answers took."""
+    """Ask over HTTP at a rate, each question a message; say how long answers took."""
     ages: list[float] = []
+    listening = bound_socket("127.0.0.1:0")
+    asker = Asker(listening.getsockname()[1], "/questions")
 
     async def one(number: int, due_s: float) -> None:
-        await there.client.ask(own.Question(**meter.fields(number)), own.Answer)
+        assert (await asker.ask(meter.fields(number)))["number"] == number
         ages.append(time.perf_counter() - due_s)
 
-    async with there.instance(own.Answers):
-        await there.client.ask(own.Question(**meter.fields(0)), own.Answer)
+    async with there.instance(own.Answers), there.instance(own.Front, listening):
+        await one(0, time.perf_counter())
+        ages.clear()
         with there.meter.running():
             await meter.open_loop(there.job, one)
     return meter.quantiles(ages)

@@ -17,6 +17,7 @@ from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from socket import socket
 
     from benchmarks.meter import Job
     from rolekit.flow.app_client import AppClient
@@ -46,10 +47,12 @@ class Ground:
         HITS.start, HITS.hit = self.meter.start, self.meter.hit
 
     @asynccontextmanager
-    async def instance(self, role: type[Role]) -> AsyncGenerator[None]:
+    async def instance(
+        self, role: type[Role], listening: socket | None = None
+    ) -> AsyncGenerator[None]:
         """Run one instance of a role inside the block."""
         ready = asyncio.Event()
-        one = Instance(role, self.services)
+        one = Instance(role, self.services, listening=listening)
         running = asyncio.create_task(one.run(ready.set))
         await ready.wait()
         try:

@@ -143,46 +143,12 @@ async def split(raw: Raw) -> None:
         await raw.done.wait()
 
 
-async def ask(raw: Raw) -> dict[str, float]:
-    """Ask at a rate, with a reply queue and correlation ids; say how long answers took."""
-    ages: list[float] = []
-    waiting: dict[str | None, asyncio.Future[None]] = {}
-    replies = await raw.channel.declare_queue(exclusive=True)
-
-    async def answer(arrived: aio_pika.abc.AbstractIncomingMessage) -> None:
-        number = json.loads(arrived.body)["number"]
-        said = aio_pika.Message(
-            json.dumps({"number": number}).encode(), correlation_id=arrived.correlation_id
-        )
-        await raw.exchange.publish(said, routing_key=str(arrived.reply_to))
-        await arrived.ack()
-
-    async def take(arrived: aio_pika.abc.AbstractIncomingMessage) -> None:
-        json.loads(arrived.body)
-        waiting.pop(arrived.correlation_id).set_result(None)
-
-    async def one(number: int, due_s: float) -> None:
-        question = message(number)
-        question.correlation_id, question.reply_to = question.message_id, replies.name
-        future = waiting[question.correlation_id] = asyncio.Future()
-        await raw.exchange.publish(question, routing_key=FIRST)
-        await future
-        ages.append(time.perf_counter() - due_s)
-
-    await replies.consume(take, no_ack=True)
-    await raw.first.consume(answer)
-    with raw.meter.running():
-        await meter.open_loop(raw.job, one)
-    return meter.quantiles(ages)
-
-
 CASES: dict[str, Callable[[Raw], object]] = {
     "publish": publish,
     "consume": consume,
     "stages": stages,
     "latency": latency,
     "split": split,
-    "ask": ask,
 }
 
 

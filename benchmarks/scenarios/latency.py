@@ -28,14 +28,14 @@ def _bars(what: str, of: str, against: str) -> tuple[Bar, ...]:
 
 LATENCY = Scenario(
     name="latency",
-    title="Age of messages at 200/s: two stages; question and answer",
+    title="Age of messages at 200/s: two stages; question and answer over HTTP",
     contenders=(
         _one("rolekit", OWN, "latency"),
         _one("aio-pika", "raw_aio_pika", "latency"),
         _one("FastStream", "faststream_peer", "latency"),
         _one("Taskiq", "taskiq_peer", "latency"),
         _one("rolekit, answers", OWN, "ask"),
-        _one("aio-pika, answers", "raw_aio_pika", "ask"),
+        _one("aio-pika, answers", "raw_front", "ask"),
     ),
     bars=(
         *_bars("two stages", "rolekit", "aio-pika"),
