@@ -20,6 +20,8 @@ from benchmarks.figures import Judgement, Run, exit_code, judge
 from benchmarks.scenarios import ALL, LONG
 from benchmarks.servers.ground import Servers, servers
 
+INTERRUPTED = 130
+
 
 def main() -> int:
     """Read the arguments, run, report."""
@@ -36,7 +38,10 @@ def main() -> int:
         profile=BUILD if given.profile else None,
     )
     BUILD.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_run([known[name] for name in wanted], settings))
+    try:
+        return asyncio.run(_run([known[name] for name in wanted], settings))
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _arguments() -> argparse.Namespace:

@@ -51,6 +51,7 @@ class Contender:
         transport: Of rolekit; None: the one the run was started with.
         needs: `redis`, where it needs one.
         module: Which module of `benchmarks.own` does the job.
+        once: In the first round only: worth knowing, and no bar is about it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Contender:
     transport: Transport | None = None
     needs: tuple[str, ...] = ()
     module: str = "run"
+    once: bool = False
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -77,7 +79,7 @@ class Scenario:
         contenders: All of them.
         bars: What must be reached.
         rounds: In a full run, unless it is said otherwise.
-        budget_s: No round begins after this many seconds.
+        budget_s: No round begins that would end after this many seconds.
     """
 
     name: str
@@ -134,18 +136,21 @@ async def hold(
     loop = asyncio.get_running_loop()
     until = loop.time() + scenario.budget_s
     rounds: list[dict[str, Run]] = []
-    wanted = settings.rounds_of(scenario)
+    wanted, took_s = settings.rounds_of(scenario), 0.0
     for number in range(wanted):
-        if loop.time() > until:
+        began = loop.time()
+        if began + took_s > until:
             say(f"{scenario.name}: {number} of {wanted} rounds, then its time was over")
             break
-        turn = number % max(1, len(runnable))
+        these = [one for one in runnable if not (number and one.once)]
+        turn = number % max(1, len(these))
         found: dict[str, Run] = {}
-        for contender in (*runnable[turn:], *runnable[:turn]):
+        for contender in (*these[turn:], *these[:turn]):
             run = await run_once(contender, servers, settings, scenario.name)
             found[contender.name] = run
             say(_line(scenario, number, contender, run))
         rounds.append(found)
+        took_s = loop.time() - began
     return rounds
 
 

@@ -89,12 +89,15 @@ class Meter:
         self.cpu_s = 0.0
         self.servers: dict[str, float] = {}
         self.done = done
+        self.on_begin: Callable[[], object] = lambda: None
+        self.on_end: Callable[[], object] = lambda: None
         self._job = job
         self._next = itertools.count(1).__next__
         self._began: tuple[float, float, dict[str, float]] | None = None
 
     def begin(self) -> None:
         """Begin now instead of at the first hit."""
+        self.on_begin()
         servers = self._server_cpu()
         self._began = (time.perf_counter(), time.process_time(), servers)
 
@@ -121,6 +124,7 @@ class Meter:
         self.servers = {
             name: used_s - servers[name] for name, used_s in self._server_cpu().items()
         }
+        self.on_end()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -182,7 +186,12 @@ async def open_loop(job: Job, send: Callable[[int, float], Awaitable[object]]) -
         for number in range(job.count):
             due_s = begin + number / job.rate
             await asyncio.sleep(max(0, due_s - time.perf_counter()))
-            tasks.create_task(send(number, due_s))
+            tasks.create_task(_awaited(send(number, due_s)))
+
+
+async def _awaited(sent: Awaitable[object]) -> None:
+    """Await: a task takes coroutines only, and some clients give futures."""
+    await sent
 
 
 def leave() -> None:

@@ -122,11 +122,12 @@ def _trend(full: list[Entry]) -> list[str]:
     lines: dict[str, tuple[list[str], list[float]]] = {}
     for entry in full:
         for bar in (bar for scenario in entry["scenarios"] for bar in scenario["bars"]):
-            if bar["figure"]:
+            limit = float(bar["required"].split()[1])
+            if bar["figure"] and limit:
                 name = f"{bar['name']} {bar['required']}"
                 when, figures = lines.setdefault(name, ([], []))
                 when.append(entry["began"])
-                figures.append(bar["figure"]["median"] / float(bar["required"].split()[1]))
+                figures.append(bar["figure"]["median"] / limit)
     figure = go.Figure(
         [
             go.Scatter(x=x, y=y, name=name, mode="lines+markers")

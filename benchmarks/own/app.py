@@ -26,6 +26,8 @@ from rolekit import (
 )
 
 CONCURRENCY = 500
+"""As many deliveries in hand as peers have in the contest of consumers."""
+
 KEYS = 1000
 PARTS = 1000
 CULPRIT = -1

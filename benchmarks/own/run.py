@@ -15,20 +15,19 @@ import structlog
 from benchmarks import meter
 from benchmarks.http_load import Asker
 from benchmarks.own import app as own
-from benchmarks.own.profiling import profiled
 from benchmarks.own.running import ground
 from rolekit.flow.intake import Intake
 from rolekit.roles.host import bound_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from benchmarks.meter import Job
     from benchmarks.own.running import Ground
     from rolekit import Message
     from rolekit.model.envelope import Packet
 
-    Details = dict[str, object] | dict[str, float]
+    Details = Mapping[str, object]
 
 M = TypeVar("M", bound="Message")
 
@@ -190,5 +189,4 @@ async def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    with profiled():
-        asyncio.run(main(meter.job()))
+    asyncio.run(main(meter.job()))

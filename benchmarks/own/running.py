@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.meter import Meter
 from benchmarks.own.app import HITS, TABLE, app
+from benchmarks.own.profiling import profile
 from rolekit.link import OWNER_BITS
 from rolekit.roles.host import Instance
 from rolekit.wiring import migrate, open_host
@@ -44,6 +45,7 @@ class Ground:
         """Count hits from now on, up to `wanted`."""
         self.done.clear()
         self.meter = Meter(self.job, self.done.set, wanted=wanted)
+        profile(self.meter)
         HITS.start, HITS.hit = self.meter.start, self.meter.hit
 
     @asynccontextmanager
@@ -64,7 +66,11 @@ class Ground:
 
 @asynccontextmanager
 async def ground(job: Job) -> AsyncGenerator[Ground]:
-    """Be a host of one process inside the block: lease, relay and wake-ups."""
+    """Be a host of one process inside the block: lease, relay and wake-ups.
+
+    Queues are what the transport makes of them by default: `job.queue_type` is not told to
+    it yet, for there is no setting to tell it with.
+    """
     await migrate(app.name, job.database, job.broker)
     async with open_host(app.name, job.database, job.broker) as host:
         owner = host.epoch << OWNER_BITS | 1

@@ -30,7 +30,7 @@ EFFECTS = Scenario(
             at_least=5,
         ),
     ),
-    budget_s=65,
+    budget_s=60,
 )
 
 EFFECTS_POSTGRES = Scenario(
@@ -55,5 +55,5 @@ EFFECTS_POSTGRES = Scenario(
             at_least=1,
         ),
     ),
-    budget_s=50,
+    budget_s=45,
 )

@@ -31,5 +31,5 @@ EFFECTS_SQL = Scenario(
             at_least=0.5,
         ),
     ),
-    budget_s=60,
+    budget_s=55,
 )

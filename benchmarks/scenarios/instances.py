@@ -32,5 +32,5 @@ INSTANCES = Scenario(
         ),
     ),
     rounds=2,
-    budget_s=30,
+    budget_s=45,
 )

@@ -41,5 +41,5 @@ LATENCY = Scenario(
         *_bars("two stages", "rolekit", "aio-pika"),
         *_bars("answers", "rolekit, answers", "aio-pika, answers"),
     ),
-    budget_s=110,
+    budget_s=95,
 )

@@ -21,8 +21,8 @@ def _contenders(kind: str) -> tuple[Contender, ...]:
         one("rolekit list", OWN, "publish-list", 20_000),
         one("rolekit 200 at once", OWN, "publish", 15_000),
         one("C", C, "publish", 20_000, 1000),
-        one("aio-pika", "raw_aio_pika", "publish", 6000),
-        one("FastStream", "faststream_peer", "publish", 5000),
+        one("aio-pika", "raw_aio_pika", "publish", 5000),
+        one("FastStream", "faststream_peer", "publish", 4000),
     )
 
 
@@ -48,9 +48,10 @@ OTHERS = tuple(
         case="publish",
         count=count,
         queue_type="classic",
+        once=True,
     )
     for name, program, count in (
-        ("aiormq", "raw_aiormq", 6000),
+        ("aiormq", "raw_aiormq", 5000),
         ("Taskiq", "taskiq_peer", 4000),
         ("Dramatiq", "dramatiq_peer", 1000),
         ("Celery", "celery_peer", 600),
@@ -63,5 +64,5 @@ PUBLISH = Scenario(
     title="Publish 256 bytes, persistent and confirmed",
     contenders=(*_contenders("classic"), *_contenders("quorum"), *OTHERS),
     bars=(*_bars("classic"), *_bars("quorum")),
-    budget_s=110,
+    budget_s=105,
 )

@@ -22,10 +22,10 @@ SCALE_OUT = Scenario(
     name="scale-out",
     title="Instances under `rolekit up`: 20 ms of CPU a message; 10 ms of waiting a message",
     contenders=(
-        _one("busy", 1, 100, 10),
-        _one("busy", 2, 200, 20),
-        _one("waiting", 1, 200, 20),
-        _one("waiting", 32, 6000, 600),
+        _one("busy", 1, 60, 10),
+        _one("busy", 2, 120, 20),
+        _one("waiting", 1, 150, 20),
+        _one("waiting", 32, 4500, 600),
     ),
     bars=(
         Bar(
@@ -41,5 +41,5 @@ SCALE_OUT = Scenario(
             at_least=28,
         ),
     ),
-    budget_s=110,
+    budget_s=95,
 )

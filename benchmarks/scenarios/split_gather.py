@@ -43,5 +43,5 @@ SPLIT_GATHER = Scenario(
             at_least=2,
         ),
     ),
-    budget_s=60,
+    budget_s=45,
 )

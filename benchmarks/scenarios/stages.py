@@ -21,5 +21,5 @@ STAGES = Scenario(
         Bar(name="stages/Taskiq", of="rolekit", against="Taskiq", at_least=8),
         Bar(name="stages/Celery", of="rolekit", against="Celery", at_least=16),
     ),
-    budget_s=90,
+    budget_s=75,
 )

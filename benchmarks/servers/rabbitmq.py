@@ -114,7 +114,9 @@ async def rabbitmq(home: Path) -> AsyncGenerator[Node | None]:
     name = f"bench{port}@localhost"
     environment = _environment(home, name, port, epmd_port)
     async with AsyncExitStack() as stack:
-        names = await _start(stack, [epmd, "-port", str(epmd_port)], environment)
+        names = await _start(
+            stack, [epmd, "-port", str(epmd_port), "-address", "127.0.0.1"], environment
+        )
         await listens(epmd_port, names, 10)
         broker = await _start(stack, [program], environment, home / "startup.log")
         await listens(port, broker, START_S)
@@ -145,8 +147,11 @@ def _environment(home: Path, name: str, port: int, epmd_port: int) -> dict[str, 
         "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
         "RABBITMQ_CONF_ENV_FILE": str(home / "nothing.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
-        # Schedulers that spin while idle would take the cores from the clients.
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none",
+        # Schedulers that spin while idle would take the cores from the clients; and nothing
+        # of this node is for other machines.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            "+sbwt none -kernel inet_dist_use_interface {127,0,0,1}"
+        ),
         # So that the process started here becomes the node, and its id is the one to end.
         "RUNNING_UNDER_SYSTEMD": "1",
     }
@@ -165,6 +170,7 @@ async def _start(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=target,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its servers
     )
     stack.push_async_callback(end, process)
     return process
@@ -180,6 +186,7 @@ async def _calls(
         env=environment,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )  # fmt: skip
     stack.push_async_callback(end, process)
     return process

@@ -25,6 +25,7 @@ async def redis(home: Path) -> AsyncGenerator[str | None]:
     process = await asyncio.create_subprocess_exec(
         program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home),
         stdout=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
     )  # fmt: skip
     try:
         await listens(port, process, 10)
