@@ -272,7 +272,7 @@ class Store(Protocol):
         ...
 
     async def forget(self, sent: Sequence[int]) -> None:
-        """Delete outbox rows that the broker confirmed."""
+        """Delete outbox rows all of whose packets the broker confirmed."""
 
     async def keep_house(self, now_ms: int) -> None:
         """Make the inbox's days ahead; drop replies and keys that are over."""

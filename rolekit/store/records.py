@@ -234,7 +234,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A packet in the outbox: committed, not confirmed by the broker yet."""
+    """A packet in the outbox: committed, not confirmed by the broker yet.
+
+    Attributes:
+        n: Of its row. What a commit sends may be in one row together.
+    """
 
     n: int
     packet: Packet
