@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from rolekit.errors import RolekitError
 from rolekit.transport.base import Delivery
@@ -181,8 +182,19 @@ class QueueConsumer:
                 return await self._consume(channel)
             finally:
                 await asyncio.shield(self._leave(channel))
+        except ChannelNotFoundEntity:
+            return await self._make_again()
         except (*AWAY, RolekitError) as error:
             return str(error) or type(error).__name__
+
+    async def _make_again(self) -> str:
+        """Make the queue, which somebody deleted: nobody else may come by who does."""
+        try:
+            await self._transport.declare([self.queue])
+        except (*AWAY, RolekitError) as error:
+            return f"the queue is gone and cannot be made again: {error}"
+        log.warning("a queue was gone with what was in it; made again", queue=self.queue)
+        return "the queue was gone"
 
     async def _consume(self, channel: Channel) -> str:
         """Consume until that ends; return why."""
