@@ -120,7 +120,9 @@ class QueueConsumer:
         channel = self._channel
         if channel is not None and not channel.lost.done():
             with suppress(*AWAY):
-                await asyncio.shield(self._call(channel.calls.basic_qos(prefetch_count=1)))
+                # A consumer may begin just behind this call: it must get its own window.
+                same = channel.calls.basic_qos(prefetch_count=self._asked or self._window)
+                await asyncio.shield(self._call(same))
 
     # -- living ------------------------------------------------------------------------------
 
