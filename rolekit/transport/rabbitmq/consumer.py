@@ -23,7 +23,7 @@ from rolekit.transport.base import Delivery
 from rolekit.transport.rabbitmq.acks import Acks
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.demux import Tap
-from rolekit.transport.rabbitmq.session import RPC_S
+from rolekit.transport.rabbitmq.session import RPC_S, lost_not_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -254,8 +254,9 @@ class QueueConsumer:
             changed.cancel()
 
     async def _call(self, call: Awaitable[object]) -> object:
-        async with asyncio.timeout(RPC_S):
-            return await call
+        with lost_not_cancelled():
+            async with asyncio.timeout(RPC_S):
+                return await call
 
     async def _leave(self, channel: Channel) -> None:
         """Send the acks and close the channel, whichever of these still can be done."""
