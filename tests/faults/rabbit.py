@@ -35,6 +35,7 @@ class Rig:
         self.url = url
         self.vhost = urllib.parse.unquote(urllib.parse.urlsplit(url).path[1:])
         self._opened: list[RabbitTransport] = []
+        self._asking = asyncio.Lock()
 
     async def connect(
         self, *, heartbeat_s: int = 20, proxy: Proxy | None = None
@@ -55,18 +56,19 @@ class Rig:
         """Delete a queue, whoever uses it."""
         await asyncio.to_thread(self.broker.delete_queue, f"{APP}.{queue}", self.vhost)
 
-    async def queue(self, queue: str = "q") -> QueueState | None:
+    async def queue(self, queue: str = "q", app: str = APP) -> QueueState | None:
         """Say what the broker says of a queue; None when there is no such queue."""
-        found = await asyncio.to_thread(self.broker.list_queues, self.vhost)
-        return next((state for state in found if state.name == f"{APP}.{queue}"), None)
+        async with self._asking:
+            found = await asyncio.to_thread(self.broker.list_queues, self.vhost)
+        return next((state for state in found if state.name == f"{app}.{queue}"), None)
 
     async def until(
-        self, holds: Callable[[QueueState], bool], queue: str = "q", within_s: float = RESUMES_S
+        self, holds: Callable[[QueueState], bool], queue: str = "q", app: str = APP
     ) -> QueueState:
         """Wait until something holds of a queue, as the broker sees it."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(RESUMES_S):
             while True:
-                state = await self.queue(queue)
+                state = await self.queue(queue, app)
                 if state is not None and holds(state):
                     return state
                 await asyncio.sleep(0.05)

@@ -119,6 +119,41 @@ async def test_publishing_to_a_broker_that_takes_nothing_ends_by_its_deadline(
     subscription.ack(got)
 
 
+async def test_a_connection_lost_while_the_broker_takes_nothing_comes_back(rig: Rig) -> None:
+    transport, inbox = await rig.connect(), Inbox()
+    subscription = await consume(transport, inbox)
+    await transport.publish([packet(0)])
+
+    await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=True)
+    try:
+        blocked = asyncio.create_task(_result(transport.publish([packet(1)])))
+        subscription.ack(await inbox.count(1))
+        await rig.until(lambda state: state.unacked == 0)
+        was_blocked = not blocked.done()
+        await rig.close_connections()
+        result = await blocked
+    finally:
+        await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=False)
+    async with asyncio.timeout(RESUMES_S):
+        await published(transport, packet(1))
+        await inbox.wait(lambda got: got[-1].packet.body == b"1")
+
+    assert was_blocked
+    assert result == "PublishUnknown"
+
+
+async def test_a_connection_that_is_lost_is_handed_to_nobody(rig: Rig) -> None:
+    transport = await rig.connect()
+    lost = await transport.consuming()
+
+    lost.abort()
+    await asyncio.wait([lost.lost], timeout=RESUMES_S)
+    found = await transport.consuming()
+
+    assert found is not lost
+    assert not found.lost.done()
+
+
 async def test_a_hand_back_after_the_connection_was_lost_gives_nothing_back_twice(
     rig: Rig,
 ) -> None:

@@ -205,3 +205,20 @@ async def test_a_window_changed_while_the_connection_is_lost_holds_afterwards(
     await rig.until(lambda state: state.unacked == 20)
     await asyncio.sleep(0.3)
     await rig.until(lambda state: state.unacked == 20)
+
+
+async def test_a_flush_while_the_window_changes_leaves_it_as_it_was_asked_for(rig: Rig) -> None:
+    transport, inbox = await rig.connect(), Inbox()
+    subscription = await consume(transport, inbox, window=2)
+    await transport.publish(packets(100))
+    subscription.ack(await inbox.count(2))
+    await rig.until(lambda state: state.unacked == 2)
+
+    subscription.widen("q", 20)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(50):
+            tasks.create_task(subscription.flush())
+            await asyncio.sleep(0)
+
+    await inbox.count(22)
+    await rig.until(lambda state: state.unacked == 22)  # the former window and the present one
