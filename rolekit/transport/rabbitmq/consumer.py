@@ -16,13 +16,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from rolekit.errors import RolekitError
 from rolekit.transport.base import Delivery
 from rolekit.transport.rabbitmq.acks import Acks
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.demux import Tap
-from rolekit.transport.rabbitmq.session import RPC_S
+from rolekit.transport.rabbitmq.session import RPC_S, lost_not_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -121,7 +122,9 @@ class QueueConsumer:
         channel = self._channel
         if channel is not None and not channel.lost.done():
             with suppress(*AWAY):
-                await asyncio.shield(self._call(channel.calls.basic_qos(prefetch_count=1)))
+                # A consumer may begin just behind this call: it must get its own window.
+                same = channel.calls.basic_qos(prefetch_count=self._asked or self._window)
+                await asyncio.shield(self._call(same))
 
     # -- living ------------------------------------------------------------------------------
 
@@ -183,8 +186,19 @@ class QueueConsumer:
                 return await self._consume(channel)
             finally:
                 await asyncio.shield(self._leave(channel))
+        except ChannelNotFoundEntity:
+            return await self._make_again()
         except (*AWAY, RolekitError) as error:
             return str(error) or type(error).__name__
+
+    async def _make_again(self) -> str:
+        """Make the queue, which somebody deleted: nobody else may come by who does."""
+        try:
+            await self._transport.declare([self.queue])
+        except (*AWAY, RolekitError) as error:
+            return f"the queue is gone and cannot be made again: {error}"
+        log.warning("a queue was gone with what was in it; made again", queue=self.queue)
+        return "the queue was gone"
 
     async def _consume(self, channel: Channel) -> str:
         """Consume until that ends; return why."""
@@ -243,8 +257,9 @@ class QueueConsumer:
             changed.cancel()
 
     async def _call(self, call: Awaitable[object]) -> object:
-        async with asyncio.timeout(RPC_S):
-            return await call
+        with lost_not_cancelled():
+            async with asyncio.timeout(RPC_S):
+                return await call
 
     async def _leave(self, channel: Channel) -> None:
         """Send the acks and close the channel, whichever of these still can be done."""

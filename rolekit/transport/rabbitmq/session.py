@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -19,7 +19,7 @@ from rolekit.transport.rabbitmq.demux import Demux, FrameError, Tap
 from rolekit.transport.rabbitmq.wire import HEARTBEAT_FRAME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from aio_pika.abc import AbstractChannel
     from aiormq.abc import AbstractChannel as Underlay
@@ -31,6 +31,22 @@ CONNECT_S = 10.0
 RPC_S = 20.0
 USER_TIMEOUT_MS = 20_000
 """Written, and not acknowledged for so long: the line is dead. Source: RELIABILITY E11."""
+
+
+@contextmanager
+def lost_not_cancelled() -> Generator[None]:
+    """Raise what is no cancellation of this task as what it is: a lost connection.
+
+    aiormq gives a silent connection up by cancelling its own reader, and ends every call
+    under way on it with that `CancelledError`. Let through, it would end whoever called.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the broker fell silent") from None
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
@@ -185,7 +201,7 @@ class Channel:
 
     async def close(self) -> None:
         """Close it, which hands back what it holds."""
-        with suppress(*AWAY):
+        with suppress(*AWAY), lost_not_cancelled():
             async with asyncio.timeout(RPC_S):
                 await self._opened.close()
         self.lose("closed")
@@ -215,7 +231,8 @@ class Session:
         """Connect."""
         _leave_the_talking_to_us()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
-        await connection.connect(timeout=CONNECT_S)
+        with lost_not_cancelled():
+            await connection.connect(timeout=CONNECT_S)
         self._connection = connection
         underlay = connection.transport.connection if connection.transport else None
         assert underlay is not None  # noqa: S101 - connect set it
@@ -252,9 +269,10 @@ class Session:
         """Open a channel."""
         assert self._connection is not None  # noqa: S101 - sessions are handed out open
         opened = self._connection.channel(publisher_confirms=confirms, on_return_raises=False)
-        async with asyncio.timeout(RPC_S):
-            await opened.initialize()
-            calls = await opened.get_underlay_channel()
+        with lost_not_cancelled():
+            async with asyncio.timeout(RPC_S):
+                await opened.initialize()
+                calls = await opened.get_underlay_channel()
         channel = Channel(self, opened, calls)
         self._channels.add(channel)
         channel.lost.add_done_callback(lambda _: self._channels.discard(channel))
@@ -265,7 +283,8 @@ class Session:
         """Open a channel for some calls; one that fails takes nothing else with it."""
         channel = await self.channel()
         try:
-            yield channel
+            with lost_not_cancelled():
+                yield channel
         finally:
             await asyncio.shield(channel.close())
 
@@ -292,7 +311,7 @@ class Session:
         """Say good-bye, within a bound."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(*AWAY):
+            with suppress(*AWAY), lost_not_cancelled():
                 async with asyncio.timeout(3):
                     await connection.close()
         self.abort()

@@ -16,7 +16,7 @@ from uuid import uuid4
 import structlog
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.errors import CodecError, RolekitError
+from rolekit.errors import CodecError, RolekitError, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
@@ -66,6 +66,7 @@ class RabbitTransport:
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
+        self._declared: set[str] = set()
         self.stale_acks = 0
 
     async def start(self) -> None:
@@ -88,19 +89,41 @@ class RabbitTransport:
 
     async def declare(self, queues: Iterable[str]) -> None:
         """Make these queues if they are not there."""
-        wanted = [self._names.queue(name) for name in queues]
+        names = list(queues)
+        wanted = [self._names.queue(name) for name in names]
         await topology.declare(await self.consuming(), wanted)
+        self._declared.update(names)
 
     async def publish(self, packets: Sequence[Packet]) -> None:
-        """Store all of these, in this order; return when the broker confirmed that."""
-        if packets:
+        """Store all of these, in this order; return when the broker confirmed that.
+
+        A queue that this process declared and somebody deleted is made again. What had
+        been stored is then there twice, with the same id.
+        """
+        if not packets:
+            return
+        try:
             await self._publisher.publish(packets)
+        except Unroutable:
+            if not await self._make_again({packet.queue for packet in packets}):
+                raise
+            await self._publisher.publish(packets)
+
+    async def _make_again(self, queues: set[str]) -> bool:
+        """Make those of these queues that were declared and are gone; say if any was."""
+        known = {self._names.of(queue): queue for queue in queues & self._declared}
+        there = await topology.counts(await self.consuming(), known)
+        gone = [queue for name, queue in known.items() if name not in there]
+        await self.declare(gone)
+        if gone:
+            log.warning("queues were gone with what was in them; made again", queues=gone)
+        return bool(gone)
 
     async def forward(
         self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]
     ) -> None:
         """Publish each packet, then ack its delivery."""
-        await self._publisher.publish([packet for _, packet in pairs])
+        await self.publish([packet for _, packet in pairs])
         subscription.ack([delivery for delivery, _ in pairs])
 
     async def subscribe(
