@@ -196,8 +196,9 @@ class RabbitTransport:
 
         Without a message id it is another one each time it is delivered.
         """
-        now_ms = self._clock.now_ms()
-        sent_ms = now_ms if read.timestamp_s is None else read.timestamp_s * 1000
+        sent_ms = self._clock.now_ms() if read.timestamp_s is None else read.timestamp_s * 1000
+        if sent_ms > wire.MAX_BIRTH_MS:
+            sent_ms = self._clock.now_ms()  # some programs write milliseconds, or worse
         if read.message_id:
             text = f"{read.message_id}\0{queue}".encode()
             id_ = blake2b(text, digest_size=16).hexdigest()
