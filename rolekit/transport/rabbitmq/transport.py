@@ -23,6 +23,7 @@ from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.address import parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
+from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -88,9 +89,14 @@ class RabbitTransport:
         await self.stop()
 
     async def declare(self, queues: Iterable[str]) -> None:
-        """Make these queues if they are not there."""
+        """Make these queues if they are not there.
+
+        Raises:
+            ConfigError: One is there with other arguments, or would lose messages.
+        """
         names = list(queues)
-        wanted = [self._names.queue(name) for name in names]
+        wanted = self.wanted(names)
+        refuse_dangers(wanted)
         await topology.declare(await self.consuming(), wanted)
         self._declared.update(names)
 
@@ -149,6 +155,10 @@ class RabbitTransport:
     async def consuming(self) -> Session:
         """Return the session for consuming and calls, once there is one."""
         return await self._consuming.session(SESSION_S)
+
+    def wanted(self, queues: Iterable[str]) -> list[topology.Queue]:
+        """Say how these queues should be on the broker."""
+        return [self._names.queue(name) for name in queues]
 
     def broker_name(self, queue: str) -> str:
         """Return what a queue is called on the broker."""
