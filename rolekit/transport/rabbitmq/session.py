@@ -173,6 +173,8 @@ class Channel:
         self._opened = opened
         self.calls = calls
         self.number = calls.number
+        self._tap = Tap()
+        session.demux.taps.pop(self.number, None)
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         closing: asyncio.Future[Any] = calls.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         closing.add_done_callback(self._closed)
@@ -188,10 +190,11 @@ class Channel:
             self._session.write(data)
 
     def lose(self, why: str) -> None:
-        """Note that it is gone."""
-        taps = self._session.demux.taps
-        if taps.get(self.number) is getattr(self, "_tap", None):
-            taps.pop(self.number, None)
+        """Note that it is gone.
+
+        Its tap stays, and drops what the broker still sends, until the number is used anew.
+        """
+        self._tap.mute()
         if not self.lost.done():
             self.lost.set_result(why)
 
@@ -201,6 +204,7 @@ class Channel:
 
     async def close(self) -> None:
         """Close it, which hands back what it holds."""
+        self._tap.mute()
         with suppress(*AWAY), lost_not_cancelled():
             async with asyncio.timeout(RPC_S):
                 await self._opened.close()
