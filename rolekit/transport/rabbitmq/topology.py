@@ -80,10 +80,9 @@ class Difference:
 
     def __str__(self) -> str:
         """Say it to a person."""
-        there = self.there
-        if there is None:
-            there = "not set (classic)" if self.argument == "x-queue-type" else "not set"
-        wanted = "nothing" if self.wanted is None else self.wanted
+        unset = "not set (classic)" if self.argument == "x-queue-type" else "not set"
+        there = unset if self.there is None else self.there or "''"
+        wanted = "nothing" if self.wanted is None else self.wanted or "''"
         return f"{self.argument} is {there}, {wanted} is wanted"
 
 
@@ -161,12 +160,19 @@ async def declare(session: Session, queues: Iterable[Queue]) -> None:
             try:
                 await declare_one(channel, queue)
             except aiormq.exceptions.ChannelPreconditionFailed as error:
-                raise ConfigError(
-                    f"Queue {queue.name} is on the broker with other arguments: "
-                    f"{difference(str(error)) or error}.",
-                    fix="`rolekit topology plan` shows all differences, and `rolekit topology "
-                    "apply` migrates them without losing a message.",
-                ) from error
+                raise await _refused(session, queue) from error
+
+
+async def _refused(session: Session, queue: Queue) -> ConfigError:
+    from rolekit.transport.rabbitmq.plan import look  # noqa: PLC0415 - it builds on this
+
+    first, *others = (await look(session, queue)).differences or ("something differs",)
+    more = f" ({len(others)} more)" if others else ""
+    return ConfigError(
+        f"Queue {queue.name} is on the broker with other arguments: {first}{more}.",
+        fix="`rolekit topology plan` shows all differences, and `rolekit topology apply` "
+        "migrates them without losing a message.",
+    )
 
 
 async def declare_one(channel: Channel, queue: Queue) -> int:

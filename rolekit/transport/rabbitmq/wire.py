@@ -107,6 +107,18 @@ def add_content(out: list[bytes], channel: int, packet: Packet, max_payload: int
         out += (FRAME.pack(BODY, channel, len(piece)), piece, END)
 
 
+def add_raw(
+    out: list[bytes], channel: int, props: bytes, body: bytes, max_payload: int
+) -> None:
+    """Append the header and body frames of a message as it came, whoever wrote it."""
+    size = len(body)
+    payload = _BASIC.to_bytes(2, "big") + b"\x00\x00" + size.to_bytes(8, "big") + props
+    out += (FRAME.pack(HEADER, channel, len(payload)), payload, END)
+    for begin in range(0, size, max_payload):
+        piece = body[begin : begin + max_payload]
+        out += (FRAME.pack(BODY, channel, len(piece)), piece, END)
+
+
 def ack_frame(channel: int, tag: int, *, multiple: bool) -> bytes:
     """Build the frame that acks one delivery, or every one up to it."""
     bits = b"\x01" if multiple else b"\x00"
