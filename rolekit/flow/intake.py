@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from rolekit.errors import IntakeFull, KeyReused, Unroutable
+from rolekit.errors import IntakeFull, KeyReused, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.model.ids import derive
 from rolekit.store.base import Commit, Due, KeyRow, Saved
@@ -71,7 +72,7 @@ class Intake:
 
         Raises:
             Unroutable: There is none.
-            IntakeFull: Too much waits for one of them.
+            IntakeFull: Too much waits for one of them, or for the broker.
         """
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
@@ -104,13 +105,20 @@ class Intake:
         ]
 
     async def _check_room(self, targets: list[str]) -> None:
+        """Refuse what would wait too long; while the broker is away, nobody knows of queues."""
+        if self._outbox is not None and not self._outbox.has_room:
+            raise IntakeFull(
+                "Too many messages wait for the broker already.",
+                fix="Come back later; look whether the broker is up, and takes messages.",
+            )
         now = time.monotonic()
         stale = [name for name in targets if now - self._looked_at.get(name, 0) > LOOK_EVERY_S]
         if stale:
             self._looked_at.update(dict.fromkeys(stale, now))
-            depths = await self._runtime.transport.depths(stale)
-            for name, depth in depths.items():
-                self._full[name] = depth.waiting >= self._limit
+            with suppress(Unavailable):
+                depths = await self._runtime.transport.depths(stale)
+                for name, depth in depths.items():
+                    self._full[name] = depth.waiting >= self._limit
         if any(self._full.get(name) for name in targets):
             raise IntakeFull(
                 f"{self._limit} messages wait for {', '.join(targets)} already.",
