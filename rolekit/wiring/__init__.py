@@ -5,6 +5,7 @@ run_role        one role in the foreground, its own supervisor in small
 open_host       what a supervisor needs from the databases
 open_client     the way in for scripts
 dead_letters    for the command line
+open_topology   likewise: which queues there are, and which there should be
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from rolekit.wiring.foreground import open_client, run_role
 from rolekit.wiring.hosting import migrate, open_host, wait_for, wait_for_broker
 from rolekit.wiring.instance import instance_main
 from rolekit.wiring.operator import dead_letters
+from rolekit.wiring.topology import open_topology
 
 __all__ = [
     "dead_letters",
@@ -20,6 +22,7 @@ __all__ = [
     "migrate",
     "open_client",
     "open_host",
+    "open_topology",
     "run_role",
     "wait_for",
     "wait_for_broker",

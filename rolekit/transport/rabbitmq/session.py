@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,14 @@ class _Factory(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+def _leave_the_talking_to_us() -> None:
+    """Mute aiormq and aio-pika, whose tracebacks of each outage say less than our lines."""
+    for name in ("aiormq", "aio_pika"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
+
+
 def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
@@ -164,6 +173,8 @@ class Channel:
         self._opened = opened
         self.calls = calls
         self.number = calls.number
+        self._tap = Tap()
+        session.demux.taps.pop(self.number, None)
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         closing: asyncio.Future[Any] = calls.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         closing.add_done_callback(self._closed)
@@ -179,10 +190,11 @@ class Channel:
             self._session.write(data)
 
     def lose(self, why: str) -> None:
-        """Note that it is gone."""
-        taps = self._session.demux.taps
-        if taps.get(self.number) is getattr(self, "_tap", None):
-            taps.pop(self.number, None)
+        """Note that it is gone.
+
+        Its tap stays, and drops what the broker still sends, until the number is used anew.
+        """
+        self._tap.mute()
         if not self.lost.done():
             self.lost.set_result(why)
 
@@ -192,6 +204,7 @@ class Channel:
 
     async def close(self) -> None:
         """Close it, which hands back what it holds."""
+        self._tap.mute()
         with suppress(*AWAY), lost_not_cancelled():
             async with asyncio.timeout(RPC_S):
                 await self._opened.close()
@@ -220,6 +233,7 @@ class Session:
 
     async def open(self, url: URL, name: str) -> None:
         """Connect."""
+        _leave_the_talking_to_us()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
         with lost_not_cancelled():
             await connection.connect(timeout=CONNECT_S)

@@ -19,11 +19,12 @@ import structlog
 from rolekit.clock import Clock, SystemClock
 from rolekit.errors import CodecError, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
-from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
+from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.address import AWAY, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
+from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class RabbitTransport:
         sole_types: Mapping[str, str] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.features = Features(sees_holders=False)
+        self.features = Features(sees_holders=False, gives_up=True)
         self._address = parse_address(url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
@@ -96,9 +97,15 @@ class RabbitTransport:
         await self.stop()
 
     async def declare(self, queues: Iterable[str]) -> None:
-        """Make these queues if they are not there."""
+        """Make these queues if they are not there.
+
+        Raises:
+            ConfigError: One is there with other arguments, or would lose messages.
+            Unavailable: There is no connection, or it was lost meanwhile.
+        """
         names = list(queues)
-        wanted = [self._names.queue(name) for name in names]
+        wanted = self.wanted(names)
+        refuse_dangers(wanted)
         session = await self.consuming()
         with self._calling():
             await topology.declare(session, wanted)
@@ -174,6 +181,10 @@ class RabbitTransport:
         """Return the session for consuming and calls, once there is one."""
         return await self._consuming.session(SESSION_S)
 
+    def wanted(self, queues: Iterable[str]) -> list[topology.Queue]:
+        """Say how these queues should be on the broker."""
+        return [self._names.queue(name) for name in queues]
+
     def broker_name(self, queue: str) -> str:
         """Return what a queue is called on the broker."""
         return self._names.of(queue)
@@ -195,6 +206,8 @@ class RabbitTransport:
     def packet(self, queue: str, props: bytes, body: bytes) -> Packet:
         """Build the packet of a delivery."""
         try:
+            if queue == DEAD_QUEUE:
+                queue = self._names.back(wire.first_death(props)) or queue
             read = wire.read_properties(props)
         except CodecError as error:
             log.warning("a message cannot be read", queue=queue, error=str(error))
@@ -218,8 +231,9 @@ class RabbitTransport:
 
         Without a message id it is another one each time it is delivered.
         """
-        now_ms = self._clock.now_ms()
-        sent_ms = now_ms if read.timestamp_s is None else read.timestamp_s * 1000
+        sent_ms = self._clock.now_ms() if read.timestamp_s is None else read.timestamp_s * 1000
+        if sent_ms > wire.MAX_BIRTH_MS:
+            sent_ms = self._clock.now_ms()  # some programs write milliseconds, or worse
         if read.message_id:
             text = f"{read.message_id}\0{queue}".encode()
             id_ = blake2b(text, digest_size=16).hexdigest()

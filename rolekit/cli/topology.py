@@ -1,0 +1,153 @@
+"""`topology plan` and `apply`: the queues that an app wants, and those on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rolekit.cli.console import FAILED, out, out_json, say, table
+from rolekit.cli.options import (
+    AppOption,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    WaitOption,
+    described,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rolekit.config import Config
+    from rolekit.transport.rabbitmq.migrate import Applied
+    from rolekit.transport.rabbitmq.plan import Planned
+
+topology = typer.Typer(
+    no_args_is_help=True,
+    help="Compare queues on RabbitMQ with what an app wants; migrate them.",
+)
+
+_COLUMNS = (("QUEUE", False), ("STATE", False), ("DIFFERENCE", False), ("APPLY WOULD", False))
+_IN_DATABASE = "The queues are in the database, which `rolekit migrate` brings up to date."
+
+
+@topology.command()
+def plan(
+    *,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    wait_s: WaitOption = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which queues are missing or differ; 1 when there are any. Changes nothing."""
+    found = asyncio.run(_plan(settings(app, sets, config_file), wait_s))
+    if as_json:
+        out_json([_as_data(one) for one in found])
+    elif found:
+        table(_COLUMNS, [row for one in found for row in _rows(one)])
+    if not all(one.is_done for one in found):
+        raise typer.Exit(FAILED)
+
+
+@topology.command()
+def apply(
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also queues that a running app consumes.")
+    ] = False,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    wait_s: WaitOption = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Make queues that are missing, and make anew those that differ, with their messages."""
+    config = settings(app, sets, config_file)
+    done = asyncio.run(_apply(config, wait_s, force=force, quiet=as_json))
+    if as_json:
+        out_json([
+            {
+                "queue": one.queue,
+                "did": one.did,
+                "messages": one.messages,
+                "missing_s": round(one.missing_s, 4),
+            }
+            for one in done
+        ])  # fmt: skip
+    elif not done:
+        out("Every queue is as it should be.")
+
+
+async def _plan(config: Config, wait_s: float) -> Sequence[Planned]:
+    from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
+
+    found, handlers = _app(config)
+    await wiring.wait_for_broker(config.broker, wait_s, say)
+    async with wiring.open_topology(found, config.broker, handlers) as there:
+        if there is None:
+            say(_IN_DATABASE)
+            return []
+        return await there.plan()
+
+
+async def _apply(
+    config: Config, wait_s: float, *, force: bool, quiet: bool
+) -> Sequence[Applied]:
+    from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
+
+    found, handlers = _app(config)
+    await wiring.wait_for_broker(config.broker, wait_s, say)
+    async with wiring.open_topology(found, config.broker, handlers) as there:
+        if there is None:
+            say(_IN_DATABASE)
+            return []
+        return await there.apply(force=force, say=_ignore if quiet else _tell)
+
+
+def _app(config: Config) -> tuple[str, list[str]]:
+    found = described(config)
+    return found.app, [name for role in found.roles for name in role.handlers]
+
+
+def _tell(one: Applied) -> None:
+    line = f"{one.queue}: {one.did}"
+    if one.messages:
+        line += f", {one.messages:,} message{'s' * (one.messages != 1)} moved"
+    if one.missing_s:
+        line += f", missing for {one.missing_s * 1000:.0f} ms"
+    out(line)
+
+
+def _ignore(_: Applied) -> None:
+    """Say nothing: the result is for a program."""
+
+
+def _rows(one: Planned) -> list[tuple[str, str, str, str]]:
+    """Give a queue one line for each way in which it differs, or would lose messages."""
+    why = {danger.partition(" ")[0]: danger for danger in one.dangers}
+    lines: list[str] = []
+    for difference in one.differences:
+        danger = why.pop(difference.argument, "").partition(": ")[2]
+        lines.append(f"{difference}: {danger}" if danger else str(difference))
+    lines += why.values()
+    first = (one.queue.name, one.state, lines[0] if lines else "", one.action)
+    return [first, *(("", "", line, "") for line in lines[1:])]
+
+
+def _as_data(one: Planned) -> dict[str, object]:
+    return {
+        "queue": one.queue.name,
+        "state": one.state,
+        "differences": [
+            {"argument": it.argument, "there": it.there, "wanted": it.wanted}
+            for it in one.differences
+        ],
+        "dangers": one.dangers,
+        "messages": one.counts.messages,
+        "consumers": one.counts.consumers,
+        "apply": one.action,
+    }

@@ -1,0 +1,239 @@
+"""Bringing the queues on the broker to what an app wants, without losing a message.
+
+The arguments of a queue cannot be changed, so one that differs is made anew. Q is the queue,
+T is `Q@migrating`, which gets the wanted arguments too:
+
+    Q differs                         make T
+    Q differs,        T is there      move Q to T; delete Q, empty
+    Q is missing,     T is there      make Q
+    Q is as wanted,   T is there      move T to Q; delete T, empty
+    Q is as wanted                    done
+
+Each line leads to the next, and which one holds is seen on the broker alone, so whoever runs
+this again after an interruption goes on where it was. One at a time runs it: it holds an
+exclusive queue, which goes with its connection.
+
+Between two lines there is no Q for some milliseconds. What is published then comes back to
+its publisher as unroutable and is published again; nothing is dropped, since rolekit
+publishes mandatory. One gap is left, and closed by stopping whoever publishes: the broker
+confirms what is on its way into a queue at the very moment at which that is deleted.
+
+Source: RELIABILITY H4, H9, H29; rabbit_channel.erl, handle_eol ("deleted queue is a special
+case"); rabbit_quorum_queue.erl, delete (if-empty and if-unused are not supported).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import aiormq
+
+from rolekit.errors import ConfigError, RolekitError, Unavailable
+from rolekit.transport.rabbitmq.access import may_declare, refusal
+from rolekit.transport.rabbitmq.address import AWAY
+from rolekit.transport.rabbitmq.move import LOOK_S, Mover
+from rolekit.transport.rabbitmq.plan import Planned, count, look, look_left, plan
+from rolekit.transport.rabbitmq.topology import MIGRATING, declare_one
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from rolekit.transport.rabbitmq.session import Session
+    from rolekit.transport.rabbitmq.topology import Queue
+
+IN_USE_S = 10.0
+"""A broker may take that long to notice that a consumer of ours has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done about one queue.
+
+    Attributes:
+        messages: How many were moved to the new one.
+        missing_s: How long there was no queue of this name, in seconds.
+    """
+
+    queue: str
+    did: str
+    messages: int = 0
+    missing_s: float = 0.0
+
+
+async def apply(
+    session: Session,
+    queues: Sequence[Queue],
+    *,
+    lock: str,
+    force: bool = False,
+    say: Callable[[Applied], None] = lambda _: None,
+) -> list[Applied]:
+    """Make what is missing, and make anew what differs; return what was done.
+
+    Args:
+        session: Lost when this is interrupted; then run it again.
+        queues: As they should be. Those that others dead-letter to come first.
+        lock: Name of an exclusive queue that keeps others from doing the same.
+        force: Also queues that somebody consumes. What they have in hand is lost if they
+            die before they have handled it.
+        say: Called after each queue.
+
+    Raises:
+        RolekitError: A queue that differs is consumed; nothing was changed.
+        ConfigError: Somebody else does this now, or this user may not.
+        Unavailable: The broker went away. Nothing is lost; run it again.
+    """
+    done: list[Applied] = []
+    try:
+        async with _alone(session, lock):
+            planned = await plan(session, queues)
+            if not force:
+                _refuse_running(planned)
+            for queue in queues:
+                applied = await _Migration(session, queue, force=force).run()
+                if applied is not None:
+                    done.append(applied)
+                    say(applied)
+    except (*AWAY, aiormq.exceptions.AMQPError) as error:
+        raise Unavailable(
+            f"The broker went away: {str(error) or type(error).__name__}.",
+            fix="No message is lost. Run `rolekit topology apply` again; it goes on from here.",
+        ) from error
+    return done
+
+
+@asynccontextmanager
+async def _alone(session: Session, lock: str) -> AsyncGenerator[None]:
+    async with session.brief_channel() as channel:
+        async with may_declare(lock):
+            try:
+                await channel.calls.queue_declare(lock, exclusive=True)
+            except aiormq.exceptions.ChannelLockedResource as error:
+                raise ConfigError(
+                    "Another `rolekit topology apply` is at work on these queues.",
+                    fix="Wait for its end; if its process is gone, for a minute.",
+                ) from error
+        try:
+            yield
+        finally:
+            if not channel.lost.done() and not session.lost.done():
+                await asyncio.shield(channel.calls.queue_delete(lock))
+
+
+def _refuse_running(planned: Sequence[Planned]) -> None:
+    used = [one for one in planned if one.state == "differs" and one.counts.consumers]
+    if used:
+        names = ", ".join(one.queue.name for one in used)
+        raise RolekitError(
+            f"The app is running: {names} {'have' if len(used) > 1 else 'has'} consumers, and "
+            "must be made anew.",
+            fix="Stop the app on every host (`rolekit stop`), then run this again. With "
+            "--force, what it has in hand now is lost if it dies before it is done.",
+        )
+
+
+class _Migration:
+    """Brings one queue to what is wanted, from wherever it stands."""
+
+    def __init__(self, session: Session, queue: Queue, *, force: bool) -> None:
+        self._session = session
+        self._queue = queue
+        self._other = replace(queue, name=queue.name + MIGRATING)
+        self._force = force
+        self._messages = 0
+        self._missing_s = 0.0
+
+    async def run(self) -> Applied | None:
+        """Do what is to be done; return it, or None where that is nothing."""
+        now = await look(self._session, self._queue)
+        left = await look_left(self._session, self._queue)
+        did = "finished" if left is not None else "made anew"
+        if now.state == "there" and left is None:
+            return None
+        if now.state == "missing":
+            await self._make(self._queue)
+            did = "made" if left is None else did
+        elif now.state == "differs":
+            if left is None:
+                await self._make(self._other)
+            await self._empty(now)
+            left = await look_left(self._session, self._queue)
+        if left is not None:
+            await self._bring_back(left)
+        return Applied(self._queue.name, did, self._messages, self._missing_s)
+
+    async def _make(self, queue: Queue) -> None:
+        async with self._session.brief_channel() as channel, may_declare(queue.name):
+            await declare_one(channel, queue)
+
+    async def _empty(self, old: Planned) -> None:
+        """Move all to the other one, then replace this one by what is wanted."""
+        name, shared = self._queue.name, self._force
+        async with self._mover(name, self._other.name, shared=shared) as mover:
+            self._missing_s = await self._replace(mover, old, self._queue, shared=shared)
+
+    async def _bring_back(self, left: Planned) -> None:
+        async with self._mover(self._other.name, self._queue.name, shared=False) as mover:
+            await self._replace(mover, left, None, shared=False)
+            self._messages = mover.moved
+
+    @asynccontextmanager
+    async def _mover(self, source: str, target: str, *, shared: bool) -> AsyncGenerator[Mover]:
+        mover = Mover(self._session, source, target, exclusive=not shared)
+        try:
+            async with mover:
+                yield mover
+        except aiormq.exceptions.ChannelAccessRefused as error:
+            if "in exclusive use" in str(error):
+                raise _used(source) from error
+            raise refusal(error, "read", source) from error
+
+    async def _replace(
+        self, mover: Mover, old: Planned, new: Queue | None, *, shared: bool
+    ) -> float:
+        """Delete the source of a mover once it is empty, and make another one.
+
+        Returns:
+            For how many seconds there was none.
+        """
+        until_s = time.monotonic() + IN_USE_S
+        while True:
+            await mover.drained()
+            counts = await count(self._session, mover.source)
+            if shared or counts is None or counts.consumers <= 1:
+                missing_s = await self._swap(mover.source, new, if_empty=old.is_classic)
+                if missing_s is not None:
+                    await mover.ended()
+                    return missing_s
+            if time.monotonic() > until_s:
+                raise _used(mover.source)
+            await asyncio.sleep(LOOK_S)
+
+    async def _swap(self, old: str, new: Queue | None, *, if_empty: bool) -> float | None:
+        """Delete a queue while a mover takes from it, and make another one.
+
+        What came since the last look is with the mover before the queue is gone, so it is
+        moved too. A classic queue whose mover lags behind is not deleted: None. Of a quorum
+        queue the broker does not ask that.
+        """
+        try:
+            async with self._session.brief_channel() as channel:
+                began_s = time.monotonic()
+                await channel.calls.queue_delete(old, if_empty=if_empty)
+                if new is not None:
+                    await declare_one(channel, new)
+                return time.monotonic() - began_s
+        except aiormq.exceptions.ChannelPreconditionFailed:
+            return None
+
+
+def _used(name: str) -> RolekitError:
+    return RolekitError(
+        f"Queue {name} is used: somebody consumes it, or publishes faster than it can be "
+        "emptied.",
+        fix="Stop the app on every host, and run this again. No message is lost.",
+    )

@@ -1,0 +1,62 @@
+"""The queues of an app on RabbitMQ, for the command line."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from rolekit.transport.base import DEAD_QUEUE
+from rolekit.wiring.parts import is_rabbit, rabbit_transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from rolekit.transport.rabbitmq import RabbitTransport
+    from rolekit.transport.rabbitmq.migrate import Applied
+    from rolekit.transport.rabbitmq.plan import Planned
+
+LOCK = "~topology"
+
+
+class Topology:
+    """The queues that an app wants, and a broker that has some."""
+
+    def __init__(self, transport: RabbitTransport, handlers: Sequence[str]) -> None:
+        self._transport = transport
+        # What others dead-letter to comes first.
+        self._queues = transport.wanted([DEAD_QUEUE, *handlers])
+
+    async def plan(self) -> list[Planned]:
+        """Compare them."""
+        from rolekit.transport.rabbitmq.plan import plan  # noqa: PLC0415 - see rabbit_transport
+
+        return await plan(await self._transport.consuming(), self._queues)
+
+    async def apply(self, *, force: bool, say: Callable[[Applied], None]) -> list[Applied]:
+        """Make what is missing, and make anew what differs."""
+        from rolekit.transport.rabbitmq.migrate import apply  # noqa: PLC0415 - likewise
+
+        lock = self._transport.broker_name(LOCK)
+        session = await self._transport.consuming()
+        return await apply(session, self._queues, lock=lock, force=force, say=say)
+
+
+@asynccontextmanager
+async def open_topology(
+    app_name: str, broker: str, handlers: Sequence[str]
+) -> AsyncGenerator[Topology | None]:
+    """Connect to the broker; None: queues are in the database, and as they should be.
+
+    Raises:
+        ConfigError: It refuses these credentials, this vhost, or TLS.
+        Unavailable: It cannot be reached.
+    """
+    if not is_rabbit(broker):
+        yield None
+        return
+    transport = rabbit_transport(app_name, broker)
+    try:
+        await transport.start()
+        yield Topology(transport, handlers)
+    finally:
+        await transport.stop()

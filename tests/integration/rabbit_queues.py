@@ -1,0 +1,77 @@
+"""Queues on a real broker, as somebody else made them, and what is in them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aio_pika
+from aio_pika.abc import DeliveryMode
+
+from rolekit.transport.rabbitmq.address import parse_address
+from rolekit.transport.rabbitmq.session import Session
+from rolekit.transport.rabbitmq.topology import Names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from aio_pika.abc import AbstractChannel
+    from pamqp.common import FieldTable
+
+NAMES = Names("shop")
+WORK = NAMES.queue("Work.work")
+DEAD = NAMES.queue("~dead")
+LOCK = NAMES.of("~topology")
+
+
+@asynccontextmanager
+async def session_to(url: str) -> AsyncGenerator[Session]:
+    """Open one connection, which does not come back by itself."""
+    session = Session()
+    try:
+        await session.open(parse_address(url).urls[0], "test")
+        yield session
+    finally:
+        await session.close()
+
+
+@asynccontextmanager
+async def channel_to(url: str) -> AsyncGenerator[AbstractChannel]:
+    """Open a channel of another program."""
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        yield channel
+
+
+async def fill(url: str, name: str, ids: Sequence[str], **arguments: object) -> None:
+    """Make a queue with these arguments, and put a message for each id into it."""
+    table: FieldTable = {f"x-{k.replace('_', '-')}": v for k, v in arguments.items()}  # type: ignore[misc]
+    async with channel_to(url) as channel:
+        await channel.declare_queue(name, durable=True, arguments=table)
+        for id_ in ids:
+            await put(channel, name, id_)
+
+
+async def put(channel: AbstractChannel, name: str, id_: str) -> bool:
+    """Publish one; say whether it was stored."""
+    message = aio_pika.Message(
+        f"body of {id_}".encode(),
+        message_id=id_,
+        headers={"of": id_},
+        delivery_mode=DeliveryMode.PERSISTENT,
+    )
+    answer = await channel.default_exchange.publish(message, name, mandatory=True)
+    return not hasattr(answer, "header")
+
+
+async def ids_in(url: str, name: str) -> list[str]:
+    """Take everything out of a queue; return the ids in their order."""
+    found: list[str] = []
+    async with channel_to(url) as channel:
+        queue = await channel.get_queue(name)
+        while (message := await queue.get(no_ack=True, fail=False)) is not None:
+            if message.body != b"new":
+                assert message.body == f"body of {message.message_id}".encode()
+                assert message.headers["of"] == message.message_id
+            found.append(str(message.message_id))
+    return found
