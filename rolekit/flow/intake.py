@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unroutable
+from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.store.base import Commit, Due, KeyRow, Saved
@@ -83,7 +83,7 @@ class Intake:
 
         Raises:
             Unroutable: There is none.
-            IntakeFull: Too much waits for one of them.
+            IntakeFull: Too much waits for one of them, or for the broker.
         """
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
@@ -119,14 +119,21 @@ class Intake:
         """Refuse what is too much, by what was seen a moment ago.
 
         Only the first message to a queue waits for a look; later ones find what the last
-        look found while the next one goes on beside them.
+        look found while the next one goes on beside them. While the broker is away, nobody
+        knows of queues.
         """
+        if self._outbox is not None and not self._outbox.has_room:
+            raise IntakeFull(
+                "Too many messages wait for the broker already.",
+                fix="Come back later; look whether the broker is up, and takes messages.",
+            )
         now = time.monotonic()
         stale = [name for name in targets if now - self._looked_at.get(name, 0) > LOOK_EVERY_S]
         if stale:
             self._looked_at.update(dict.fromkeys(stale, now))
             if any(name not in self._full for name in stale):
-                await self._look(stale)
+                with suppress(Unavailable):
+                    await self._look(stale)
             else:
                 # Owned by close(), which ends it.
                 looking = asyncio.create_task(self._look_again(stale))

@@ -136,7 +136,11 @@ class Transport(Protocol):
         """Close every subscription and connection. Safe to call twice, and before start."""
 
     async def declare(self, queues: Iterable[str]) -> None:
-        """Make these queues if they are not there."""
+        """Make these queues if they are not there.
+
+        Raises:
+            Unavailable: There is no connection, or it was lost meanwhile.
+        """
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when that is confirmed.
@@ -169,7 +173,11 @@ class Transport(Protocol):
         ...
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
-        """Say what stands in each of these queues."""
+        """Say what stands in each of these queues.
+
+        Raises:
+            Unavailable: There is no connection, or it was lost meanwhile.
+        """
         ...
 
     async def recover(self) -> None:

@@ -105,6 +105,11 @@ class Publisher:
         self.returned = 0
         self.unknown = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Messages written and not confirmed: `WINDOW` at most."""
+        return self._in_flight
+
     async def start(self) -> None:
         """Open the connection and the first channel; does nothing when that is done."""
         async with self._starting:

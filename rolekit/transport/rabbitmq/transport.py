@@ -9,6 +9,7 @@ Source: DESIGN 5; RELIABILITY 0.6.
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -16,24 +17,26 @@ from uuid import uuid4
 import structlog
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.errors import CodecError, RolekitError, Unroutable
+from rolekit.errors import CodecError, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
-from rolekit.transport.rabbitmq.address import parse_address
+from rolekit.transport.rabbitmq.address import AWAY, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.publisher import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from rolekit.transport.rabbitmq.session import Session
 
 log = structlog.get_logger("rolekit.rabbitmq")
 
 SESSION_S = 10.0
+LOOK_S = 1.0
+"""Who only wants to know how much waits does not wait long for a connection."""
 
 
 class RabbitTransport:
@@ -70,6 +73,11 @@ class RabbitTransport:
         self._declared: set[str] = set()
         self.stale_acks = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Messages published and not confirmed."""
+        return self._publisher.in_flight
+
     async def start(self) -> None:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
         await self._consuming.start()
@@ -93,11 +101,14 @@ class RabbitTransport:
 
         Raises:
             ConfigError: One is there with other arguments, or would lose messages.
+            Unavailable: There is no connection, or it was lost meanwhile.
         """
         names = list(queues)
         wanted = self.wanted(names)
         refuse_dangers(wanted)
-        await topology.declare(await self.consuming(), wanted)
+        session = await self.consuming()
+        with self._calling():
+            await topology.declare(session, wanted)
         self._declared.update(names)
 
     async def publish(self, packets: Sequence[Packet]) -> None:
@@ -118,7 +129,9 @@ class RabbitTransport:
     async def _make_again(self, queues: set[str]) -> bool:
         """Make those of these queues that were declared and are gone; say if any was."""
         known = {self._names.of(queue): queue for queue in queues & self._declared}
-        there = await topology.counts(await self.consuming(), known)
+        session = await self.consuming()
+        with self._calling():
+            there = await topology.counts(session, known)
         gone = [queue for name, queue in known.items() if name not in there]
         await self.declare(gone)
         if gone:
@@ -142,13 +155,25 @@ class RabbitTransport:
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
         """Say how many wait in each of these queues; the broker tells no more."""
-        session = await self.consuming()
+        session = await self._consuming.session(LOOK_S)
         names = {queue: self._names.of(queue) for queue in queues}
-        found = await topology.counts(session, names.values())
+        with self._calling():
+            found = await topology.counts(session, names.values())
         return {queue: Depth(found.get(name, 0)) for queue, name in names.items()}
 
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""
+
+    @contextmanager
+    def _calling(self) -> Generator[None]:
+        """Raise what the driver raises of a connection that is lost under a call as such."""
+        try:
+            yield
+        except AWAY as error:
+            said = str(error) or type(error).__name__
+            raise Unavailable(
+                f"The broker {self._address.shown} did not answer: {said}."
+            ) from error
 
     # -- for its parts -------------------------------------------------------------------------
 
