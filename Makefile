@@ -7,7 +7,7 @@ SETUP := $(VENV)/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test check bench format clean
+.PHONY: help setup demo servers test fuzz check bench format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ servers: $(SETUP)
 
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 	$(BIN)/python -m pytest $(TESTS)
+
+fuzz: $(SETUP)  ## Feed a million frames with faults to the demultiplexer (SEED=2: others)
+	$(BIN)/python -m tests.fuzz.fuzz_demux --frames 1000000 --seed $(or $(SEED),1)
 
 check: $(SETUP)  ## Lint, formatting, types and layers
 	$(BIN)/ruff check .
