@@ -7,8 +7,9 @@ changed to lies. Every mutated byte, and every place where something is missing,
 For each stream:
 
 1. A delivery is byte for byte (channel, tag, flag, properties, body) among those that were
-   generated; or its checksum fails, and a marked byte is in one of its own frames, or a
-   marked gap between its first and its last.
+   generated; or its checksum fails, and a marked byte is in one of its own frames; or,
+   between its first and its last, a marked gap or a marked byte of a frame that was of its
+   channel, and now is of another.
 2. Every message that ended before the first mark was delivered, in order.
 3. A second reader, slow and plain, says the same: same deliveries, confirms and returns,
    same bytes for aiormq, same verdict.
@@ -29,7 +30,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from rolekit.transport.rabbitmq.demux import Demux, FrameError, Returned, Tap
-from tests.fuzz.reading import Call, Reader, Reading
+from tests.fuzz.reading import Call, Reader, Reading, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,17 +57,32 @@ def checksum(channel: int, tag: int, again: bool, props: bytes, data: bytes) -> 
 
 @dataclass
 class Stream:
-    """Bytes with their marks, and what was said before anything was changed."""
+    """Bytes with their marks and owners, and what was said before anything was changed.
+
+    A byte's owner is the last byte of the number of the channel it was written for, plus 100
+    where that is above 255.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     marks: bytearray = field(default_factory=bytearray)
+    owners: bytearray = field(default_factory=bytearray)
     starts: list[int] = field(default_factory=list[int])
     originals: set[Call] = field(default_factory=set[Call])
     ended: list[tuple[int, Call]] = field(default_factory=list[tuple[int, Call]])
 
-    def add(self, one: bytes) -> None:
+    def add(self, one: bytes, channel: int) -> None:
         self.starts.append(len(self.data))
         self.data += one
+        self.marks += bytes(len(one))
+        self.owners += bytes([owner(channel)]) * len(one)
+
+    @property
+    def arrays(self) -> tuple[bytearray, bytearray, bytearray]:
+        return self.data, self.marks, self.owners
+
+
+def owner(channel: int) -> int:
+    return channel % 256 + 100 * (channel > 255)
 
 
 # -- generating -----------------------------------------------------------------------------
@@ -83,11 +99,10 @@ def generate(random: Random) -> Stream:
     random.shuffle(order)
     for channel in order:
         one, call = lanes[channel].pop(0)
-        stream.add(one)
+        stream.add(one, channel)
         if call is not None:
             stream.originals.add(call)
             stream.ended.append((len(stream.data), call))
-    stream.marks = bytearray(len(stream.data))
     return stream
 
 
@@ -162,28 +177,31 @@ def _overwrite(random: Random, stream: Stream) -> None:
 
 def _lose(random: Random, stream: Stream) -> None:
     begin, end = _piece(random, stream)
-    del stream.data[begin:end], stream.marks[begin:end]
+    for array in stream.arrays:
+        del array[begin:end]
     if begin < len(stream.marks):
         stream.marks[begin] |= GAP
 
 
 def _truncate(random: Random, stream: Stream) -> None:
     end = random.randrange(len(stream.data))
-    del stream.data[end:], stream.marks[end:]
+    for array in stream.arrays:
+        del array[end:]
 
 
 def _double(random: Random, stream: Stream) -> None:
     begin, end = _piece(random, stream)
     at = min(random.choice([end, random.choice(stream.starts)]), len(stream.data))
-    stream.data[at:at] = stream.data[begin:end]
-    stream.marks[at:at] = bytes([CHANGED]) * (end - begin)
+    for array in stream.arrays:
+        array[at:at] = array[begin:end]
+    _mark(stream, at, at + end - begin)
 
 
 def _swap(random: Random, stream: Stream) -> None:
     (a, b), (c, d) = sorted([_piece(random, stream), _piece(random, stream)])
     if b > c:
         return
-    for array in (stream.data, stream.marks):
+    for array in stream.arrays:
         array[a:d] = array[c:d] + array[b:c] + array[a:b]
     middle = a + d - c
     _mark(stream, a, middle)
@@ -282,7 +300,6 @@ def judge(stream: Stream, heard: _Heard, said: Reading) -> str | None:
         return "one reader alone finds a fault"
     if said.rest != heard.rest and not (said.is_faulty and said.rest.startswith(heard.rest)):
         return "other bytes are left to aiormq"
-    marks = stream.marks
     for channel, arrived in heard.delivered.items():
         for call, spans in zip(arrived, said.spans[channel], strict=True):
             if (channel, *call) in stream.originals:
@@ -291,13 +308,17 @@ def judge(stream: Stream, heard: _Heard, said: Reading) -> str | None:
             data, seal = body[:-SUM_BYTES], body[-SUM_BYTES:]
             if seal == checksum(channel, tag, again, props, data):
                 return f"a delivery that nobody sent has a checksum that holds: {call}"
-            is_changed = any(
-                mark & CHANGED for begin, end in spans for mark in marks[begin:end]
-            )
-            hull = marks[spans[0][0] + 1 : spans[-1][1]]
-            if not is_changed and not any(mark & GAP for mark in hull):
+            if not _is_explained(stream, owner(channel), spans):
                 return f"a wrong delivery, of bytes that nobody changed: {call}"
     return _missing(stream, heard)
+
+
+def _is_explained(stream: Stream, mine: int, spans: Sequence[Span]) -> bool:
+    if any(mark & CHANGED for begin, end in spans for mark in stream.marks[begin:end]):
+        return True
+    hull = range(spans[0][0] + 1, spans[-1][1])
+    marks, owners = stream.marks, stream.owners
+    return any(marks[at] & GAP or (marks[at] and owners[at] == mine) for at in hull)
 
 
 def _missing(stream: Stream, heard: _Heard) -> str | None:
