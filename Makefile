@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
+BENCH := .venv-bench/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test check bench format clean
+.PHONY: help setup demo servers test check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP)  ## Make .venv and install rolekit with everything that demo and tests need
 
@@ -36,13 +37,28 @@ check: $(SETUP)  ## Lint, formatting, types and layers
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(SETUP)  ## Measure the Postgres transport (docs/why/performance.md says what)
-	$(BIN)/python -m benchmarks.postgres_transport
+bench: $(BENCH)  ## Measure rolekit and its peers side by side, judge the bars (ONLY=consume,publish ROUNDS=5)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-quick: $(BENCH)  ## See that every benchmark runs: tiny sizes, no bars
+	$(BIN)/python -m benchmarks --quick $(if $(ONLY),--only $(ONLY))
+
+bench-profile: $(BENCH)  ## Profile rolekit's side of the benchmarks into build/bench
+	$(BIN)/python -m benchmarks --profile --rounds 1 $(if $(ONLY),--only $(ONLY))
+
+# The peers have an environment of their own. The C client is built where gcc and
+# librabbitmq's headers are (Debian: gcc, librabbitmq-dev), and is left out elsewhere.
+$(BENCH): $(SETUP) benchmarks/requirements-peers.lock benchmarks/peers/c_client.c
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-peers.lock
+	@mkdir -p build/bench
+	@gcc -O2 -o build/bench/c_client benchmarks/peers/c_client.c -lrabbitmq 2>build/bench/c_client.log || echo 'No C client: see build/bench/c_client.log'
+	@touch $@
 
 format: $(SETUP)  ## Format the code
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
 
-clean:  ## Remove what was built: .venv, caches, and the data of the demo (.rolekit)
-	rm -rf $(VENV) .rolekit build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## Remove what was built: .venv, .venv-bench, caches, and the data of the demo (.rolekit)
+	rm -rf $(VENV) .venv-bench .rolekit build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

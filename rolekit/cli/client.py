@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import httpx
 import msgspec
 
 from rolekit.config import nearest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GONE = (OSError, httpx.TransportError)
+GONE = (OSError, HTTPException)
 """What is raised when nobody answers."""
 
 _ANSWER_S = 15
@@ -43,27 +43,42 @@ class Control:
 
         Raises:
             ConfigError: It refused.
+            Unavailable: It went away meanwhile.
         """
-        return self._ask("POST", path, msgspec.json.encode(order), answer)
+        try:
+            return self._ask("POST", path, msgspec.json.encode(order), answer)
+        except GONE as error:
+            raise Unavailable(
+                f"The supervisor at {self.path} went away while it was asked: "
+                f"{str(error) or type(error).__name__}.",
+                fix="`rolekit ps` shows what runs here.",
+            ) from error
 
     def _ask(self, method: str, path: str, body: bytes, answer: type[T]) -> T:
-        # httpcore leaves its socket open when it cannot connect, so look before.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(str(self.path))
-        transport = httpx.HTTPTransport(uds=str(self.path))
-        with httpx.Client(
-            transport=transport, base_url="http://rolekit", timeout=_ANSWER_S
-        ) as http:
-            response = http.request(method, path, content=body)
-        if response.status_code == _WRONG:
-            problem = msgspec.json.decode(response.content, type=ControlProblem)
+        status, content = self._exchange(method, path, body)
+        if status == _WRONG:
+            problem = msgspec.json.decode(content, type=ControlProblem)
             raise ConfigError(problem.what, fix=problem.fix)
-        if response.status_code != _OK:
+        if status != _OK:
             raise RolekitError(
-                f"The supervisor at {self.path} answered {response.status_code}.",
-                fix="Its log says why.",
+                f"The supervisor at {self.path} answered {status}.", fix="Its log says why."
             )
-        return msgspec.json.decode(response.content, type=answer)
+        return msgspec.json.decode(content, type=answer)
+
+    def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """Send one request over a connection of its own; return status and content.
+
+        Not with httpx: httpcore leaves its socket open when it cannot connect, and a
+        supervisor that stops may go away at any moment.
+        """
+        http = HTTPConnection("rolekit")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, closing(http):
+            connection.settimeout(_ANSWER_S)
+            connection.connect(str(self.path))
+            http.sock = connection
+            http.request(method, path, body)
+            response = http.getresponse()
+            return response.status, response.read()
 
 
 def find(config: Config) -> tuple[Control, FleetStatus]:
@@ -77,7 +92,7 @@ def find(config: Config) -> tuple[Control, FleetStatus]:
     running: list[tuple[Control, FleetStatus]] = []
     for path in paths:
         control = Control(path)
-        with contextlib.suppress(*GONE):
+        with suppress(*GONE):
             running.append((control, control.status()))
     wanted = config.app
     matching = [one for one in running if not wanted or wanted in (one[1].app, one[1].target)]

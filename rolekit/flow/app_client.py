@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast, overload
-from uuid import uuid4
 
 import structlog
 
@@ -18,7 +17,7 @@ from rolekit.errors import (
 from rolekit.flow.intake import Intake, Scope, check_hash, current_scope
 from rolekit.flow.replies import Answers, ReplyHub, failed, wire_names_of
 from rolekit.flow.request import Saved, UnknownId, event_cursor, last_event_id
-from rolekit.model.ids import body_hash, keyed
+from rolekit.model.ids import body_hash, is_given_by, keyed
 from rolekit.model.message import AnyMessage, Blob, Receipt, Reply, wire_name
 from rolekit.store.base import KeyRow
 from rolekit.store.base import Reply as ReplyRow
@@ -80,7 +79,7 @@ class AppClient:
         if idempotency_key is not None:
             return await self._send_keyed(message, idempotency_key, delay_s, headers)
         scope = current_scope.get()
-        root = uuid4().hex if scope is None else scope.next_root()
+        root = self._intake.root() if scope is None else scope.next_root()
         packets = await self._intake.packets(message, root, headers)
         now, later = ([], self._intake.due(packets, delay_s)) if delay_s > 0 else (packets, [])
         if scope is None:
@@ -97,7 +96,7 @@ class AppClient:
         receipts: list[Receipt] = []
         packets: list[Packet] = []
         async for message in _each(messages):
-            root = uuid4().hex
+            root = self._intake.root()
             packets += await self._intake.packets(message, root, None)
             receipts.append(Receipt(id=root))
             if len(packets) >= CHUNK:
@@ -114,10 +113,11 @@ class AppClient:
         headers: Mapping[str, str] | None,
     ) -> Receipt:
         _, _, body = self._runtime.codec.encode(message)
-        root = keyed(self._runtime.plan.name, "send", wire_name(type(message)), key)
+        name = keyed(self._runtime.plan.name, "send", wire_name(type(message)), key)
+        root = self._intake.root(name)
         packets = await self._intake.packets(message, root, headers)
         now, later = ([], self._intake.due(packets, delay_s)) if delay_s > 0 else (packets, [])
-        row = KeyRow(key=root, body_hash=body_hash(body))
+        row = KeyRow(key=name, body_hash=body_hash(body))
         other = await self._intake.leave(now, later, row)
         if other is not None:
             check_hash(other, row.body_hash)
@@ -141,7 +141,7 @@ class AppClient:
         timeout_s: float = 30,
     ) -> A | B:
         """Send, and wait for the first reply of these classes."""
-        root = uuid4().hex
+        root = self._intake.root()
         await self._flush()
         await self._answers.open()
         wanted = (a,) if b is None else (a, b)
@@ -166,6 +166,8 @@ class AppClient:
         await self._flush()
         wanted = set(wire_names_of(self._runtime.plan.wire_names, [*more, until]))
         after = _number(last_event_id.get())
+        if not self._is_ours(root) and not await self._runtime.store.replies({root: 0}, 1):
+            raise _never_sent(root)
         async with self._hub.follow(root, after) as following:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -190,10 +192,15 @@ class AppClient:
         names = wire_names_of(self._runtime.plan.wire_names, [a])
         reply = await self._runtime.store.last_reply(root, names)
         if reply is None:
+            if not self._is_ours(root):
+                raise _never_sent(root)
             return None
         if reply.is_failure:
             raise failed(reply.body)
         return cast("A", self._decoded(reply))
+
+    def _is_ours(self, root: str) -> bool:
+        return is_given_by(self._runtime.plan.name, root)
 
     def _decoded(self, reply: ReplyRow) -> object:
         return self._runtime.codec.decode(
@@ -263,6 +270,13 @@ def _root_of(sent: Receipt | str) -> str:
             fix="Pass on the id of the receipt that `send` returned.",
         )
     return root
+
+
+def _never_sent(root: str) -> UnknownId:
+    return UnknownId(
+        f"Nothing was ever sent here under {root}.",
+        fix="Pass on the id of the receipt that `send` returned.",
+    )
 
 
 def _number(text: str | None) -> int:

@@ -115,13 +115,19 @@ class Client(Protocol):
         """Iterate the replies to what was sent, from its beginning, up to one of `until`.
 
         Raises:
+            UnknownId: Nothing was ever sent under this id.
             TimedOut: `until` did not come in time.
             Failed: What was sent ended in a dead letter that nobody answered.
         """
         ...
 
     async def result(self, sent: Receipt | str, a: type[A], /) -> A | None:
-        """Return the last reply of this class, or None when there is none yet."""
+        """Return the last reply of this class, or None when there is none yet.
+
+        Raises:
+            UnknownId: Nothing was ever sent under this id.
+            Failed: What was sent ended in a dead letter that nobody answered.
+        """
         ...
 
     async def save(self, data: bytes | AsyncIterable[bytes], /, media_type: str = "") -> Blob:

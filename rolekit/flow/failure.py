@@ -79,12 +79,28 @@ async def record(
     Returns:
         The step that was committed.
     """
+    await _end_what_was_begun(runtime, arrival, step)
     try:
         await commit(step)
     except TooOld as old:
         step = parked(runtime, arrival, Park(str(old)), error, too_old=True)
+        await _end_what_was_begun(runtime, arrival, step)
         await commit(step)
     return step
+
+
+async def _end_what_was_begun(runtime: Runtime, arrival: Arrival, step: Step) -> None:
+    """Let the dead letter of a release fail where its gather stopped giving.
+
+    Nobody else moves the sequence between this and the commit: that takes the token which is
+    parked here, and whoever commits another outcome of it makes this one void.
+    """
+    head = arrival.head
+    if step.dead is None or head.kind is not Kind.RELEASE or not head.frames:
+        return
+    view = await runtime.store.view(head.sequence, 1, whole=False)
+    if view is not None:
+        fail_behind(runtime, step, head, view.emitted)
 
 
 def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:
@@ -166,6 +182,30 @@ def tell(step: Step, head: Head, dead_letter: str, reason: str) -> None:
                 is_failure=True,
             ),
         ]
+
+
+def fail_behind(runtime: Runtime, step: Step, head: Head, emitted: int) -> None:
+    """Fail behind what a gather gave already: by then its position is an open split.
+
+    The failure stands as one more child. It is the last one, unless the gather around waits
+    for its holes: a replay then fills this one and may go on behind it.
+
+    Args:
+        runtime: Tells which gather waits.
+        step: Its last closing is the failure, as `tell` made it.
+        head: Names the position.
+        emitted: How many children there are; 0: the position is not split, and fails itself.
+    """
+    if not emitted or not head.frames:
+        return
+    frame = head.frames[-1]
+    failed = msgspec.structs.replace(step.closings[-1], path=(*frame.path, emitted))
+    end = Closing(
+        sequence=frame.sequence, path=frame.path, by=ClosedBy.SPLIT, total=emitted + 1
+    )
+    gather = runtime.plan.handlers.get(frame.gather)
+    waits = gather is not None and gather.on_dead == "wait"
+    step.closings = [*step.closings[:-1], failed, *([] if waits else [end])]
 
 
 def failed_position(frame: Frame, dead_letter: str, reason: str) -> Closing:

@@ -11,10 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from rolekit.errors import CodecError, Reject, UnknownType
-from rolekit.flow.failure import tell
+from rolekit.flow.failure import fail_behind, tell
 from rolekit.model.envelope import decode_head
 from rolekit.model.ids import derive
 from rolekit.model.parts import Hole, Run
@@ -22,11 +20,8 @@ from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, wal
 from rolekit.store.base import DeadLetterRow, Release, SequenceView, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.model.plan import HandlerPlan
-    from rolekit.model.position import Frame
 
 MAX_WHOLE = 10_000
 """Parts that a gather may take as one list; more belong into runs."""
@@ -90,32 +85,40 @@ class Gathering:
             return self._ended(sequence, view, found, _why_failed(found.failure))
         if not found.items and not found.dropped and not found.cursor.is_finished:
             return self._job(sequence, view, found, None)
-        found = await self._sealed(sequence, plan, view, found)
-        return self._job(sequence, view, found, self._run(sequence, view, found))
+        sealed = await self._sealed(sequence, plan, view, found)
+        if sealed is None:
+            return None
+        return self._job(sequence, view, sealed, self._run(sequence, view, sealed))
 
     async def _sealed(
         self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk
-    ) -> Walk:
+    ) -> Walk | None:
         """Fix the run's end and what is missing in it, so that another attempt gets the same.
 
         What came between reading and sealing counts; a split among it may miss parts in turn.
+
+        Returns:
+            The run, or None when the sequence was moved on meanwhile: what was read may not
+            be what another attempt was given under the same `run.id`.
         """
         store, before = self._runtime.store, view.cursor.next
         while True:
             end = found.cursor.next
             sealed = await store.seal(sequence, before, end, found.missing)
+            if sealed is None:
+                return None
             if sealed == end and not found.missing:
                 return found
             again = await store.view(sequence, plan.size + SPLITS, whole=False)
-            if again is None or again.cursor != view.cursor:
-                return found
+            if again is None or not again.is_open or again.cursor != view.cursor:
+                return None
             found = walk(sequence, again.cursor, again.closings, _rules(plan, again))
             if not found.missing:
                 return found
 
     async def _whole(
         self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk
-    ) -> Job:
+    ) -> Job | None:
         """Wait until every part is there, then hand over all of them."""
         so_far = view.released + len(found.items)
         if found.failure is not None:
@@ -125,18 +128,22 @@ class Gathering:
             return self._ended(sequence, view, found, why)
         if not found.cursor.is_finished:
             return self._job(sequence, view, found, None, keeps_parts=True)
-        items = found.items
+        items: tuple[Closing, ...] | None = found.items
         if view.cursor.next != (0,):
             items = await self._from_the_start(sequence, plan, view)
+        if items is None:
+            return None
         return self._job(sequence, view, found, [self._part(closing) for closing in items])
 
     async def _from_the_start(
         self, sequence: str, plan: HandlerPlan, view: SequenceView
-    ) -> tuple[Closing, ...]:
-        """Read every part, those before the cursor too."""
-        every = await self._runtime.store.view(sequence, MAX_WHOLE * 2, whole=True)
-        if every is None or view.cursor.is_finished:
+    ) -> tuple[Closing, ...] | None:
+        """Read every part, those before the cursor too; None when it was moved on meanwhile."""
+        if view.cursor.is_finished:
             return ()
+        every = await self._runtime.store.view(sequence, MAX_WHOLE * 2, whole=True)
+        if every is None or not every.is_open or every.cursor != view.cursor:
+            return None
         if every.horizon is not None:
             raise Reject(
                 f"{plan.name} takes a list, but its sequence has more than {MAX_WHOLE * 2} "
@@ -238,8 +245,7 @@ class Gathering:
             reason=job.failed,
         )
         tell(step, head, step.dead.id, step.dead.reason)
-        if job.emitted and head.frames:
-            step.closings = _failed_after(head.frames[-1], job.emitted, step.closings)
+        fail_behind(self._runtime, step, head, job.emitted)
 
 
 def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
@@ -250,17 +256,6 @@ def _rules(plan: HandlerPlan, view: SequenceView) -> Rules:
         horizon=view.horizon,
         is_expired=view.is_expired,
     )
-
-
-def _failed_after(
-    frame: Frame, emitted: int, closings: Sequence[Closing]
-) -> tuple[Closing, ...]:
-    """Fail behind what a gather has given already: its position is an open split by then."""
-    failed = closings[-1]
-    end = Closing(
-        sequence=frame.sequence, path=frame.path, by=ClosedBy.SPLIT, total=emitted + 1
-    )
-    return (msgspec.structs.replace(failed, path=(*frame.path, emitted)), end)
 
 
 def _why_failed(closing: Closing) -> str:

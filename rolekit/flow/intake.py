@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from secrets import token_hex
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from rolekit.errors import IntakeFull, KeyReused, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
-from rolekit.model.ids import derive
+from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.store.base import Commit, Due, KeyRow, Saved
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Intake:
         if commit.leaving and self._outbox is not None:
             self._outbox.leave(commit.leaving)
         self._runtime.bell.ring(commit.topics)
+
+    def root(self, id_: str | None = None) -> str:
+        """Name a root message: at random, or as its sender named it."""
+        return given_by(self._runtime.plan.name, id_ or token_hex(ID_BYTES))
 
     def due(self, packets: list[Packet], delay_s: float) -> list[Due]:
         """Plan packets for later."""
@@ -137,7 +141,8 @@ class Scope:
     def next_root(self) -> str:
         """Name the next message of this request: with a key, as its repeat would."""
         self._slot += 1
-        return uuid4().hex if self._key is None else derive(self._key.key, "sent", self._slot)
+        key = self._key
+        return self._intake.root(None if key is None else derive(key.key, "sent", self._slot))
 
     async def flush(self) -> None:
         """Let what was held back leave now, since somebody waits for it."""

@@ -27,16 +27,18 @@ BATCH = 256
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
 LOOK_EVERY_S = 2.0
+FORGET_EVERY_S = 0.05
 TOO_MANY = 10_000
-"""Outbox rows unconfirmed in one process before it takes no more work."""
+"""Packets unconfirmed in one process before it takes no more work."""
 
 
 class Outbox:
     """Publishes committed outbox rows, then forgets them.
 
-    A row is known from the moment it is handed over, or found, until the store forgot it.
-    Rows of this process that it does not know are looked for now and then: when the answer
-    of a commit is lost, its repeat tells of none.
+    A row is known from the moment its packets are handed over, or found, until the store
+    forgot it. Rows of this process that it does not know are looked for now and then: when
+    the answer of a commit is lost, its repeat tells of none; and a row of which a packet had
+    no queue comes again whole.
 
     Args:
         transport: Where to.
@@ -46,25 +48,35 @@ class Outbox:
     def __init__(self, transport: Transport, store: Store) -> None:
         self._transport = transport
         self._store = store
-        self._rows: deque[Outgoing] = deque()
-        self._known: set[int] = set()
+        self._waiting: deque[Outgoing] = deque()
+        self._left: dict[int, int] = {}
+        self._set_aside: set[int] = set()
         self._sent: list[int] = []
         self._something = asyncio.Event()
+        self._has_sent = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
     def leave(self, rows: Sequence[Outgoing]) -> None:
-        """Take committed rows; those that are known already are passed over."""
-        new = [row for row in rows if row.n not in self._known]
+        """Take packets of committed rows; those of rows that are known are passed over."""
+        left = self._left
+        new: dict[int, int] = {}
+        for row in rows:
+            if row.n in new:
+                new[row.n] += 1
+            elif row.n not in left:
+                new[row.n] = 1
+            else:
+                continue
+            self._waiting.append(row)
         if not new:
             return
-        self._known.update(row.n for row in new)
-        self._rows.extend(new)
+        left.update(new)
         self._something.set()
         self._is_empty.clear()
-        if len(self._rows) > TOO_MANY:
+        if len(self._waiting) > TOO_MANY:
             self._has_room.clear()
 
     @property
@@ -84,6 +96,7 @@ class Outbox:
         """Publish and forget until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send())
+            tasks.create_task(self._forget_sent())
             tasks.create_task(self._look_for_more())
 
     async def _send(self) -> None:
@@ -91,63 +104,93 @@ class Outbox:
         while True:
             await self._something.wait()
             try:
-                await self._publish(min(BATCH, len(self._rows)))
-                await self._forget()
+                await self._publish(min(BATCH, len(self._waiting)))
                 wait_s = AWAY_FIRST_S
             except RolekitError as error:
                 log.warning(
-                    "outbox waits for the broker", rows=len(self._rows), error=str(error)
+                    "outbox waits for the broker",
+                    packets=len(self._waiting),
+                    error=str(error),
                 )
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, AWAY_MAX_S)
                 continue
-            if not self._rows:
+            if not self._waiting:
                 self._something.clear()
-                self._is_empty.set()
-            if len(self._rows) < TOO_MANY // 2:
+            if len(self._waiting) < TOO_MANY // 2:
                 self._has_room.set()
 
     async def _publish(self, count: int) -> None:
         if not count:
             return
         try:
-            await self._transport.publish([self._rows[i].packet for i in range(count)])
+            await self._transport.publish([self._waiting[i].packet for i in range(count)])
         except Unroutable:
             for _ in range(count):
                 await self._publish_first()
             return
-        self._sent += [self._rows.popleft().n for _ in range(count)]
+        for _ in range(count):
+            self._gone(self._waiting.popleft().n)
 
     async def _publish_first(self) -> None:
-        """Publish one row; set it aside, for the look-out to find, if its queue is not there.
+        """Publish one packet; set its row aside, for the look-out, if its queue is not there.
 
         An answer whose asker is gone is dropped, as DESIGN 4.10 says.
         """
-        row = self._rows[0]
+        row = self._waiting[0]
         try:
             await self._transport.publish([row.packet])
         except Unroutable as error:
-            self._rows.popleft()
-            if row.packet.queue.startswith("~reply."):
-                self._sent.append(row.n)
-            else:
+            if not row.packet.queue.startswith("~reply."):
                 log.warning("no queue for an output; trying again", error=str(error))
-                self._known.discard(row.n)
+                self._set_aside.add(row.n)
+        self._waiting.popleft()
+        self._gone(row.n)
+
+    def _gone(self, n: int) -> None:
+        """Note that one packet of a row was dealt with."""
+        self._left[n] -= 1
+        if self._left[n]:
             return
-        self._sent.append(self._rows.popleft().n)
+        if n in self._set_aside:
+            self._set_aside.discard(n)
+            del self._left[n]
+            self._note_empty()
+        else:
+            self._sent.append(n)
+            self._has_sent.set()
+
+    async def _forget_sent(self) -> None:
+        """Forget what was sent, all of a moment in one statement."""
+        while True:
+            await self._has_sent.wait()
+            try:
+                await self._forget()
+            except RolekitError as error:
+                log.info("not forgotten yet", rows=len(self._sent), error=str(error))
+                await asyncio.sleep(AWAY_MAX_S)
+                continue
+            if not self._sent:
+                self._has_sent.clear()
+            self._note_empty()
+            await asyncio.sleep(FORGET_EVERY_S)
 
     async def _forget(self) -> None:
-        if self._sent:
-            sent = list(self._sent)
-            await self._store.forget(sent)
-            self._known.difference_update(sent)
-            del self._sent[: len(sent)]
+        sent = list(self._sent)
+        await self._store.forget(sent)
+        for n in sent:
+            del self._left[n]
+        del self._sent[: len(sent)]
+
+    def _note_empty(self) -> None:
+        if not self._left:
+            self._is_empty.set()
 
     async def _look_for_more(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
-                self.leave(await self._store.unsent(sorted(self._known), BATCH))
+                self.leave(await self._store.unsent(sorted(self._left), BATCH))
             except RolekitError as error:
                 log.info("not looked for rows left behind", error=str(error))
 

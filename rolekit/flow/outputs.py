@@ -119,7 +119,10 @@ def _head_for(
 
 def _together(result: object) -> tuple[object, ...]:
     """Return what stands at one position: the items of a tuple, or the message itself."""
-    return cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
+    if not isinstance(result, tuple):
+        return (result,)
+    items = cast("tuple[object, ...]", result)
+    return tuple(item for item in items if item is not None)
 
 
 class Placing:
@@ -184,7 +187,7 @@ class Placing:
         """
         frames = self._head.frames
         emitted = self._place_children(results, frames, emitted)
-        if frames:
+        if frames and (is_last or emitted):  # what gave nothing yet may still fail as one
             self._close(frames[-1], ClosedBy.SPLIT, emitted if is_last else None)
         return self.outputs, emitted
 

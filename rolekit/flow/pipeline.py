@@ -102,26 +102,28 @@ class Pipeline:
         """Handle a delivery and hand on what came of it; None: it is settled already."""
         try:
             await self._worker.run(arrival, work)
-            if work.direct is not None:
-                return self._forwarder.forward(
-                    arrival.subscription, arrival.delivery, work.direct
-                )
-            if work.step is None:
-                arrival.subscription.ack([arrival.delivery])
-                return None
-            if work.opened is None:
-                outcome = self._committer.submit(work.step)
-                if work.context is not None and work.step.states:
-                    work.context.hand_on(work.step.states, outcome)
-                return outcome
+            return await self._record(arrival, work)
+        finally:
+            if work.context is not None:
+                await work.abandon()
+
+    async def _record(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
+        """Hand on what came of a delivery: the future tells when it is durable."""
+        if work.direct is not None:
+            return self._forwarder.forward(arrival.subscription, arrival.delivery, work.direct)
+        if work.step is None:
+            arrival.subscription.ack([arrival.delivery])
+            return None
+        if work.opened is not None:
             # Cancelling inside a commit would leave its outcome unknown.
             commit = await asyncio.shield(work.opened.finish(work.step))
             self._committer.announce(commit)
             self._settle(arrival, work.step)
             return None
-        finally:
-            if work.context is not None:
-                await work.abandon()
+        outcome = self._committer.submit(work.step)
+        if work.context is not None and work.step.states:
+            work.context.hand_on(work.step.states, outcome)
+        return outcome
 
     def _ended(
         self, arrival: Arrival, step: Step | None, outcome: asyncio.Future[bool]

@@ -22,7 +22,7 @@ __all__ = ["RequestScope", "Requests", "Saved", "UnknownId", "event_cursor", "la
 
 
 class UnknownId(RolekitError):
-    """An id names nothing that was sent here, or something longer ago than results are kept."""
+    """An id is none that this app gives to what it is sent, and nothing answered to it."""
 
 
 class RequestScope(Protocol):

@@ -211,6 +211,8 @@ class StepContext(Context[object]):
     def changed_states(self) -> list[StateChange]:
         """Return the states that are not as they were loaded."""
         changes: list[StateChange] = []
+        if not self._states:
+            return changes
         for key, (version, before, state) in self._states.items():
             body = encode_value(state)
             if body != before:

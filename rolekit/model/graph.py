@@ -253,8 +253,8 @@ def _check_sequence(drawing: _Drawing, gather: HandlerPlan) -> None:
     for plan in _on_the_way(drawing, gather.name):
         if plan.kind == "handle" and plan.shape != "one":
             continue
-        for cls in plan.returns:
-            if drawing.leading(cls, gather.name) or not _is_answered(cls, drawing, frozenset()):
+        for cls in _ending(drawing, plan, gather.name):
+            if not _is_answered(cls, drawing, frozenset()):
                 continue
             wider = _run_text(gather, cls)
             drawing.complain(
@@ -265,12 +265,26 @@ def _check_sequence(drawing: _Drawing, gather: HandlerPlan) -> None:
             )
 
 
+def _ending(drawing: _Drawing, plan: HandlerPlan, gather: str) -> Iterator[type]:
+    """Yield the classes with which a handler ends a position that the gather waits for.
+
+    Beside a message that leads there anything may stand: that one takes the position. So of
+    a tuple in which one message may lead there, only the other classes of that one end it.
+    """
+    for position in plan.positions:
+        lost = [[c for c in item if not drawing.leading(c, gather)] for item in position]
+        could = [one for one, item in zip(lost, position, strict=True) if len(one) < len(item)]
+        for classes in could or lost:
+            yield from classes
+
+
 def _on_the_way(drawing: _Drawing, gather: str) -> Iterator[HandlerPlan]:
     """Yield the handlers between a gather and its split, and complain where ways part."""
     waiting = [name for name, closing in drawing.opens.items() if closing == gather]
     seen = set(waiting)
     while waiting:
         plan = drawing.handlers[waiting.pop()]
+        _check_tuples(drawing, gather, plan)
         for cls in plan.returns:
             ways = drawing.leading(cls, gather)
             if len(ways) > 1:
@@ -279,6 +293,24 @@ def _on_the_way(drawing: _Drawing, gather: str) -> Iterator[HandlerPlan]:
             seen.update(fresh)
             waiting += fresh
             yield from (drawing.handlers[name] for name in fresh)
+
+
+def _check_tuples(drawing: _Drawing, gather: str, plan: HandlerPlan) -> None:
+    """Complain where two messages at one position could both take it."""
+    for position in plan.positions:
+        firsts = (
+            next((cls for cls in item if drawing.leading(cls, gather)), None)
+            for item in position
+        )
+        names = [cls.__name__ for cls in firsts if cls is not None]
+        if len(names) > 1:
+            drawing.complain(
+                _place_of(drawing, gather),
+                f"would get two parts for one position: {_place(plan)} returns "
+                f"{' and '.join(names)} together, and both lead here.",
+                "Let one of them be something that does not come here, or return a list: it "
+                "gives each a position of its own.",
+            )
 
 
 def _complain_of_two_ways(drawing: _Drawing, gather: str, cls: type) -> None:

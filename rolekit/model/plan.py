@@ -15,6 +15,8 @@ from rolekit.model.policy import Backoff
 HandlerKind = Literal["handle", "gather"]
 Shape = Literal["one", "list", "iterator"]
 """How a handler gives its outputs: one or none, a list, or one after another."""
+Together = tuple[tuple[type, ...], ...]
+"""What stands at one position: of each message there, the classes it may be of."""
 OnDead = Literal["wait", "skip", "fail", "hole"]
 """What a gather does with a position that will not come; "hole": hand over a `Hole`."""
 Call = Literal["async", "async_iterator", "sync", "iterator"]
@@ -38,6 +40,8 @@ class HandlerPlan:
         passes_source: Of a gather: whether the method has a parameter for that message.
         whole: Of a gather: takes `list[T]`, so is called once with everything.
         returns: Message classes it may return or yield, replies included.
+        together: Of a handler that may give tuples: everything that one result may be. Empty
+            where it gives none: each class of `returns` stands at a position of its own.
         sends: Message classes it may `ctx.send`.
         may_drop: Whether None is an allowed result.
         arguments: Parameter names in order with what each is given.
@@ -61,6 +65,7 @@ class HandlerPlan:
     passes_source: bool = False
     whole: bool = False
     returns: tuple[type, ...] = ()
+    together: tuple[Together, ...] = ()
     sends: tuple[type, ...] = ()
     may_drop: bool = False
     arguments: tuple[tuple[str, Literal["message", "context", "run"]], ...] = ()
@@ -71,6 +76,11 @@ class HandlerPlan:
     deadline_s: float | None = None
     size: int = 1000
     age_s: float = 0
+
+    @property
+    def positions(self) -> tuple[Together, ...]:
+        """What may stand at one position that it fills."""
+        return self.together or tuple(((cls,),) for cls in self.returns)
 
     def opens_in(self, app: AppPlan) -> str | None:
         """Return the gather of the sequence that this handler opens, if it opens one."""

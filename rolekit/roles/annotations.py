@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -25,7 +26,7 @@ from rolekit.model.message import is_message_class
 from rolekit.model.parts import Batch, DeadLetter, Hole, Run
 
 if TYPE_CHECKING:
-    from rolekit.model.plan import Call, Shape
+    from rolekit.model.plan import Call, Shape, Together
 
 _ASYNC_ITERATORS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 _ITERATORS = (Iterator, Iterable, Generator)
@@ -78,14 +79,14 @@ class Result:
         shape: How outputs come out of it.
         classes: Message classes among them.
         may_drop: Whether None is one of them.
-        is_fixed: Whether it is `tuple[A, B]`: messages that stand at one position.
+        together: Where tuples are among them: what each may be, as in `HandlerPlan`.
     """
 
     call: Call
     shape: Shape
     classes: tuple[type, ...]
     may_drop: bool
-    is_fixed: bool = False
+    together: tuple[Together, ...] = ()
 
 
 def hints_of(fn: Callable[..., object], names: Mapping[str, object] | None) -> dict[str, Any]:
@@ -151,11 +152,7 @@ def read_result(fn: Callable[..., object], hint: object) -> Result:
             )
         return _result("iterator", "iterator", args[0])
     call: Call = "async" if is_async else "sync"
-    if origin is tuple and Ellipsis not in args:
-        inner = [_result(call, "list", each) for each in args]
-        classes = tuple(cls for each in inner for cls in each.classes)
-        return Result(call=call, shape="list", classes=classes, may_drop=False, is_fixed=True)
-    if origin in _LISTS:
+    if origin in _LISTS and not _is_fixed(hint):
         return _result(call, "list", args[0])
     return _result(call, "one", hint)
 
@@ -241,16 +238,47 @@ def _sendable(name: str, hint: object) -> tuple[type, ...]:
 
 def _result(call: Call, shape: Shape, hint: object) -> Result:
     members = [each for each in _members(hint) if each is not type(None)]
+    positions = tuple(_together(hint, member) for member in members)
+    classes = dict.fromkeys(cls for each in positions for item in each for cls in item)
+    return Result(
+        call=call,
+        shape=shape,
+        classes=tuple(classes),
+        may_drop=len(members) < len(_members(hint)),
+        together=positions if any(map(_is_fixed, members)) else (),
+    )
+
+
+def _is_fixed(hint: object) -> bool:
+    """Whether it is `tuple[A, B]`, messages at one position, and not `tuple[A, ...]`."""
+    return get_origin(hint) is tuple and Ellipsis not in get_args(hint)
+
+
+def _together(hint: object, member: object) -> Together:
+    """Read what stands at one position: a message, or a tuple of different ones."""
+    if not _is_fixed(member):
+        return (_item(hint, member),)
+    items = tuple(classes for each in get_args(member) if (classes := _item(hint, each)))
+    counts = Counter(cls for item in items for cls in dict.fromkeys(item))
+    twice = [cls.__name__ for cls, count in counts.items() if count > 1]
+    if twice or not items:
+        found = f"{twice[0]} is in it twice" if twice else "it names no message"
+        raise Unreadable(
+            f"returns {text_of(hint)}, but {found}.",
+            "A tuple puts different messages at one position; a list or an iterator gives "
+            "each a position of its own.",
+        )
+    return items
+
+
+def _item(hint: object, item: object) -> tuple[type, ...]:
+    """Return the classes that one message may be of, None left out."""
+    members = [each for each in _members(item) if each is not type(None)]
     for member in members:
         if not _is_message(member):
             raise Unreadable(
                 f"returns {text_of(hint)}, and {text_of(member)} is no message.",
-                "Return a message, None, or a list or iterator of messages; a class of yours "
-                "derives from Message or is a dataclass.",
+                "Return a message, None, a tuple of different messages, or a list or iterator "
+                "of those; a class of yours derives from Message or is a dataclass.",
             )
-    return Result(
-        call=call,
-        shape=shape,
-        classes=tuple(members),
-        may_drop=len(members) < len(_members(hint)),
-    )
+    return tuple(members)

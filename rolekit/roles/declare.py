@@ -40,12 +40,13 @@ class Options(TypedDict, total=False):
 
 
 _One = AnyMessage | None
-_Out = _One | Sequence[_One]
+_Together = tuple[_One, ...]
+"""Different messages at one position."""
+_Out = _One | Sequence[_One | _Together]
+_Item = AnyMessage | _Together
 F = TypeVar(
     "F",
-    bound=Callable[
-        ..., Awaitable[_Out] | AsyncIterator[AnyMessage] | Iterator[AnyMessage] | _Out
-    ],
+    bound=Callable[..., Awaitable[_Out] | AsyncIterator[_Item] | Iterator[_Item] | _Out],
 )
 
 

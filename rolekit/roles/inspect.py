@@ -190,6 +190,7 @@ def _plan(
         passes_source=is_gather and message is not None,
         whole=taken is not None and taken.whole,
         returns=result.classes,
+        together=result.together,
         sends=context.classes if context else (),
         may_drop=result.may_drop,
         arguments=tuple(

@@ -50,6 +50,5 @@ def _of_handler(found: Found) -> Iterator[str]:
         "source=": declared.source,
         "a Batch handler": any(each.role == "batch" for each in found.parameters),
         "a DeadLetter handler": any(each.dead for each in found.parameters),
-        "tuple[A, B], several messages at one position,": found.result.is_fixed,
     }
     yield from (what for what, is_used in used.items() if is_used)

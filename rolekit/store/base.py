@@ -171,7 +171,7 @@ class Store(Protocol):
 
     async def seal(
         self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
-    ) -> Path:
+    ) -> Path | None:
         """Fix where the run that begins at `before` ends, for this and every later attempt.
 
         Args:
@@ -182,7 +182,9 @@ class Store(Protocol):
                 came meanwhile wins.
 
         Returns:
-            Where the run ends.
+            Where the run ends; None when the cursor is elsewhere by now, or the sequence is
+            over or unknown. Nothing was fixed or stored then, and what was read of the run is
+            out of date: another attempt may have been given other parts.
         """
         ...
 
@@ -270,7 +272,7 @@ class Store(Protocol):
         ...
 
     async def forget(self, sent: Sequence[int]) -> None:
-        """Delete outbox rows that the broker confirmed."""
+        """Delete outbox rows all of whose packets the broker confirmed."""
 
     async def keep_house(self, now_ms: int) -> None:
         """Make the inbox's days ahead; drop replies and keys that are over."""

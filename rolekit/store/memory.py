@@ -178,7 +178,7 @@ class MemoryStore:
 
     async def seal(
         self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
-    ) -> Path:
+    ) -> Path | None:
         """Fix where the run that begins at `before` ends, for this and every later attempt."""
         return self.tables.sequences.seal(sequence, before, end, closings)
 

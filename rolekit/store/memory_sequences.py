@@ -160,15 +160,15 @@ class Sequences:
         else:
             now.append(token)
 
-    def seal(self, sequence: str, before: Path, end: Path, closings: Iterable[Closing]) -> Path:
-        """Fix where a run ends; an end that was fixed earlier wins."""
+    def seal(
+        self, sequence: str, before: Path, end: Path, closings: Iterable[Closing]
+    ) -> Path | None:
+        """Fix where a run ends; an end that was fixed earlier wins. None: it was moved on."""
         row = self.rows.get(sequence)
-        if row is None:
-            return end
+        if row is None or row.state != OPEN or row.cursor.next != before:
+            return None
         for closing in closings:
             row.close(closing)
-        if row.cursor.next != before:
-            return end
         if row.sealed is None:
             row.sealed = end
         return row.sealed

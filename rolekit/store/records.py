@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,8 +141,7 @@ class Reply:
     is_failure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StateKey:
+class StateKey(NamedTuple):
     """Whose state: of which handler or sequence, under which name."""
 
     scope: str
@@ -234,7 +233,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A packet in the outbox: committed, not confirmed by the broker yet."""
+    """A packet in the outbox: committed, not confirmed by the broker yet.
+
+    Attributes:
+        n: Of its row. What a commit sends may be in one row together.
+    """
 
     n: int
     packet: Packet

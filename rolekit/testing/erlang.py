@@ -42,8 +42,8 @@ Answer = fun(Word, Bytes) ->
     io:put_chars(["\\n", "{mark}", Word, " ", base64:encode(iolist_to_binary(Bytes)), "\\n"])
 end,
 spawn(fun() ->
-    Loop = fun Loop() -> case io:get_line("") of
-        Line when is_list(Line) ->
+    Loop = fun Loop() -> case {{io:get_line(""), init:get_status()}} of
+        {{Line, _}} when is_list(Line) ->
             try
                 {{ok, Tokens, _}} = erl_scan:string(Line),
                 {{ok, Parsed}} = erl_parse:parse_exprs(Tokens),
@@ -51,6 +51,7 @@ spawn(fun() ->
                 Answer("ok", rabbit_json:encode(Value))
             catch _:Why -> Answer("error", io_lib:format("~0p", [Why])) end,
             Loop();
+        {{_, {{stopping, _}}}} -> ok;
         _ ->
             catch file:del_dir_r({base}),
             catch begin

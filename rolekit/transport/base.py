@@ -35,10 +35,13 @@ class Features:
         sees_holders: It knows who holds what: it counts what is in hand, tells the age of
             what waits, and flags what an instance held that died. Otherwise the store keeps
             what is known of deaths; see `store.base.Deaths`.
+        gives_up: It may give up by itself what it delivered too often. That comes out of
+            `DEAD_QUEUE`, with the name of the queue it was in.
     """
 
     joins_store: bool = False
     sees_holders: bool = True
+    gives_up: bool = False
 
 
 @dataclass(slots=True, eq=False)

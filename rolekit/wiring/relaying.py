@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rolekit.flow.given_up import GivenUp
 from rolekit.flow.relay import Relay
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ RELAY = "(relay)"
 """Name of the built-in role; no class can be called so."""
 
 
+async def _run_all(relay: Relay, services: Services) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(relay.run())
+        if services.runtime.transport.features.gives_up:
+            tasks.create_task(GivenUp(services.runtime, services.committer).run())
+
+
 async def run_relay(
     services: Services, ready: Callable[[], None], stopped: asyncio.Event
 ) -> None:
@@ -23,7 +31,7 @@ async def run_relay(
     runtime, outbox = services.runtime, services.outbox
     leave = None if outbox is None else outbox.leave
     relay = Relay(runtime.store, runtime.transport, runtime.bell, runtime.clock, leave)
-    running = asyncio.create_task(relay.run())
+    running = asyncio.create_task(_run_all(relay, services))
     waiting = asyncio.create_task(stopped.wait())
     ready()
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import StateClash
 from rolekit.model.reassembly import ClosedBy, Rules, walk
+from rolekit.store.base import Release
 from tests.conformance.store import (
     SEQUENCE,
     close,
@@ -56,10 +57,28 @@ class Sealing:
         await store.commit([step(1, opening=opening(9), closings=[part(0)])])
         await release(store, 2)
 
-        end = await store.seal(SEQUENCE, (0,), (1,), [])
+        end = await store.seal(SEQUENCE, (0,), (1,), [failed(0), failed(3)])
 
-        assert end == (1,)
-        assert (await viewed(store)).sealed is None
+        view = await viewed(store)
+        assert (end, view.sealed) == (None, None)
+        assert list((await viewed(store, whole=True)).closings) == []
+
+    async def test_nothing_is_sealed_of_a_sequence_that_is_over_or_was_never_there(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        unknown = await store.seal(SEQUENCE, (0,), (1,), [])
+        await store.commit([step(1, opening=opening(1, waits=False), closings=[part(0)])])
+        before = (await viewed(store)).cursor
+        end = Release(
+            sequence=SEQUENCE, before=before.next, after=before, released=0, is_failed=True
+        )
+        await store.commit([step(2, release=end)])
+
+        over = await store.seal(SEQUENCE, (0,), (1,), [failed(0)])
+
+        assert (unknown, over) == (None, None)
+        assert list((await viewed(store, whole=True)).closings) == []
 
     async def test_what_is_missing_is_stored_but_a_part_that_came_wins(
         self, ground: Ground

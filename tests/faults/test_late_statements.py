@@ -72,8 +72,9 @@ async def test_an_outbox_row_that_commits_after_its_owner_was_buried_is_anyone_s
         async with connection.transaction():
             await connection.execute(
                 "insert into rolekit_late.outbox"
-                " (owner, queue, id, generation, birth_ms, head, body)"
-                " values ($1, 'Role.handler', gen_random_uuid(), 0, 1, '', '')",
+                " (owner, queues, ids, generations, births_ms, heads, bodies) values ($1,"
+                " '{Role.handler}', array[gen_random_uuid()],"
+                " '{0}', '{1}', '{\"\"}', '{\"\"}')",
                 dead,
             )
             await host.release(dead)

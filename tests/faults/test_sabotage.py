@@ -185,10 +185,10 @@ async def test_nothing_planted_nothing_found(
 async def test_ack_before_commit(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     record: Any = vars(Pipeline)["_record"]
 
-    async def acks_first(self: Pipeline, arrival: Arrival, work: Work) -> None:
+    async def acks_first(self: Pipeline, arrival: Arrival, work: Work) -> object:
         arrival.subscription.ack([arrival.delivery])
         await arrival.subscription.flush()
-        await record(self, arrival, work)
+        return await record(self, arrival, work)
 
     monkeypatch.setattr(Pipeline, "_record", acks_first)
 
@@ -228,11 +228,11 @@ async def test_a_list_published_early(
 ) -> None:
     record: Any = vars(Pipeline)["_record"]
 
-    async def publishes_first(self: Pipeline, arrival: Arrival, work: Work) -> None:
+    async def publishes_first(self: Pipeline, arrival: Arrival, work: Work) -> object:
         if work.step is not None and work.step.outputs:
             runtime: Runtime = vars(self)["_runtime"]
             await runtime.transport.publish(work.step.outputs)
-        await record(self, arrival, work)
+        return await record(self, arrival, work)
 
     monkeypatch.setattr(Pipeline, "_record", publishes_first)
 

@@ -60,6 +60,10 @@ class Over(Reply):
     at: str
 
 
+Given = tuple[tuple[object, ...], int, bool]
+"""Parts, how many were dropped, whether none follow."""
+
+
 @dataclass
 class Fate:
     """Draws what happens next, and keeps what handlers did.
@@ -68,12 +72,16 @@ class Fate:
         chance: Of a fault, for each thing that can fail.
         splits: How many pieces each run of the split yielded to its end.
         runs: How many times any handler was called.
+        given: What a gather was called with under each id.
+        changed: Ids under which it was called with something else later.
     """
 
     seed: int
     chance: float = 0.1
     splits: dict[str, int] = field(default_factory=dict[str, int])
     runs: int = 0
+    given: dict[str, Given] = field(default_factory=dict[str, "Given"])
+    changed: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - what is drawn is no secret
@@ -93,6 +101,13 @@ class Fate:
         self.fail()
         return name
 
+    async def gather(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> str:
+        """Begin a run of a gather, whatever becomes of it; return its name."""
+        given = (tuple(run), run.dropped, run.is_last)
+        if self.given.setdefault(ctx.id, given) != given:
+            self.changed.append(ctx.id)
+        return await self.enter(ctx)
+
     def fail(self) -> None:
         """Fail in one of the ways a handler can."""
         if self.happens():
@@ -107,10 +122,26 @@ FAILURES = (
 )
 
 
-class Work(WorkerRole):
+class Fated(WorkerRole):
     """What all the apps below have in common."""
 
     fate: ClassVar[Fate]
+
+    @handle(retry=RETRY)
+    async def aside(self, side: Side, ctx: Context) -> None:
+        self.fate.fail()
+        ctx.write("insert into side values ($1)", ctx.id)
+
+    def note(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
+        """Write down what was released; the store keeps it only with the commit."""
+        ctx.write(
+            "insert into released values ($1, $2, $3, $4, $5)",
+            *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
+        )
+
+
+class Work(Fated):
+    """Splits in a split, all of one sequence."""
 
     @handle(retry=RETRY)
     async def split(self, start: Start, ctx: Context[Side]) -> AsyncIterator[Piece]:
@@ -141,25 +172,13 @@ class Work(WorkerRole):
             return None
         return Leaf(run=raw.run, i=raw.i, deep=raw.deep, j=raw.j, at=at)
 
-    @handle(retry=RETRY)
-    async def aside(self, side: Side, ctx: Context) -> None:
-        self.fate.fail()
-        ctx.write("insert into side values ($1)", ctx.id)
-
-    def note(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
-        """Write down what was released; the store keeps it only with the commit."""
-        ctx.write(
-            "insert into released values ($1, $2, $3, $4, $5)",
-            *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
-        )
-
 
 class Holes(Work):
     @gather(retry=RETRY, deadline_s=10_000, size=3)
     async def collect(
         self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        at = await self.fate.enter(ctx)
+        at = await self.fate.gather(ctx, run)
         self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
@@ -170,7 +189,7 @@ class Skips(Work):
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        at = await self.fate.enter(ctx)
+        at = await self.fate.gather(ctx, run)
         self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
@@ -181,7 +200,7 @@ class Waits(Work):
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
     ) -> AsyncIterator[Over]:
-        at = await self.fate.enter(ctx)
+        at = await self.fate.gather(ctx, run)
         self.note(ctx, run)
         if run.is_last:
             yield Over(name=start.name, at=at)
@@ -190,10 +209,49 @@ class Waits(Work):
 class Lists(Work):
     @gather(retry=RETRY, on_dead="skip")
     async def collect(self, start: Start, leaves: list[Leaf], ctx: Context[Side]) -> Over:
-        at = await self.fate.enter(ctx)
-        self.note(ctx, Run(leaves, is_last=True))
+        run = Run(leaves, is_last=True)
+        at = await self.fate.gather(ctx, run)
+        self.note(ctx, run)
         return Over(name=start.name, at=at)
 
 
-ROLES: dict[str, type[Work]] = {role.__name__: role for role in (Holes, Skips, Waits, Lists)}
+class Nests(Fated):
+    """A sequence in each position of another: what the inner gather gives goes to the outer."""
+
+    @handle(retry=RETRY)
+    async def split(self, start: Start, ctx: Context[Side]) -> AsyncIterator[Piece]:
+        run = await self.fate.enter(ctx)
+        count = self.fate.random.choice((0, 1, 3))
+        for i in range(count):
+            yield Piece(run=run, i=i, at=run)
+        self.fate.splits[run] = count
+
+    @handle(retry=RETRY)
+    async def deepen(self, piece: Piece, ctx: Context[Side]) -> AsyncIterator[Raw]:
+        deep = await self.fate.enter(ctx)
+        for j in range(self.fate.random.choice((0, 1, 3, 5))):
+            yield Raw(run=piece.run, i=piece.i, deep=deep, j=j, at=deep)
+
+    @gather(retry=RETRY, on_dead="skip", size=2)
+    async def join(
+        self, piece: Piece, run: Run[Raw], ctx: Context[Side]
+    ) -> AsyncIterator[Leaf]:
+        at = await self.fate.enter(ctx)
+        kept = [raw for raw in run if not self.fate.happens(0.3)]
+        for raw in kept:
+            yield Leaf(run=raw.run, i=raw.i, deep=raw.deep, j=raw.j, at=at)
+
+    @gather(retry=RETRY, size=3)
+    async def collect(
+        self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
+    ) -> AsyncIterator[Over]:
+        at = await self.fate.gather(ctx, run)
+        self.note(ctx, run)
+        if run.is_last:
+            yield Over(name=start.name, at=at)
+
+
+ROLES: dict[str, type[Fated]] = {
+    role.__name__: role for role in (Holes, Skips, Waits, Lists, Nests)
+}
 APPS = {name: App(name, roles=[role]) for name, role in ROLES.items()}

@@ -32,13 +32,15 @@ from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from rolekit.transport.memory import Faults, MemoryBroker, MemoryTransport
 from tests.property.jumping import LoopClock
-from tests.property.simulated_app import APPS, ROLES, Fate, Start, Work
+from tests.property.simulated_app import APPS, ROLES, Fate, Fated, Start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rolekit.model.plan import AppPlan
-    from rolekit.store.base import Outgoing
+    from rolekit.model.position import Path
+    from rolekit.model.reassembly import Closing
+    from rolekit.store.base import Outgoing, SequenceView
 
 LIMIT_S = 3_000
 FAULTS: tuple[Faults, ...] = ("none", "repeat", "shuffle")
@@ -102,6 +104,17 @@ class ShakyStore(MemoryStore):
             raise Unavailable("drawn: after the commit")
         await asyncio.sleep(self._fate.random.random() * 0.01)
         return commit
+
+    async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
+        view = await super().view(sequence, limit, whole=whole)
+        await asyncio.sleep(self._fate.random.random() * 0.02)  # it is old when it arrives
+        return view
+
+    async def seal(
+        self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
+    ) -> Path | None:
+        await asyncio.sleep(self._fate.random.random() * 0.02)
+        return await super().seal(sequence, before, end, closings)
 
     async def forget(self, sent: Sequence[int]) -> None:
         if self._fate.happens():
@@ -200,7 +213,7 @@ class World:
     def __init__(self, name: str, seed: int) -> None:
         self.fate = Fate(seed, chance=random.Random(seed).choice((0.03, 0.1, 0.25)))  # noqa: S311
         self.app = APPS[name]
-        self.role: type[Work] = ROLES[name]
+        self.role: type[Fated] = ROLES[name]
         self.role.fate = self.fate
         self.plan: AppPlan = self.app.plan()
         self.tables = MemoryTables(clock=LoopClock())

@@ -27,8 +27,11 @@ from rolekit.transport.memory import MemoryBroker, MemorySubscription, MemoryTra
 from tests.property.trees import DATA, ENDS, SEQUENCE, Choices, Node, closings, leaves, tree
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from rolekit.model.plan import AppPlan
     from rolekit.model.position import Path
+    from rolekit.store.base import SequenceView
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -59,10 +62,32 @@ class Skips(WorkerRole):
     async def collect(self, doc: Doc, run: Run[Word]) -> None: ...
 
 
+class Lists(WorkerRole):
+    @handle
+    async def split(self, doc: Doc) -> list[Word]:
+        return []
+
+    @gather(on_dead="skip", deadline_s=60)
+    async def collect(self, doc: Doc, words: list[Word]) -> None: ...
+
+
 ROLES: tuple[type[WorkerRole], ...] = (Holes, Skips)
 PLANS: dict[type[WorkerRole], AppPlan] = {
-    role: App(role.__name__, roles=[role]).plan() for role in ROLES
+    role: App(role.__name__, roles=[role]).plan() for role in (*ROLES, Lists)
 }
+
+
+class Overtaken(MemoryStore):
+    """Lets something happen between what it is asked for first and what second."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
+        view = await super().view(sequence, limit, whole=whole)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return view
 
 
 class Sequence:
@@ -71,7 +96,7 @@ class Sequence:
     def __init__(self, role: type[WorkerRole], root: Node) -> None:
         plan = PLANS[role]
         self.clock = ManualClock()
-        self.store = MemoryStore(MemoryTables(clock=self.clock))
+        self.store = Overtaken(MemoryTables(clock=self.clock))
         runtime = Runtime(
             plan=plan,
             codec=Codec(plan.types, plan.wire_names, plan.codec),
@@ -121,6 +146,17 @@ class Sequence:
 
     async def read(self) -> Job | None:
         return await self._gathering.read(self._arrival)
+
+    async def release(self) -> None:
+        """Read what there is and let the sequence move on, as another instance would."""
+        job = await self.read()
+        assert job is not None
+        await self.commit(release=job.release)
+
+    @property
+    def released(self) -> int:
+        """How many parts were."""
+        return self.store.tables.sequences.rows[SEQUENCE].released
 
 
 def what(job: Job) -> tuple[object, ...]:
@@ -189,3 +225,44 @@ def take(coming: list[Closing], choices: Choices) -> list[Closing]:
     count = choices.below(4)
     taken, coming[:] = coming[:count], coming[count:]
     return taken
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_run_that_another_instance_released_meanwhile_is_handed_to_nobody(count: int) -> None:
+    async def overtaken() -> tuple[Job | None, int]:
+        sequence = Sequence(Holes, Node(ClosedBy.SPLIT, (Node(ClosedBy.PART),) * 3))
+        await sequence.open()
+        await sequence.close(coming[:1])
+
+        async def meanwhile() -> None:
+            await sequence.close(coming[1 : 1 + count])
+            await sequence.release()
+
+        sequence.store.meanwhile = meanwhile
+        return await sequence.read(), sequence.released
+
+    coming = [worded(part_at(index)) for index in range(3)]
+
+    job, released = asyncio.run(overtaken())
+
+    assert (job, released) == (None, 1 + count)
+
+
+def test_a_list_that_another_instance_released_meanwhile_is_handed_to_nobody() -> None:
+    async def overtaken() -> tuple[Job | None, int]:
+        sequence = Sequence(Lists, Node(ClosedBy.SPLIT, (Node(ClosedBy.PART),) * 2))
+        await sequence.open()
+        for index in range(2):
+            await sequence.close([worded(part_at(index))])
+            if not index:
+                await sequence.release()
+        sequence.store.meanwhile = sequence.release
+        return await sequence.read(), sequence.released
+
+    job, released = asyncio.run(overtaken())
+
+    assert (job, released) == (None, 2)
+
+
+def part_at(index: int) -> Closing:
+    return Closing(sequence=SEQUENCE, path=(index,), by=ClosedBy.PART)

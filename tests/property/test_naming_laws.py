@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rolekit.model.ids import body_hash, derive, keyed
+from rolekit.model.ids import CHECK_DIGITS, body_hash, derive, given_by, is_given_by, keyed
 from rolekit.model.position import Frame, Path, pack, unpack
 
 pytestmark = pytest.mark.timeout(60)
@@ -62,6 +62,31 @@ def test_a_key_names_one_message_and_another_key_another(
     assert (keyed(*one) == keyed(*other)) == (one == other)
 
 
+@given(IDS, st.text(), st.text())
+def test_an_app_knows_the_ids_it_gave_and_no_others(id_: str, app: str, other: str) -> None:
+    given_id = given_by(app, id_)
+
+    assert is_given_by(app, given_id)
+    assert is_given_by(other, given_id) == (app == other)
+    assert is_given_by(app, id_) == (id_ == given_id)
+
+
+@given(IDS, st.integers(0, 31), st.sampled_from("0123456789abcdef"))
+def test_an_id_with_one_digit_wrong_was_not_given(id_: str, at: int, digit: str) -> None:
+    right = given_by("app", id_)
+
+    wrong = right[:at] + digit + right[at + 1 :]
+
+    assert is_given_by("app", wrong) == (wrong == right)
+
+
+@given(IDS, IDS)
+def test_an_id_that_is_given_keeps_what_tells_it_from_others(one: str, other: str) -> None:
+    kept = slice(-CHECK_DIGITS)
+
+    assert (given_by("app", one) == given_by("app", other)) == (one[kept] == other[kept])
+
+
 @given(st.binary(max_size=64), st.binary(max_size=64))
 def test_bodies_that_differ_have_fingerprints_that_differ(one: bytes, other: bytes) -> None:
     assert (body_hash(one) == body_hash(other)) == (one == other)
@@ -74,6 +99,7 @@ def test_names_stay_what_they_were_in_earlier_releases() -> None:
         == "d1e3345c19da578a362f9797da7eb5e1"
     )
     assert keyed("POST /mail", "anna", "k-1") == "53e90db57a2020b75bf158cb05a059ac"
+    assert given_by("shop", "00" * 16) == "00000000000000000000000000f92663"
 
 
 @given(PATHS)

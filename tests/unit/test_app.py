@@ -157,14 +157,6 @@ class Later:
         @handle(source="celery")
         async def work(self, ask: Ask) -> None: ...
 
-    class Several(WorkerRole):
-        @handle
-        async def work(self, ask: Ask) -> tuple[Part, Part]:
-            raise NotImplementedError
-
-        @handle
-        async def end(self, part: Part) -> None: ...
-
     class Unordered(WorkerRole):
         @handle
         async def work(self, ask: Ask) -> list[Part]:
@@ -183,7 +175,6 @@ class Later:
         (Later.Keyed, "Keyed.work: key= is not"),
         (Later.Batched, "Batched.work: a Batch handler is not"),
         (Later.Foreign, "Foreign.work: source= is not"),
-        (Later.Several, "Several.work: tuple[A, B], several messages at one position, is not"),
         (Later.Unordered, "Unordered.end: ordered=False is not"),
         (Later.Guarded, "Guarded.guest: a Guest (guests come with a later part) is not"),
     ],

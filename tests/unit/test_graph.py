@@ -14,6 +14,8 @@ from rolekit.model.plan import HandlerPlan
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rolekit.model.plan import Together
+
 
 class Mail(Message):
     pass
@@ -226,6 +228,78 @@ def test_two_ways_from_one_split_to_one_gather_are_refused() -> None:
             "return None, or something that does not come here."
         )
     ]
+
+
+def together(name: str, takes: type, *items: type, **more: Any) -> HandlerPlan:  # noqa: ANN401 - fields of the plan
+    return step(name, takes, items, together=(tuple((cls,) for cls in items),), **more)
+
+
+@pytest.mark.parametrize("shape", ["one", "list"])
+def test_what_stands_beside_a_part_may_go_elsewhere(shape: str) -> None:
+    plans = [
+        split("S.split", Mail, Copy),
+        together("D.deliver", Copy, Delivered, Bounced, Done, shape=shape),
+        step("N.note", Bounced),
+        closing("R.report", Mail, Delivered),
+    ]
+
+    graph = draw(plans)
+
+    assert told(graph) == []
+    assert graph.opens == {"S.split": "R.report"}
+
+
+def test_two_messages_that_could_both_take_one_position_are_refused() -> None:
+    plans = [
+        split("S.split", Mail, Copy),
+        together("D.deliver", Copy, Delivered, Scrap),
+        step("B.b", Scrap, [Bounced]),
+        closing("R.report", Mail, Delivered, Bounced),
+    ]
+
+    assert told(draw(plans)) == [
+        (
+            "R.report: would get two parts for one position: D.deliver returns Delivered and "
+            "Scrap together, and both lead here.\n    Let one of them be something that does "
+            "not come here, or return a list: it gives each a position of its own."
+        )
+    ]
+
+
+def test_a_split_into_tuples_that_could_both_take_one_position_is_refused() -> None:
+    plans = [
+        together("S.split", Mail, Delivered, Bounced, shape="list"),
+        closing("R.report", Mail, Delivered, Bounced),
+    ]
+
+    assert "S.split returns Delivered and Bounced together" in told(draw(plans))[0]
+
+
+@pytest.mark.parametrize(
+    ("positions", "ends_with"),
+    [
+        ([((Bounced,), (Done,))], ["Bounced", "Done"]),  # none of it leads there
+        ([((Delivered, Bounced), (Done,))], ["Bounced"]),  # one of it may
+        ([((Delivered,), (Done,)), ((Done,),)], ["Done"]),  # or it comes alone
+    ],
+)
+def test_a_tuple_in_which_nothing_need_lead_to_the_gather_is_refused(
+    positions: list[Together], ends_with: list[str]
+) -> None:
+    returns = (Delivered, Bounced, Done)
+    plans = [
+        split("S.split", Mail, Copy),
+        step("D.deliver", Copy, returns, together=tuple(positions)),
+        step("N.note", Bounced),
+        closing("R.report", Mail, Delivered),
+    ]
+
+    found = [
+        text.partition("may also end a position with ")[2].partition(".")[0]
+        for text in told(draw(plans))
+    ]
+
+    assert found == ends_with
 
 
 def test_a_part_that_also_goes_on_is_a_second_way() -> None:

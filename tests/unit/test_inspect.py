@@ -175,6 +175,66 @@ def test_a_list_may_hold_none() -> None:
     assert plan_of(Mine).may_drop
 
 
+class Tuples:
+    """One role for each way to put several messages at one position."""
+
+    class Two(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> tuple[Part, Other]:
+            raise NotImplementedError
+
+    class Either(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> tuple[Part, Other] | Part | None:
+            raise NotImplementedError
+
+    class Perhaps(WorkerRole):
+        @handle
+        def work(self, ask: Ask) -> tuple[Part | Answer, Other | None]:
+            raise NotImplementedError
+
+    class Listed(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> list[tuple[Part, Other]]:
+            raise NotImplementedError
+
+    class Yielded(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> AsyncIterator[tuple[Part, Other] | Answer]:
+            yield Answer(text=ask.text)
+
+
+@pytest.mark.parametrize(
+    ("role", "shape", "together"),
+    [
+        (Tuples.Two, "one", (((Part,), (Other,)),)),
+        (Tuples.Either, "one", (((Part,), (Other,)), ((Part,),))),
+        (Tuples.Perhaps, "one", (((Part, Answer), (Other,)),)),
+        (Tuples.Listed, "list", (((Part,), (Other,)),)),
+        (Tuples.Yielded, "iterator", (((Part,), (Other,)), ((Answer,),))),
+    ],
+)
+def test_a_tuple_stands_at_one_position(
+    role: type[Role], shape: str, together: tuple[object, ...]
+) -> None:
+    plan = plan_of(role)
+
+    assert (plan.shape, plan.together, plan.positions) == (shape, together, together)
+    assert set(plan.returns) >= {Part, Other}
+    assert len(set(plan.returns)) == len(plan.returns)
+
+
+def test_without_tuples_each_class_has_a_position_of_its_own() -> None:
+    class Mine(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> Part | Other:
+            raise NotImplementedError
+
+    plan = plan_of(Mine)
+
+    assert (plan.together, plan.positions) == ((), (((Part,),), ((Other,),)))
+
+
 def test_a_gather_takes_its_parts_and_the_message_that_was_split() -> None:
     class Mine(WorkerRole):
         @gather(size=5, age_s=2, deadline_s=9)

@@ -73,6 +73,26 @@ class Wrong:
         @handle
         async def work(self, ask: Ask) -> Any: ...  # noqa: ANN401
 
+    class Twice(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> tuple[Part, Part]:
+            raise NotImplementedError
+
+    class PerhapsTwice(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> list[tuple[Part | Other, Part | None]]:
+            raise NotImplementedError
+
+    class Empty(WorkerRole):
+        @handle
+        async def work(self, ask: Ask) -> tuple[()]:
+            raise NotImplementedError
+
+    class Nested(WorkerRole):
+        @unchecked
+        async def work(self, ask: Ask) -> tuple[Part, tuple[tuple[Part, Other], Part]]:
+            raise NotImplementedError
+
     class SyncFromAsync(WorkerRole):
         @unchecked
         async def work(self, ask: Ask) -> Iterator[Part]:
@@ -133,6 +153,14 @@ class Overridden(Base):
     ("role", "found", "fix"),
     [
         (Wrong.NoMessage, "takes no message", "Annotate one parameter"),
+        (Wrong.Twice, "returns tuple[Part, Part], but Part is in it twice.", "different"),
+        (Wrong.PerhapsTwice, "but Part is in it twice.", "a position of its own"),
+        (Wrong.Empty, "it names no message.", "different messages"),
+        (
+            Wrong.Nested,
+            "tuple[tuple[Part, Other], Part] is no message.",
+            "a tuple of different",
+        ),
         (
             Wrong.Number,
             "the parameter number is annotated int, and int is no message",

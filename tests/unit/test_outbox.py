@@ -303,3 +303,29 @@ async def test_an_answer_whose_asker_is_gone_is_acked_and_the_rest_is_forwarded(
 
     assert sorted(acks.acked) == [1, 2]
     assert broker.published[-1] == ["m2"]
+
+
+async def test_a_row_is_forgotten_when_all_its_packets_were_sent() -> None:
+    broker = Broker()
+    outbox = Outbox(broker, store := Store(broker))
+    together = [Outgoing(7, row(1).packet), Outgoing(7, row(2).packet), row(3)]
+
+    async with running(outbox):
+        outbox.leave(together)
+        outbox.leave(together)
+        await outbox.empty()
+
+    assert broker.published == [["m1", "m2", "m3"]]
+    assert store.forgotten == [[7, 3]]
+
+
+async def test_a_row_of_which_a_packet_has_no_queue_is_kept_whole() -> None:
+    broker = Broker()
+    outbox = Outbox(broker, store := Store(broker))
+    missing = row(2, "missing").packet
+
+    async with running(outbox):
+        outbox.leave([Outgoing(7, row(1).packet), Outgoing(7, missing), row(3)])
+        await outbox.empty()
+
+    assert store.forgotten == [[3]]

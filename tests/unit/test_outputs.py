@@ -409,6 +409,16 @@ async def test_what_a_gather_gives_run_by_run_are_children_of_one_position() -> 
     assert (first[1], last[1]) == (2, 3)
 
 
+async def test_a_gather_that_gave_nothing_yet_leaves_its_position_to_what_comes() -> None:
+    runtime = runtime_of(Nested)
+
+    first = placing(runtime, "Nested.read", (OUTER,)).more([], 0, is_last=False)
+    last = placing(runtime, "Nested.read", (OUTER,)).more([], 0, is_last=True)
+
+    assert closed(first[0]) == []
+    assert closed(last[0]) == [("01", (4,), ClosedBy.SPLIT, 0)]
+
+
 async def test_a_gather_outside_of_a_sequence_closes_nothing() -> None:
     outputs, emitted = placing(runtime_of(Book), "Book.close").more([Answer()], 0, is_last=True)
 

@@ -43,13 +43,13 @@ class RelayStore(PostgresBase):
         async with self._db.connection() as connection:
             found = await connection.fetch(self._sql["adopt"], self._owner, limit)
         ordered = sorted(found, key=lambda row: row["n"])
-        return [Outgoing(row["n"], rows.packet_of(row)) for row in ordered]
+        return [one for row in ordered for one in rows.outgoing_of(row)]
 
     async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
         """List outbox rows of this process that it does not know of."""
         async with self._db.connection() as connection:
             found = await connection.fetch(self._sql["unsent"], self._owner, list(known), limit)
-        return [Outgoing(row["n"], rows.packet_of(row)) for row in found]
+        return [one for row in found for one in rows.outgoing_of(row)]
 
     async def forget(self, sent: Sequence[int]) -> None:
         """Delete outbox rows that the broker confirmed."""

@@ -8,10 +8,10 @@ from rolekit.model.envelope import Packet
 from rolekit.model.ids import derive
 from rolekit.model.position import pack, unpack
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor
-from rolekit.store.base import Opening, Release, Reply
+from rolekit.store.base import Opening, Outgoing, Release, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 DAY_MS = 86_400_000
 UNKNOWN = 0xFFFFFFFF
@@ -34,6 +34,34 @@ def packet_columns(packets: Iterable[Packet]) -> tuple[list[Any], ...]:
     """Turn packets into columns: queue, id, generation, birth_ms (0: now), head, body."""
     rows = [(p.queue, p.id, p.generation, p.birth_ms or 0, p.head, p.body) for p in packets]
     return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+ROW_BYTES = 4 << 20
+ROW_PACKETS = 500
+
+
+def in_rows(packets: Sequence[Packet]) -> Iterator[Sequence[Packet]]:
+    """Part packets into what goes into one row of the outbox."""
+    begin = size = 0
+    for at, packet in enumerate(packets):
+        size += len(packet.body) + len(packet.head)
+        if at - begin + 1 == ROW_PACKETS or size >= ROW_BYTES:
+            yield packets[begin : at + 1]
+            begin, size = at + 1, 0
+    if begin < len(packets):
+        yield packets[begin:]
+
+
+def outgoing_of(row: Row) -> list[Outgoing]:
+    """Build the packets of a row of the outbox."""
+    columns = (
+        row[name] for name in ("queues", "ids", "generations", "births_ms", "heads", "bodies")
+    )
+    return [
+        Outgoing(row["n"], Packet(queue=queue, id=id_.hex, generation=generation,
+                                  birth_ms=birth_ms, head=head, body=body))
+        for queue, id_, generation, birth_ms, head, body in zip(*columns, strict=True)
+    ]  # fmt: skip
 
 
 def packet_of(row: Row, birth: str = "birth_ms") -> Packet:

@@ -14,8 +14,13 @@ from rolekit.store.postgres.work import SequenceWork, ready_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rolekit.database import Pooled
     from rolekit.model.reassembly import Closing
     from rolekit.store.postgres.rows import Row
+
+
+class _MovedOn(Exception):
+    """The cursor of a sequence is not where a run began: what was written is taken back."""
 
 
 class SequenceStore(PostgresBase):
@@ -51,17 +56,27 @@ class SequenceStore(PostgresBase):
 
     async def seal(
         self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
-    ) -> Path:
+    ) -> Path | None:
         """Fix where the run that begins at `before` ends, for this and every later attempt."""
-        async with self._db.transaction() as connection:
-            if closings:
-                await connection.execute(
-                    self._sql["insert_parts"], *rows.closing_columns(closings)
-                )
-            sealed: bytes | None = await connection.fetchval(
-                self._sql["seal"], sequence, pack(before), pack(end)
-            )
-        return end if sealed is None else unpack(sealed)
+        try:
+            async with self._db.transaction() as connection:
+                await self._store_missing(connection, closings)
+                return await self._seal(connection, sequence, before, end)
+        except _MovedOn:
+            return None
+
+    async def _store_missing(self, connection: Pooled, closings: Sequence[Closing]) -> None:
+        """Write positions; first, as everybody locks them before sequences."""
+        if closings:
+            await connection.execute(self._sql["insert_parts"], *rows.closing_columns(closings))
+
+    async def _seal(self, connection: Pooled, sequence: str, before: Path, end: Path) -> Path:
+        sealed: bytes | None = await connection.fetchval(
+            self._sql["seal"], sequence, pack(before), pack(end)
+        )
+        if sealed is None:
+            raise _MovedOn
+        return unpack(sealed)
 
     async def expire(self, now_ms: int, limit: int) -> Commit:
         """Note which sequences' time is up, and let their gathers release what there is."""

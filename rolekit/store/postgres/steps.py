@@ -70,15 +70,18 @@ class PostgresBase:
         """Let packets leave with this commit: into the queue, or into the outbox."""
         if not packets:
             return
-        columns = rows.packet_columns(packets)
         if self._joins:
+            columns = rows.packet_columns(packets)
             await connection.execute(self._sql["insert_queue"], *columns)
             commit.topics.update(columns[0])
             return
-        sent = await connection.fetch(self._sql["insert_outbox"], *columns, self._owner)
-        for row, packet in zip(sent, packets, strict=True):
-            packet.birth_ms = row["birth_ms"]
-            commit.leaving.append(Outgoing(row["n"], packet))
+        now_ms = self._clock.now_ms()
+        for packet in packets:
+            packet.birth_ms = packet.birth_ms or now_ms
+        for together in rows.in_rows(packets):
+            columns = rows.packet_columns(together)
+            n = await connection.fetchval(self._sql["insert_outbox"], *columns, self._owner)
+            commit.leaving += [Outgoing(n, packet) for packet in together]
 
     async def _plan(self, connection: Pooled, later: Sequence[Due], commit: Commit) -> None:
         """Note packets for later."""

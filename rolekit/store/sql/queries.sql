@@ -22,15 +22,10 @@ from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::by
      with ordinality as p (queue, id, generation, birth_ms, head, body, place)
 order by place;
 
--- insert_outbox: Note packets that leave after this commit; a birth of 0 is now.
-insert into {s}.outbox (owner, queue, id, generation, birth_ms, head, body)
-select $7, queue, id, generation,
-       case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
-       head, body
-from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
-     with ordinality as p (queue, id, generation, birth_ms, head, body, place)
-order by place
-returning n, birth_ms;
+-- insert_outbox: Note packets that leave together after this commit.
+insert into {s}.outbox (owner, queues, ids, generations, births_ms, heads, bodies)
+values ($7, $1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
+returning n;
 
 -- insert_schedule: Note packets for later.
 insert into {s}.schedule (due_ms, queue, id, generation, head, body)
@@ -108,9 +103,9 @@ left join lateral (
 where s.id = any($1::uuid[])
 order by s.id, p.path;
 
--- seal: Fix the end of the run that was begun; the end that was fixed first stays.
+-- seal: Fix the end of the run that was begun; the end that was fixed first stays. No row: the cursor is elsewhere.
 update {s}.sequence set sealed = coalesce(sealed, $3)
-where id = $1 and next = $2
+where id = $1 and next = $2 and state = 0
 returning sealed;
 
 -- expire: Note which sequences' time is up; those that wait for their holes have no such end.
@@ -210,10 +205,10 @@ update {s}.outbox set owner = $1 where n = any(array(
            or exists (select from {s}.host h where h.epoch = $1::bigint >> 24
                       and h.lease_until > now() and h.held_since < now() - interval '15 s'))
     order by o.n limit $2 for update skip locked))
-returning n, queue, id, generation, birth_ms, head, body;
+returning n, queues, ids, generations, births_ms, heads, bodies;
 
 -- unsent: List outbox rows of this instance that it does not know of: their commit's answer was lost.
-select n, queue, id, generation, birth_ms, head, body
+select n, queues, ids, generations, births_ms, heads, bodies
 from {s}.outbox where owner = $1 and not n = any($2::bigint[]) order by n limit $3;
 
 -- forget: Delete outbox rows that were confirmed.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aio_pika
 import aiormq
@@ -14,9 +12,6 @@ from yarl import URL
 
 from rolekit.errors import ConfigError, Unavailable
 from rolekit.transport.rabbitmq.demux import FrameError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 HEARTBEAT_S = 20
 
@@ -69,21 +64,6 @@ def parse_address(url: str) -> Address:
         ) from error
     shown = f"{scheme}://{hosts}/{path.partition('?')[0]}"
     return Address(tuple(urls), shown)
-
-
-@contextmanager
-def told() -> Generator[None]:
-    """Turn what a driver raises in a call to the broker into a sentence.
-
-    Raises:
-        Unavailable: The broker is gone, or did not do what was asked.
-    """
-    try:
-        yield
-    except AWAY as error:
-        raise Unavailable(
-            f"The broker did not do what was asked: {str(error) or type(error).__name__}."
-        ) from error
 
 
 def explained(error: Exception, address: Address, url: URL) -> Unavailable | ConfigError:

@@ -89,18 +89,18 @@ class BrokerConnection:
         Raises:
             Unavailable: There is none within that time.
         """
-        session = self._session
-        if session is not None:
-            return session
         try:
             async with asyncio.timeout(timeout_s):
-                while self._session is None:
+                while True:
+                    session = self._session
+                    if session is not None and not session.lost.done():
+                        return session
+                    self._up.clear()
                     await self._up.wait()
         except TimeoutError:
             raise Unavailable(
                 f"The broker {self._address.shown} cannot be reached; trying on."
             ) from None
-        return self._session
 
     def _shuffled(self) -> Sequence[URL]:
         urls = list(self._address.urls)

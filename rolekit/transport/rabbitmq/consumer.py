@@ -16,13 +16,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from rolekit.errors import RolekitError
 from rolekit.transport.base import Delivery
 from rolekit.transport.rabbitmq.acks import Acks
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.demux import Tap
-from rolekit.transport.rabbitmq.session import RPC_S
+from rolekit.transport.rabbitmq.session import RPC_S, lost_not_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -52,14 +53,23 @@ class QueueConsumer:
         queue: Name of the handler.
         window: Deliveries in hand, at most.
         sink: Takes each batch.
+        open_now: Where it is listed under the number of its channel, as long as that is open.
     """
 
-    def __init__(self, transport: RabbitTransport, queue: str, window: int, sink: Sink) -> None:
+    def __init__(
+        self,
+        transport: RabbitTransport,
+        queue: str,
+        window: int,
+        sink: Sink,
+        open_now: dict[int, QueueConsumer],
+    ) -> None:
         self.queue = queue
         self.in_hand = 0
         self._transport = transport
         self._window = window
         self._sink = sink
+        self._open_now = open_now
         self._loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
         self._acks = Acks(0)
@@ -77,15 +87,8 @@ class QueueConsumer:
 
     # -- settling ----------------------------------------------------------------------------
 
-    def owns(self, delivery: Delivery) -> bool:
-        """Whether a delivery came through the channel that is open now."""
-        return delivery.tag >> TAG_BITS == self._serial
-
     def ack(self, delivery: Delivery) -> None:
-        """Forget a delivery; sent together with others in the next turn of the loop."""
-        if delivery.tag >> TAG_BITS != self._serial:
-            self._transport.count_stale()
-            return
+        """Forget a delivery of this channel; sent with others in the next turn of the loop."""
         self.in_hand -= 1
         self._acks.ack(delivery.tag & _TAG)
         if not self._will_flush:
@@ -93,8 +96,8 @@ class QueueConsumer:
             self._loop.call_soon(self._flush)
 
     def hand_back(self, delivery: Delivery) -> None:
-        """Give a delivery back to its queue."""
-        if self.owns(delivery) and self._channel is not None:
+        """Give a delivery of this channel back to its queue."""
+        if self._channel is not None:
             self.in_hand -= 1
             self._channel.write(self._acks.requeue(delivery.tag & _TAG))
 
@@ -119,7 +122,9 @@ class QueueConsumer:
         channel = self._channel
         if channel is not None and not channel.lost.done():
             with suppress(*AWAY):
-                await asyncio.shield(self._call(channel.calls.basic_qos(prefetch_count=1)))
+                # A consumer may begin just behind this call: it must get its own window.
+                same = channel.calls.basic_qos(prefetch_count=self._asked or self._window)
+                await asyncio.shield(self._call(same))
 
     # -- living ------------------------------------------------------------------------------
 
@@ -181,12 +186,24 @@ class QueueConsumer:
                 return await self._consume(channel)
             finally:
                 await asyncio.shield(self._leave(channel))
+        except ChannelNotFoundEntity:
+            return await self._make_again()
         except (*AWAY, RolekitError) as error:
             return str(error) or type(error).__name__
+
+    async def _make_again(self) -> str:
+        """Make the queue, which somebody deleted: nobody else may come by who does."""
+        try:
+            await self._transport.declare([self.queue])
+        except (*AWAY, RolekitError) as error:
+            return f"the queue is gone and cannot be made again: {error}"
+        log.warning("a queue was gone with what was in it; made again", queue=self.queue)
+        return "the queue was gone"
 
     async def _consume(self, channel: Channel) -> str:
         """Consume until that ends; return why."""
         self._serial = self._transport.next_serial()
+        self._open_now[self._serial] = self
         self._acks = Acks(channel.number)
         self._channel = channel
         self.in_hand = 0
@@ -240,8 +257,9 @@ class QueueConsumer:
             changed.cancel()
 
     async def _call(self, call: Awaitable[object]) -> object:
-        async with asyncio.timeout(RPC_S):
-            return await call
+        with lost_not_cancelled():
+            async with asyncio.timeout(RPC_S):
+                return await call
 
     async def _leave(self, channel: Channel) -> None:
         """Send the acks and close the channel, whichever of these still can be done."""
@@ -250,6 +268,7 @@ class QueueConsumer:
             self._gap_timer = None
         self._flush_rest()
         self._channel = None
+        self._open_now.pop(self._serial, None)
         self._serial = 0
         self._asked = 0
         self.in_hand = 0
@@ -281,16 +300,21 @@ class RabbitSubscription:
         self, transport: RabbitTransport, queues: Sequence[str], window: int, sink: Sink
     ) -> None:
         self._transport = transport
+        self._open: dict[int, QueueConsumer] = {}
         self.consumers = {
-            queue: QueueConsumer(transport, queue, window, sink) for queue in queues
+            queue: QueueConsumer(transport, queue, window, sink, self._open) for queue in queues
         }
         self._is_closed = False
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
         """Forget these for ever, soon."""
-        consumers = self.consumers
+        open_now = self._open
         for delivery in deliveries:
-            consumers[delivery.packet.queue].ack(delivery)
+            consumer = open_now.get(delivery.tag >> TAG_BITS)
+            if consumer is None:
+                self._transport.count_stale()
+            else:
+                consumer.ack(delivery)
 
     def release(self, deliveries: Iterable[Delivery]) -> None:
         """Do as `ack`: no commit can settle what a broker holds."""
@@ -299,7 +323,9 @@ class RabbitSubscription:
     def hand_back(self, deliveries: Iterable[Delivery]) -> None:
         """Give these back to their queues, to be delivered again, flagged."""
         for delivery in deliveries:
-            self.consumers[delivery.packet.queue].hand_back(delivery)
+            consumer = self._open.get(delivery.tag >> TAG_BITS)
+            if consumer is not None:
+                consumer.hand_back(delivery)
 
     async def run_alone(self, delivery: Delivery) -> None:
         """Do nothing: the broker cannot keep it, so the store does. See `Features`."""

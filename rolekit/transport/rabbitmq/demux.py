@@ -74,6 +74,10 @@ class Tap:
     pieces: list[bytes] = field(default_factory=list[bytes])
     arrived: list[Arrived] = field(default_factory=list[Arrived])
 
+    def mute(self) -> None:
+        """Drop what comes from now on: nobody waits for it, and aiormq must not see it."""
+        self.on_deliveries = self.on_confirm = self.on_return = _ignore
+
 
 class Demux:
     """Cuts a stream into frames.
@@ -103,7 +107,8 @@ class Demux:
         if not self._is_begun:
             self._is_begun = True
             # A server of another version answers with its protocol header, not a frame.
-            self._is_foreign = data.startswith(b"AMQP")
+            # It begins with an A, as no frame does.
+            self._is_foreign = data[:1] == b"A"
         if self._is_foreign:
             return data
         rest: list[bytes] = []
@@ -147,8 +152,10 @@ class Demux:
                 tap.wanted = int.from_bytes(data[at + 11 : at + 19], "big")
                 if not tap.wanted:
                     self._complete(tap, b"", touched)
-            else:
+            elif kind == wire.BODY:
                 self._body(tap, data[at + 7 : stop], touched)
+            else:
+                raise FrameError("A heartbeat came in the middle of a message.")
             at = stop + 1
         self._tail = data[at:] if at < end else b""
 

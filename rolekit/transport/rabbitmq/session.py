@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -18,7 +19,7 @@ from rolekit.transport.rabbitmq.demux import Demux, FrameError, Tap
 from rolekit.transport.rabbitmq.wire import HEARTBEAT_FRAME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from aio_pika.abc import AbstractChannel
     from aiormq.abc import AbstractChannel as Underlay
@@ -30,6 +31,22 @@ CONNECT_S = 10.0
 RPC_S = 20.0
 USER_TIMEOUT_MS = 20_000
 """Written, and not acknowledged for so long: the line is dead. Source: RELIABILITY E11."""
+
+
+@contextmanager
+def lost_not_cancelled() -> Generator[None]:
+    """Raise what is no cancellation of this task as what it is: a lost connection.
+
+    aiormq gives a silent connection up by cancelling its own reader, and ends every call
+    under way on it with that `CancelledError`. Let through, it would end whoever called.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the broker fell silent") from None
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
@@ -115,6 +132,14 @@ class _Factory(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+def _leave_the_talking_to_us() -> None:
+    """Mute aiormq and aio-pika, whose tracebacks of each outage say less than our lines."""
+    for name in ("aiormq", "aio_pika"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
+
+
 def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
@@ -148,6 +173,8 @@ class Channel:
         self._opened = opened
         self.calls = calls
         self.number = calls.number
+        self._tap = Tap()
+        session.demux.taps.pop(self.number, None)
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         closing: asyncio.Future[Any] = calls.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         closing.add_done_callback(self._closed)
@@ -163,10 +190,11 @@ class Channel:
             self._session.write(data)
 
     def lose(self, why: str) -> None:
-        """Note that it is gone."""
-        taps = self._session.demux.taps
-        if taps.get(self.number) is getattr(self, "_tap", None):
-            taps.pop(self.number, None)
+        """Note that it is gone.
+
+        Its tap stays, and drops what the broker still sends, until the number is used anew.
+        """
+        self._tap.mute()
         if not self.lost.done():
             self.lost.set_result(why)
 
@@ -176,7 +204,8 @@ class Channel:
 
     async def close(self) -> None:
         """Close it, which hands back what it holds."""
-        with suppress(*AWAY):
+        self._tap.mute()
+        with suppress(*AWAY), lost_not_cancelled():
             async with asyncio.timeout(RPC_S):
                 await self._opened.close()
         self.lose("closed")
@@ -204,8 +233,10 @@ class Session:
 
     async def open(self, url: URL, name: str) -> None:
         """Connect."""
+        _leave_the_talking_to_us()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
-        await connection.connect(timeout=CONNECT_S)
+        with lost_not_cancelled():
+            await connection.connect(timeout=CONNECT_S)
         self._connection = connection
         underlay = connection.transport.connection if connection.transport else None
         assert underlay is not None  # noqa: S101 - connect set it
@@ -242,9 +273,10 @@ class Session:
         """Open a channel."""
         assert self._connection is not None  # noqa: S101 - sessions are handed out open
         opened = self._connection.channel(publisher_confirms=confirms, on_return_raises=False)
-        async with asyncio.timeout(RPC_S):
-            await opened.initialize()
-            calls = await opened.get_underlay_channel()
+        with lost_not_cancelled():
+            async with asyncio.timeout(RPC_S):
+                await opened.initialize()
+                calls = await opened.get_underlay_channel()
         channel = Channel(self, opened, calls)
         self._channels.add(channel)
         channel.lost.add_done_callback(lambda _: self._channels.discard(channel))
@@ -255,7 +287,8 @@ class Session:
         """Open a channel for some calls; one that fails takes nothing else with it."""
         channel = await self.channel()
         try:
-            yield channel
+            with lost_not_cancelled():
+                yield channel
         finally:
             await asyncio.shield(channel.close())
 
@@ -282,7 +315,7 @@ class Session:
         """Say good-bye, within a bound."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(*AWAY):
+            with suppress(*AWAY), lost_not_cancelled():
                 async with asyncio.timeout(3):
                     await connection.close()
         self.abort()

@@ -114,6 +114,17 @@ class Names:
             )
         return name
 
+    def back(self, broker_name: str) -> str:
+        """Return the queue of a broker's name, or nothing where it is not the app's."""
+        name = broker_name.removeprefix(self._prefix)
+        return (
+            ""
+            if name == broker_name
+            else name.replace("@", "~", 1)
+            if name[:1] == "@"
+            else name
+        )
+
     def queue(self, name: str) -> Queue:
         """Say how a queue should be."""
         if name.startswith(REPLY):

@@ -9,6 +9,7 @@ Source: DESIGN 5; RELIABILITY 0.6.
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -16,12 +17,12 @@ from uuid import uuid4
 import structlog
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.errors import CodecError, RolekitError
+from rolekit.errors import CodecError, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
-from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
+from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.access import check_read, check_write
-from rolekit.transport.rabbitmq.address import parse_address, told
+from rolekit.transport.rabbitmq.address import AWAY, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.lint import refuse_dangers
@@ -29,7 +30,7 @@ from rolekit.transport.rabbitmq.plan import refuse_left_over
 from rolekit.transport.rabbitmq.publisher import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from rolekit.transport.rabbitmq.session import Session
 
@@ -59,7 +60,7 @@ class RabbitTransport:
         sole_types: Mapping[str, str] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.features = Features(sees_holders=False)
+        self.features = Features(sees_holders=False, gives_up=True)
         self._address = parse_address(url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
@@ -69,6 +70,7 @@ class RabbitTransport:
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
+        self._declared: set[str] = set()
         self.stale_acks = 0
 
     async def start(self) -> None:
@@ -94,11 +96,15 @@ class RabbitTransport:
 
         Raises:
             ConfigError: One is there with other arguments, or would lose messages.
+            Unavailable: There is no connection, or it was lost meanwhile.
         """
-        wanted = self.wanted(queues)
+        names = list(queues)
+        wanted = self.wanted(names)
         refuse_dangers(wanted)
-        with told():
-            await topology.declare(await self.consuming(), wanted)
+        session = await self.consuming()
+        with self._calling():
+            await topology.declare(session, wanted)
+        self._declared.update(names)
 
     async def check(self, queues: Sequence[str]) -> None:
         """Make sure that these queues, which are there, can be worked with.
@@ -109,7 +115,7 @@ class RabbitTransport:
         """
         wanted = self.wanted(queues)
         names = [queue.name for queue in wanted]
-        with told():
+        with self._calling():
             session = await self.consuming()
             await check_read(session, names)
             await refuse_left_over(session, names)
@@ -117,15 +123,35 @@ class RabbitTransport:
             await check_write(await self._publishing.session(SESSION_S), names[0])
 
     async def publish(self, packets: Sequence[Packet]) -> None:
-        """Store all of these, in this order; return when the broker confirmed that."""
-        if packets:
+        """Store all of these, in this order; return when the broker confirmed that.
+
+        A queue that this process declared and somebody deleted is made again. What had
+        been stored is then there twice, with the same id.
+        """
+        if not packets:
+            return
+        try:
             await self._publisher.publish(packets)
+        except Unroutable:
+            if not await self._make_again({packet.queue for packet in packets}):
+                raise
+            await self._publisher.publish(packets)
+
+    async def _make_again(self, queues: set[str]) -> bool:
+        """Make those of these queues that were declared and are gone; say if any was."""
+        known = {self._names.of(queue): queue for queue in queues & self._declared}
+        there = await topology.counts(await self.consuming(), known)
+        gone = [queue for name, queue in known.items() if name not in there]
+        await self.declare(gone)
+        if gone:
+            log.warning("queues were gone with what was in them; made again", queues=gone)
+        return bool(gone)
 
     async def forward(
         self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]
     ) -> None:
         """Publish each packet, then ack its delivery."""
-        await self._publisher.publish([packet for _, packet in pairs])
+        await self.publish([packet for _, packet in pairs])
         subscription.ack([delivery for delivery, _ in pairs])
 
     async def subscribe(
@@ -145,6 +171,17 @@ class RabbitTransport:
 
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""
+
+    @contextmanager
+    def _calling(self) -> Generator[None]:
+        """Raise what the driver raises of a connection that is lost under a call as such."""
+        try:
+            yield
+        except AWAY as error:
+            said = str(error) or type(error).__name__
+            raise Unavailable(
+                f"The broker {self._address.shown} did not answer: {said}."
+            ) from error
 
     # -- for its parts -------------------------------------------------------------------------
 
@@ -177,6 +214,8 @@ class RabbitTransport:
     def packet(self, queue: str, props: bytes, body: bytes) -> Packet:
         """Build the packet of a delivery."""
         try:
+            if queue == DEAD_QUEUE:
+                queue = self._names.back(wire.first_death(props)) or queue
             read = wire.read_properties(props)
         except CodecError as error:
             log.warning("a message cannot be read", queue=queue, error=str(error))
@@ -200,8 +239,9 @@ class RabbitTransport:
 
         Without a message id it is another one each time it is delivered.
         """
-        now_ms = self._clock.now_ms()
-        sent_ms = now_ms if read.timestamp_s is None else read.timestamp_s * 1000
+        sent_ms = self._clock.now_ms() if read.timestamp_s is None else read.timestamp_s * 1000
+        if sent_ms > wire.MAX_BIRTH_MS:
+            sent_ms = self._clock.now_ms()  # some programs write milliseconds, or worse
         if read.message_id:
             text = f"{read.message_id}\0{queue}".encode()
             id_ = blake2b(text, digest_size=16).hexdigest()

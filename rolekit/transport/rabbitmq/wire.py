@@ -51,6 +51,9 @@ _AT_META = _AT_FIELD + 8
 _AT_HEAD = _AT_META + 12
 _META_BYTES = 12
 _ID_BYTES = 32
+MAX_GENERATION = 2**31 - 1
+MAX_BIRTH_MS = 253_402_300_799_999
+"""The last of the year 9999. Stores keep neither more than this nor a larger generation."""
 _TAIL = b"\x02\x20"
 """Delivery mode 2, and the length of the id that follows."""
 
@@ -60,6 +63,9 @@ _META = Struct(">IQ")
 _U32 = Struct(">I")
 _BASIC = 60
 _FIXED = _AT_TABLE + _TABLE.size + len(_TAIL) + _ID_BYTES
+
+
+_UNREADABLE = (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError)
 
 
 def publish_method(channel: int, queue: str) -> bytes:
@@ -165,17 +171,42 @@ def read_properties(props: bytes) -> Own | Foreign:
             return own
     try:
         read = _field_by_field(props)
-    except (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError) as wrong:
+    except _UNREADABLE as wrong:
         raise CodecError(f"The properties of a message cannot be read: {wrong}.") from wrong
     meta = read.headers.get("rk")
     is_own = read.content_type == CONTENT_TYPE and isinstance(meta, bytes)
-    if not is_own or read.message_id is None or len(read.message_id) != _ID_BYTES:
+    if not is_own or read.message_id is None or not _is_id(read.message_id):
         return read
     meta = cast("bytes", meta)
     if len(meta) < _META_BYTES:
         raise CodecError("The header field rk of a message is too short.")
     generation, birth_ms = _META.unpack_from(meta)
+    if generation > MAX_GENERATION or birth_ms > MAX_BIRTH_MS:
+        raise CodecError(
+            f"A message says it is of generation {generation}, born {birth_ms} ms after 1970: "
+            "no store keeps that."
+        )
     return Own(read.message_id, generation, birth_ms, meta[_META_BYTES:])
+
+
+def first_death(props: bytes) -> str:
+    """Return the name of the queue that a message was first given up in, or nothing.
+
+    Raises:
+        CodecError: The properties are not what AMQP says they are.
+    """
+    try:
+        found = _field_by_field(props).headers.get("x-first-death-queue")
+    except _UNREADABLE as wrong:
+        raise CodecError(f"The properties of a message cannot be read: {wrong}.") from wrong
+    return found if isinstance(found, str) else ""
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return len(text) == _ID_BYTES and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def _own_at_once(props: bytes) -> Own | None:
@@ -188,12 +219,15 @@ def _own_at_once(props: bytes) -> Own | None:
     at_tail = _AT_FIELD + table
     if meta < _META_BYTES or 8 + meta > table or at_tail + 2 + _ID_BYTES != size:
         return None
-    if props[at_tail : at_tail + 2] != _TAIL:
-        return None
     generation, birth_ms = _META.unpack_from(props, _AT_META)
+    is_kept = generation <= MAX_GENERATION and birth_ms <= MAX_BIRTH_MS
+    if not is_kept or props[at_tail : at_tail + 2] != _TAIL:
+        return None
     try:
         id_ = props[at_tail + 2 :].decode("ascii")
     except UnicodeDecodeError:
+        return None
+    if not _is_id(id_):
         return None
     return Own(id_, generation, birth_ms, props[_AT_HEAD : _AT_META + meta])
 

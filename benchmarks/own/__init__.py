@@ -1,0 +1,1 @@
+"""rolekit as a contender: an app as a user writes it, in one process."""

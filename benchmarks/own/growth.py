@@ -1,0 +1,166 @@
+"""What a message costs as things grow: `python -m benchmarks.own.growth`.
+
+A point is reached, and there a fixed amount of work is measured. The cost is CPU of client
+and servers together, since a wall clock says more about the neighbours on this machine. What
+stands in queues is sent; open sequences and inbox rows are copied in the database, because
+to make a million of them takes longer than a benchmark may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from benchmarks import meter
+from benchmarks.own import app as own
+from benchmarks.own.running import ground
+from rolekit.database import schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from benchmarks.meter import Job
+    from benchmarks.own.running import Ground
+
+    Reach = Callable[[Ground, list[int]], AsyncIterator[int]]
+    Work = Callable[[Ground], Awaitable[int]]
+
+QUEUED = 4000
+RECORDED = 3000
+JOBS = 3
+PARTS = 1000
+CHUNK = 20_000
+FILL_S = 15
+"""A queue is not filled for longer than this; the point is then where it got to."""
+
+LOOK_S = 0.01
+
+OPEN = "select count(*) from {s}.sequence where state = 0"
+INBOX = """
+insert into {s}.inbox (id, generation, day, outcome)
+select gen_random_uuid(), 1, {day}, 0 from generate_series(1, $1)
+"""
+SEQUENCES = """
+insert into {s}.sequence
+select copy.*
+from {s}.sequence one, generate_series(1, $1) n, lateral jsonb_populate_record(
+    one, jsonb_build_object('id', gen_random_uuid(), 'source_id', gen_random_uuid(), 'n', n)
+) copy
+where one.id = (select id from {s}.sequence where state = 0 order by opened_at desc limit 1)
+"""
+
+
+async def depth(there: Ground, sizes: list[int]) -> AsyncIterator[int]:
+    """Handle messages at the head of a queue while as many are sent to its tail."""
+    stands = 0
+    until = time.monotonic() + FILL_S
+    for size in sizes:
+        while stands < size and time.monotonic() < until:
+            more = min(CHUNK, size - stands)
+            await there.client.send_many(own.Noop(**meter.fields(n)) for n in range(more))
+            stands += more
+        yield stands
+
+
+async def queued(there: Ground) -> int:
+    """Send and handle some."""
+    there.expect(QUEUED)
+    async with there.instance(own.Sinks):
+        await there.client.send_many(own.Noop(**meter.fields(n)) for n in range(QUEUED))
+        await there.done.wait()
+    return QUEUED
+
+
+async def sequences(there: Ground, sizes: list[int]) -> AsyncIterator[int]:
+    """Have so many sequences open: one that waits for a part nobody handles, and copies."""
+    schema = schema_of(own.app.name)
+    connection = await asyncpg.connect(there.job.database)
+    before = await connection.fetchval(OPEN.format(s=schema))
+    async with there.instance(own.Openers):
+        await there.client.send(own.Held(parts=1))
+        while await connection.fetchval(OPEN.format(s=schema)) == before:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+    stands = 1
+    for size in sizes:
+        await connection.execute(SEQUENCES.format(s=schema), size - stands)
+        await connection.execute(f"vacuum analyze {schema}.sequence")
+        stands = size
+        yield stands
+    await connection.close()
+
+
+async def gathered(there: Ground) -> int:
+    """Split and gather some jobs."""
+    async with there.instance(own.Sequences):
+        for _ in range(JOBS):
+            receipt = await there.client.send(own.Job(parts=PARTS))
+            async for _ in there.client.follow(receipt, until=own.JobDone):
+                pass
+    return JOBS * PARTS
+
+
+async def inbox(there: Ground, sizes: list[int]) -> AsyncIterator[int]:
+    """Have so many rows in the inbox of today."""
+    schema = schema_of(own.app.name)
+    insert = INBOX.format(s=schema, day=int(time.time() // 86_400))
+    connection = await asyncpg.connect(there.job.database)
+    stands = 0
+    for size in sizes:
+        await connection.execute(insert, size - stands, timeout=600)
+        await connection.execute(f"vacuum analyze {schema}.inbox", timeout=600)
+        stands = size
+        yield stands
+    await connection.close()
+
+
+async def recorded(there: Ground) -> int:
+    """Record some steps."""
+    there.expect(RECORDED)
+    async with there.instance(own.Effects):
+        await there.client.send_many(own.Counted(**meter.fields(n)) for n in range(RECORDED))
+        await there.done.wait()
+    return RECORDED
+
+
+CASES: dict[str, tuple[Reach, Work]] = {
+    "depth": (depth, queued),
+    "sequences": (sequences, gathered),
+    "inbox": (inbox, recorded),
+}
+
+
+async def cost_us(there: Ground, work: Work) -> float:
+    """Return what the work cost a message, in µs of CPU of client and servers."""
+    before_s = _cpu_s(there)
+    count = await work(there)
+    return (_cpu_s(there) - before_s) / count * 1e6
+
+
+def _cpu_s(there: Ground) -> float:
+    return time.process_time() + sum(map(meter.cpu_of, there.job.servers.values()))
+
+
+async def main(job: Job) -> None:
+    """Do the job."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
+    reach, work = CASES[job.case]
+    sizes = job.options["quick_sizes" if job.options["quick"] else "sizes"]
+    begin_s = time.perf_counter()
+    costs: dict[int, float] = {}
+    async with ground(job) as there:
+        await work(there)
+        async for stood in reach(there, sizes):
+            costs[stood] = await cost_us(there, work)
+        seconds = time.perf_counter() - begin_s
+        least, most = min(costs), max(costs)
+        points = {f"{size:,}": cost for size, cost in costs.items()}
+        growth = costs[most] / costs[least]
+        meter.report(most, seconds, time.process_time(), growth=growth, **points)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(meter.job()))

@@ -1,0 +1,95 @@
+"""Runs the app in this process, as `rolekit run` would, with the services at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.meter import Meter
+from benchmarks.own.app import HITS, TABLE, app
+from benchmarks.own.profiling import profile
+from rolekit.link import OWNER_BITS
+from rolekit.roles.host import Instance
+from rolekit.wiring import migrate, open_host
+from rolekit.wiring.parts import build, hear
+from rolekit.wiring.relaying import run_relay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from socket import socket
+
+    from benchmarks.meter import Job
+    from rolekit.flow.app_client import AppClient
+    from rolekit.roles.base import Role
+    from rolekit.roles.host import Services
+    from rolekit.wiring.hosting import Host
+
+
+@dataclass(slots=True)
+class Ground:
+    """The services of this process, and what counts."""
+
+    job: Job
+    services: Services
+    meter: Meter
+    done: asyncio.Event
+
+    @property
+    def client(self) -> AppClient:
+        """The client of the app."""
+        return self.services.client
+
+    def expect(self, wanted: int) -> None:
+        """Count hits from now on, up to `wanted`."""
+        self.done.clear()
+        self.meter = Meter(self.job, self.done.set, wanted=wanted)
+        profile(self.meter)
+        HITS.start, HITS.hit = self.meter.start, self.meter.hit
+
+    @asynccontextmanager
+    async def instance(
+        self, role: type[Role], listening: socket | None = None
+    ) -> AsyncGenerator[None]:
+        """Run one instance of a role inside the block."""
+        ready = asyncio.Event()
+        one = Instance(role, self.services, listening=listening)
+        running = asyncio.create_task(one.run(ready.set))
+        await ready.wait()
+        try:
+            yield
+        finally:
+            one.stop(5)
+            await running
+
+
+@asynccontextmanager
+async def ground(job: Job) -> AsyncGenerator[Ground]:
+    """Be a host of one process inside the block: lease, relay and wake-ups.
+
+    Queues are what the transport makes of them by default: `job.queue_type` is not told to
+    it yet, for there is no setting to tell it with.
+    """
+    await migrate(app.name, job.database, job.broker)
+    async with open_host(app.name, job.database, job.broker) as host:
+        owner = host.epoch << OWNER_BITS | 1
+        services = build(app.plan(), owner, job.database, job.broker).services
+        async with services.running():
+            async with services.runtime.store.transaction() as tx:
+                await tx.execute(TABLE, ())
+            stopped = asyncio.Event()
+            tasks = [
+                asyncio.create_task(run_relay(services, lambda: None, stopped)),
+                asyncio.create_task(_listen(host, services, owner)),
+            ]
+            done = asyncio.Event()
+            yield Ground(job, services, Meter(job, done.set), done)
+            stopped.set()
+            tasks[1].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _listen(host: Host, services: Services, owner: int) -> None:
+    async for topics in host.topics():
+        hear(services.runtime.bell, owner, topics)

@@ -1,0 +1,36 @@
+"""Live consumers from `rolekit scale`: how soon, how large, and what they hold.
+
+To be completed with the part that makes copies cheap: on RabbitMQ all 1,000 are asked for,
+which is what the bars are about; on the Postgres transport each instance holds a connection
+to wait on, so only as many are started as its server bears (`own/fleet.py`).
+"""
+
+from __future__ import annotations
+
+from benchmarks.contest import OWN, Contender, Scenario
+from benchmarks.figures import Bar
+
+NAME = "rolekit, instances"
+
+INSTANCES = Scenario(
+    name="instances",
+    title="1,000 live consumers from `rolekit scale`",
+    contenders=(
+        Contender(
+            name=NAME, program=OWN, module="fleet", case="instances", count=1000, quick=10
+        ),
+    ),
+    bars=(
+        Bar(name="instances ready", of=NAME, metric="ready_s", at_most=15, unit="s"),
+        Bar(name="instances USS", of=NAME, metric="uss_mib", at_most=8, unit="MiB"),
+        Bar(
+            name="instances, Postgres connections",
+            of=NAME,
+            metric="connections",
+            at_most=0,
+            unit="held",
+        ),
+    ),
+    rounds=2,
+    budget_s=45,
+)
