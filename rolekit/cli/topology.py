@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,11 +20,12 @@ from rolekit.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from rolekit.config import Config
     from rolekit.transport.rabbitmq.migrate import Applied
     from rolekit.transport.rabbitmq.plan import Planned
+    from rolekit.wiring.topology import Topology
 
 topology = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +59,7 @@ def plan(
 def apply(
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Also queues that a running app consumes.")
+        bool, typer.Option("--force", help="Though the app is running: messages may be lost.")
     ] = False,
     app: AppOption = "",
     sets: SetOption = None,
@@ -83,34 +85,33 @@ def apply(
 
 
 async def _plan(config: Config, wait_s: float) -> Sequence[Planned]:
-    from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
-
-    found, handlers = _app(config)
-    await wiring.wait_for_broker(config.broker, wait_s, say)
-    async with wiring.open_topology(found, config.broker, handlers) as there:
-        if there is None:
-            say(_IN_DATABASE)
-            return []
-        return await there.plan()
+    async with _open(config, wait_s) as there:
+        return [] if there is None else await there.plan()
 
 
 async def _apply(
     config: Config, wait_s: float, *, force: bool, quiet: bool
 ) -> Sequence[Applied]:
+    async with _open(config, wait_s) as there:
+        return (
+            []
+            if there is None
+            else await there.apply(force=force, say=_ignore if quiet else _tell)
+        )
+
+
+@asynccontextmanager
+async def _open(config: Config, wait_s: float) -> AsyncGenerator[Topology | None]:
     from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
 
-    found, handlers = _app(config)
+    found = described(config)
+    handlers = [name for role in found.roles for name in role.handlers]
     await wiring.wait_for_broker(config.broker, wait_s, say)
-    async with wiring.open_topology(found, config.broker, handlers) as there:
+    link = wiring.open_topology(found.app, config.database, config.broker, handlers)
+    async with link as there:
         if there is None:
             say(_IN_DATABASE)
-            return []
-        return await there.apply(force=force, say=_ignore if quiet else _tell)
-
-
-def _app(config: Config) -> tuple[str, list[str]]:
-    found = described(config)
-    return found.app, [name for role in found.roles for name in role.handlers]
+        yield there
 
 
 def _tell(one: Applied) -> None:

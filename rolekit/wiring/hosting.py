@@ -129,7 +129,8 @@ async def migrate(
     """Check the servers, bring the app's schema up to date, and make its queues.
 
     Raises:
-        ConfigError: A server is unsafe, refuses, or has queues with other arguments.
+        ConfigError: A server is unsafe, refuses, has queues with other arguments, or lets
+            this user do too little.
         Unavailable: One cannot be reached.
     """
     done: list[str] = []
@@ -146,7 +147,9 @@ async def migrate(
         rabbit = rabbit_transport(app_name, broker)
         try:
             await rabbit.start()
-            await rabbit.declare([*handlers, DEAD_QUEUE])
+            queues = [*handlers, DEAD_QUEUE]
+            await rabbit.declare(queues)
+            await rabbit.check(queues)
         finally:
             await rabbit.stop()
     return done

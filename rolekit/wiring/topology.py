@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from rolekit.database import Database
+from rolekit.store.postgres.host import count_hosts
 from rolekit.transport.base import DEAD_QUEUE
 from rolekit.wiring.parts import is_rabbit, rabbit_transport
 
@@ -21,8 +23,11 @@ LOCK = "~topology"
 class Topology:
     """The queues that an app wants, and a broker that has some."""
 
-    def __init__(self, transport: RabbitTransport, handlers: Sequence[str]) -> None:
+    def __init__(
+        self, transport: RabbitTransport, handlers: Sequence[str], database: Database
+    ) -> None:
         self._transport = transport
+        self._database = database
         # What others dead-letter to comes first.
         self._queues = transport.wanted([DEAD_QUEUE, *handlers])
 
@@ -33,17 +38,22 @@ class Topology:
         return await plan(await self._transport.consuming(), self._queues)
 
     async def apply(self, *, force: bool, say: Callable[[Applied], None]) -> list[Applied]:
-        """Make what is missing, and make anew what differs."""
+        """Make what is missing, and make anew what differs.
+
+        Raises:
+            RolekitError: The app is running; nothing was changed.
+        """
         from rolekit.transport.rabbitmq.migrate import apply  # noqa: PLC0415 - likewise
 
         lock = self._transport.broker_name(LOCK)
         session = await self._transport.consuming()
-        return await apply(session, self._queues, lock=lock, force=force, say=say)
+        hosts = 0 if force else await count_hosts(self._database)
+        return await apply(session, self._queues, lock=lock, force=force, hosts=hosts, say=say)
 
 
 @asynccontextmanager
 async def open_topology(
-    app_name: str, broker: str, handlers: Sequence[str]
+    app_name: str, database: str, broker: str, handlers: Sequence[str]
 ) -> AsyncGenerator[Topology | None]:
     """Connect to the broker; None: queues are in the database, and as they should be.
 
@@ -55,8 +65,10 @@ async def open_topology(
         yield None
         return
     transport = rabbit_transport(app_name, broker)
+    leases = Database(database, app_name)
     try:
         await transport.start()
-        yield Topology(transport, handlers)
+        yield Topology(transport, handlers, leases)
     finally:
+        await leases.close()
         await transport.stop()

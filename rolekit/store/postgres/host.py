@@ -211,6 +211,20 @@ class PostgresHost:
                 await connection.execute(sql["end_hosts"], dead)
 
 
+async def count_hosts(database: Database) -> int:
+    """Say how many supervisors and clients of an app hold a lease now.
+
+    Raises:
+        Unavailable: The database cannot be reached.
+    """
+    sql = load_queries("rolekit.store.sql", "host.sql", database.schema)
+    async with database.connection() as connection:
+        if not await connection.fetchval(sql["has_hosts"]):
+            return 0
+        found: int = await connection.fetchval(sql["count_hosts"])
+        return found
+
+
 def _machine() -> str:
     """Name this machine, this boot and this space of process ids."""
     boot = Path("/proc/sys/kernel/random/boot_id")

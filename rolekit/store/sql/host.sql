@@ -13,6 +13,12 @@ returning epoch;
 -- live_hosts: List hosts by name, to find those whose process is gone.
 select epoch, name, pid, started from {s}.host where name = $1;
 
+-- has_hosts: Say whether the app was ever set up here.
+select to_regclass('{s}.host') is not null;
+
+-- count_hosts: Count the hosts that hold a lease.
+select count(*) from {s}.host where lease_until > now();
+
 -- end_hosts: End these leases.
 delete from {s}.host where epoch = any($1::bigint[]);
 

@@ -31,7 +31,8 @@ Right = Literal["configure", "write", "read"]
 
 PROBE_S = 3.0
 _REFUSED = re.compile(
-    r"access to \w+ '(?P<name>.*?)' in vhost '(?P<vhost>.*?)' refused for user '(?P<user>.*?)'"
+    r"(?:(?P<right>configure|write|read) )?access to (?P<what>\w+) '(?P<name>.*?)' in"
+    r" vhost '(?P<vhost>.*?)' refused for user '(?P<user>.*?)'"
 )
 _TO: dict[Right, str] = {
     "configure": "declare queue",
@@ -45,11 +46,16 @@ def refusal(error: Exception, right: Right, name: str) -> ConfigError:
 
     Args:
         error: What it said.
-        right: What lacks.
+        right: What lacks, if the broker does not say: 3.x does not, and a queue that
+            dead-letters needs more than one.
         name: Of the queue, with the app's name before its first dot.
     """
     said = _REFUSED.search(str(error))
     user, vhost = (said["user"], said["vhost"]) if said else ("USER", "VHOST")
+    if said is not None and said["what"] == "exchange":
+        right = "write"
+    elif said is not None and said["right"] == "read":
+        right = "read"
     app = re.escape(name.partition(".")[0])
     own, write = rf"^{app}\.", rf"^({app}\..*|amq\.default)$"
     what = "amq.default" if right == "write" else name

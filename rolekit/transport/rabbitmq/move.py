@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WINDOW = 100
 """Messages in both queues at a time, at most."""
+ENDLESS = 100_000
+"""Messages that may come while those that are there are moved."""
 STALL_S = 30.0
 LOOK_S = 0.2
 
@@ -76,6 +78,7 @@ class Mover:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._fail("it was stopped")  # so that nothing is written behind the closing frame
         if self._channel is not None:
             await asyncio.shield(self._channel.close())
 
@@ -94,13 +97,19 @@ class Mover:
         Raises:
             Unavailable: It goes no further; what is not moved stays in the source.
         """
-        quiet_s = 0.0
+        quiet_s, enough = 0.0, 0
         while True:
             await self.settled()
             moved = self.moved
             counts = await count(self._session, self.source)
             if counts is None or (counts.messages == 0 and not self._open):
                 return
+            enough = enough or moved + counts.messages + ENDLESS
+            if moved > enough:
+                raise Unavailable(
+                    f"{self.source} is published to as fast as it is emptied.",
+                    fix="Stop whoever publishes, and run this again; it goes on from here.",
+                )
             # It has some, and they are on their way.
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):

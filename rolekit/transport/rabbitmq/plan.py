@@ -8,11 +8,13 @@ it does not know, and policies.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import aiormq
 
+from rolekit.errors import ConfigError
 from rolekit.transport.rabbitmq.access import may_declare
 from rolekit.transport.rabbitmq.lint import lint
 from rolekit.transport.rabbitmq.topology import (
@@ -24,7 +26,7 @@ from rolekit.transport.rabbitmq.topology import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rolekit.transport.rabbitmq.session import Session
 
@@ -127,6 +129,22 @@ async def look_left(session: Session, queue: Queue) -> Planned | None:
         return None
     there, differences = await _compare(session, other)
     return Planned(other, "left over", tuple(differences), there, counts)
+
+
+async def refuse_left_over(session: Session, names: Sequence[str]) -> None:
+    """Refuse to start beside messages that an interrupted migration left behind.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    found = await asyncio.gather(*(count(session, name + MIGRATING) for name in names))
+    left = [name for name, counts in zip(names, found, strict=True) if counts is not None]
+    if left:
+        raise ConfigError(
+            f"The migration of {', '.join(left)} is not finished: messages are still in "
+            f"{left[0]}{MIGRATING}.",
+            fix="Run `rolekit topology apply`, which goes on where it was interrupted.",
+        )
 
 
 async def count(session: Session, name: str) -> Counts | None:

@@ -22,6 +22,7 @@ import aiormq
 
 from rolekit.errors import ConfigError
 from rolekit.transport.base import DEAD_QUEUE
+from rolekit.transport.rabbitmq.access import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -152,15 +153,25 @@ class Names:
 async def declare(session: Session, queues: Iterable[Queue]) -> None:
     """Make queues that are not there.
 
+    Who may not declare makes do with those that are there, as their arguments may be.
+
     Raises:
-        ConfigError: One is there with other arguments; says the difference.
+        ConfigError: One is there with other arguments (says the difference), or missing, and
+            this user may not declare it.
     """
-    async with session.brief_channel() as channel:
-        for queue in queues:
-            try:
-                await declare_one(channel, queue)
-            except aiormq.exceptions.ChannelPreconditionFailed as error:
-                raise await _refused(session, queue) from error
+    left = list(queues)
+    while left:
+        async with session.brief_channel() as channel:
+            while left:
+                queue = left.pop(0)
+                try:
+                    await declare_one(channel, queue)
+                except aiormq.exceptions.ChannelPreconditionFailed as error:
+                    raise await _refused(session, queue) from error
+                except aiormq.exceptions.ChannelAccessRefused as error:
+                    if not await counts(session, [queue.name]):
+                        raise refusal(error, "configure", queue.name) from error
+                    break  # the channel is closed
 
 
 async def _refused(session: Session, queue: Queue) -> ConfigError:

@@ -21,10 +21,12 @@ from rolekit.errors import CodecError, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
+from rolekit.transport.rabbitmq.access import check_read, check_write
 from rolekit.transport.rabbitmq.address import AWAY, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.lint import refuse_dangers
+from rolekit.transport.rabbitmq.plan import refuse_left_over
 from rolekit.transport.rabbitmq.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -110,6 +112,22 @@ class RabbitTransport:
         with self._calling():
             await topology.declare(session, wanted)
         self._declared.update(names)
+
+    async def check(self, queues: Sequence[str]) -> None:
+        """Make sure that these queues, which are there, can be worked with.
+
+        Raises:
+            ConfigError: This user may not consume one, or not publish; or the migration of
+                one was interrupted and still has its messages.
+        """
+        wanted = self.wanted(queues)
+        names = [queue.name for queue in wanted]
+        with self._calling():
+            session = await self.consuming()
+            await check_read(session, names)
+            await refuse_left_over(session, names)
+            await self._publishing.start()
+            await check_write(await self._publishing.session(SESSION_S), names[0])
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when the broker confirmed that.
