@@ -15,8 +15,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,6 +22,7 @@ import structlog
 from rolekit.errors import CodecError, PublishUnknown, RolekitError, Unavailable, Unroutable
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
+from rolekit.transport.rabbitmq.batch import Batch, Piece, fail
 from rolekit.transport.rabbitmq.demux import Returned, Tap
 
 if TYPE_CHECKING:
@@ -46,33 +45,6 @@ LOOK_EVERY_S = 1.0
 AGAIN_MAX_S = 3.0
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """What one call of `publish` wants, and how far it is.
-
-    `sent` counts packets that were written. It is done when its last one is confirmed.
-    """
-
-    packets: Sequence[Packet]
-    done: asyncio.Future[None]
-    until_s: float
-    sent: int = 0
-    unroutable: list[str] = field(default_factory=list[str])
-    refused: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Piece:
-    """Packets that were written together: numbers `first` to `last` of the channel."""
-
-    batch: _Batch
-    first: int
-    last: int
-    begin: int
-    size: int
-    ends: bool
-
-
 class Publisher:
     """Publishes on one channel at a time.
 
@@ -88,8 +60,8 @@ class Publisher:
         self._connection = connection
         self._name_of = name_of
         self._clock = clock
-        self._waiting: deque[_Batch] = deque()
-        self._flying: deque[_Piece] = deque()
+        self._waiting: deque[Batch] = deque()
+        self._flying: deque[Piece] = deque()
         self._in_flight = 0
         self._bytes = 0
         self._next = 1
@@ -124,7 +96,7 @@ class Publisher:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._lose("stopped")
         for batch in self._waiting:
-            _fail(batch, Unavailable("This process stops publishing; nothing was sent."))
+            fail(batch, Unavailable("This process stops publishing; nothing was sent."))
         self._waiting.clear()
 
     async def publish(self, packets: Sequence[Packet]) -> None:
@@ -132,7 +104,7 @@ class Publisher:
         if not self._tasks:
             await self.start()
         loop = asyncio.get_running_loop()
-        batch = _Batch(packets, loop.create_future(), loop.time() + CONFIRM_S)
+        batch = Batch(packets, loop.create_future(), loop.time() + CONFIRM_S)
         self._waiting.append(batch)
         if not self._will_flush:
             self._will_flush = True
@@ -179,7 +151,7 @@ class Publisher:
         ends = end == len(packets)
         first = self._next
         self._next += count
-        self._flying.append(_Piece(batch, first, self._next - 1, begin, size, ends))
+        self._flying.append(Piece(batch, first, self._next - 1, begin, size, ends))
         self._in_flight += count
         self._bytes += size
         if ends:
@@ -230,7 +202,7 @@ class Publisher:
             self._will_flush = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def _end(self, piece: _Piece) -> None:
+    def _end(self, piece: Piece) -> None:
         batch = piece.batch
         if self._refused:
             mine = [n for n in self._refused if piece.first <= n <= piece.last]
@@ -242,13 +214,13 @@ class Publisher:
             return
         if batch.unroutable:
             missing = ", ".join(sorted(set(batch.unroutable)))
-            _fail(batch, Unroutable(
+            fail(batch, Unroutable(
                 f"There is no queue {missing} on the broker; {len(batch.unroutable)} of "
                 f"{len(batch.packets)} messages were not stored.",
                 fix="Start the role that takes it, or `rolekit migrate` after a rename.",
             ))  # fmt: skip
         elif batch.refused:
-            _fail(batch, Unavailable(
+            fail(batch, Unavailable(
                 f"The broker refused {batch.refused} of {len(batch.packets)} messages: a queue "
                 "is full."
             ))  # fmt: skip
@@ -273,7 +245,7 @@ class Publisher:
                     return
         log.error("the broker returned what was not published", key=returned.routing_key)
 
-    def _find(self, piece: _Piece, routing_key: str, own: wire.Own) -> str | None:
+    def _find(self, piece: Piece, routing_key: str, own: wire.Own) -> str | None:
         batch = piece.batch
         for at in range(piece.begin, piece.begin + piece.last - piece.first + 1):
             packet = batch.packets[at]
@@ -324,7 +296,7 @@ class Publisher:
         self._in_flight = self._bytes = 0
         for piece in flying:
             self.unknown += piece.last - piece.first + 1
-            _fail(piece.batch, PublishUnknown(
+            fail(piece.batch, PublishUnknown(
                 f"The connection to the broker was lost before it confirmed: {why}. The "
                 "messages may or may not be stored."
             ))  # fmt: skip
@@ -338,10 +310,10 @@ class Publisher:
             for batch in list(self._waiting):
                 if batch.until_s < now:
                     some = PublishUnknown("Not everything was sent in time.")
-                    _fail(batch, some if batch.sent else Unavailable(self._why_waiting()))
+                    fail(batch, some if batch.sent else Unavailable(self._why_waiting()))
             overdue = [piece for piece in self._flying if piece.batch.until_s < now]
             for piece in overdue:
-                _fail(piece.batch, PublishUnknown(
+                fail(piece.batch, PublishUnknown(
                     f"The broker confirmed nothing for {CONFIRM_S:g} s. The messages may or "
                     "may not be stored."
                 ))  # fmt: skip
@@ -358,10 +330,3 @@ class Publisher:
         if self._is_blocked:
             return "The broker is short of memory or disk and takes nothing; nothing was sent."
         return "The broker cannot be reached; nothing was sent."
-
-
-def _fail(batch: _Batch, error: RolekitError) -> None:
-    if not batch.done.done():
-        batch.done.set_exception(error)
-        with suppress(BaseException):
-            batch.done.exception()
