@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Batch:
     """What one call of `publish` wants, and how far it is.
 
-    `sent` counts packets that were written. It is done when its last one is confirmed.
+    `sent` counts packets that were written. It is done when its last one is confirmed, or
+    when its caller is cancelled: what was not written then is not.
     """
 
     packets: Sequence[Packet]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from struct import error
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,7 +24,7 @@ from rolekit.errors import CodecError, PublishUnknown, RolekitError, Unavailable
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.batch import Batch, Piece, fail
-from rolekit.transport.rabbitmq.demux import Returned, Tap
+from rolekit.transport.rabbitmq.demux import FrameError, Returned, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +69,7 @@ class Publisher:
         self._confirmed = 0
         self._early: set[int] = set()
         self._refused: set[int] = set()
+        self._returned = 0
         self._channel: Channel | None = None
         self._session: Session | None = None
         self._prefixes: dict[str, bytes] = {}
@@ -101,6 +103,8 @@ class Publisher:
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when that is confirmed."""
+        if not packets:
+            return
         if not self._tasks:
             await self.start()
         loop = asyncio.get_running_loop()
@@ -117,7 +121,7 @@ class Publisher:
         """Write as much as window and socket take."""
         self._will_flush = False
         channel, session = self._channel, self._session
-        if channel is None or session is None or session.is_blocked:
+        if channel is None or session is None or session.is_blocked or channel.lost.done():
             return
         out: list[bytes] = []
         max_payload = session.frame_max - wire.OVERHEAD
@@ -133,22 +137,22 @@ class Publisher:
         if batch.done.done():
             self._waiting.popleft()
             return
-        begin = batch.sent
-        packets = batch.packets
-        end = min(begin + PIECE, len(packets), begin + WINDOW - self._in_flight)
-        prefixes, size, now_ms = self._prefixes, 0, 0
-        for at in range(begin, end):
-            packet = packets[at]
-            if packet.birth_ms is None:
-                now_ms = now_ms or self._clock.now_ms()
-                packet.birth_ms = now_ms
-            prefix = prefixes.get(packet.queue) or self._prefix(number, packet.queue)
-            out.append(prefix)
-            wire.add_content(out, number, packet, max_payload)
-            size += len(packet.body) + len(packet.head)
+        begin, mark = batch.sent, len(out)
+        end = min(begin + PIECE, len(batch.packets), begin + WINDOW - self._in_flight)
+        try:
+            end, size = self._encode(number, batch.packets, (begin, end), max_payload, out)
+        except (RolekitError, error) as wrong:
+            # It takes nothing else with it: neither what is in `out`, nor what waits.
+            del out[mark:]
+            self._waiting.popleft()
+            fail(batch, wrong if isinstance(wrong, RolekitError) else CodecError(
+                f"A packet cannot be written: {wrong}."
+            ))  # fmt: skip
+            return
         count = end - begin
         batch.sent = end
-        ends = end == len(packets)
+        batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
+        ends = end == len(batch.packets)
         first = self._next
         self._next += count
         self._flying.append(Piece(batch, first, self._next - 1, begin, size, ends))
@@ -160,6 +164,40 @@ class Publisher:
             # A long list does not keep the others waiting.
             self._waiting.rotate(-1)
 
+    def _encode(
+        self,
+        number: int,
+        packets: Sequence[Packet],
+        some: tuple[int, int],
+        max_payload: int,
+        out: list[bytes],
+    ) -> tuple[int, int]:
+        """Append some packets, as many as the window has bytes for, at least one.
+
+        Returns:
+            Where it ended, and how many bytes these are.
+        """
+        prefixes, size, now_ms = self._prefixes, 0, 0
+        room, max_head = WINDOW_BYTES - self._bytes, max_payload - wire.BESIDE_HEAD
+        for at in range(*some):
+            packet = packets[at]
+            if packet.birth_ms is None:
+                now_ms = now_ms or self._clock.now_ms()
+                packet.birth_ms = now_ms
+            if len(packet.head) > max_head:
+                raise CodecError(
+                    f"The head of message {packet.id} has {len(packet.head)} bytes; the "
+                    f"broker's frames take {max_head}.",
+                    fix="Send fewer headers, or set frame_max = 131072 for the broker.",
+                )
+            prefix = prefixes.get(packet.queue) or self._prefix(number, packet.queue)
+            out.append(prefix)
+            wire.add_content(out, number, packet, max_payload)
+            size += len(packet.body) + len(packet.head)
+            if size >= room:
+                return at + 1, size
+        return some[1], size
+
     def _prefix(self, number: int, queue: str) -> bytes:
         prefix = wire.publish_method(number, self._name_of(queue))
         self._prefixes[queue] = prefix
@@ -168,7 +206,13 @@ class Publisher:
     # -- answers -----------------------------------------------------------------------------
 
     def _confirm(self, tag: int, multiple: bool, refused: bool) -> None:  # noqa: FBT001 - a Tap
-        """Take a confirm; what is confirmed without a gap is over."""
+        """Take a confirm; what is confirmed without a gap is over.
+
+        Raises:
+            FrameError: It is for what was not published; no confirm can be believed now.
+        """
+        if not 0 < tag < self._next:
+            raise FrameError(f"The broker confirmed message {tag}; {self._next - 1} were sent.")
         if refused:
             first = self._confirmed + 1 if multiple else tag
             self._refused.update(
@@ -205,7 +249,7 @@ class Publisher:
     def _end(self, piece: Piece) -> None:
         batch = piece.batch
         if self._refused:
-            mine = [n for n in self._refused if piece.first <= n <= piece.last]
+            mine = self._refused.intersection(range(piece.first, piece.last + 1))
             self._refused.difference_update(mine)
             batch.refused += len(mine)
         if not piece.ends or batch.done.done():
@@ -230,7 +274,9 @@ class Publisher:
     def _return(self, returned: Returned) -> None:
         """Match a message that had no queue to its publish: the first such one in flight.
 
-        The broker returns in the order of publishing, before it confirms the message.
+        The broker returns in the order of publishing, before it confirms the message, so
+        it is behind the one that was returned last. Of several with the same id that are in
+        flight, as many fail as were returned: which of them is the same to their receiver.
         """
         self.returned += 1
         try:
@@ -238,24 +284,26 @@ class Publisher:
         except CodecError:
             read = wire.Foreign()
         if isinstance(read, wire.Own):
+            after = self._returned
             for piece in self._flying:
-                found = self._find(piece, returned.routing_key, read)
-                if found is not None:
-                    piece.batch.unroutable.append(found)
+                if piece.last > after and self._is_in(piece, after, returned.routing_key, read):
                     return
         log.error("the broker returned what was not published", key=returned.routing_key)
 
-    def _find(self, piece: Piece, routing_key: str, own: wire.Own) -> str | None:
-        batch = piece.batch
-        for at in range(piece.begin, piece.begin + piece.last - piece.first + 1):
-            packet = batch.packets[at]
+    def _is_in(self, piece: Piece, after: int, routing_key: str, own: wire.Own) -> bool:
+        """Whether a piece has it, with a number above `after`; note that if so."""
+        for number in range(max(piece.first, after + 1), piece.last + 1):
+            packet = piece.batch.packets[piece.begin + number - piece.first]
             if (
                 packet.id == own.id
                 and packet.generation == own.generation
+                and number not in self._early
                 and self._name_of(packet.queue) == routing_key
             ):
-                return packet.queue
-        return None
+                self._returned = number
+                piece.batch.unroutable.append(packet.queue)
+                return True
+        return False
 
     # -- living ------------------------------------------------------------------------------
 
@@ -273,7 +321,7 @@ class Publisher:
             wait_s = 0.1
             try:
                 self._begin(session, channel)
-                self._lose(await channel.lost)
+                self._lose(await asyncio.shield(channel.lost))
             finally:
                 self._channel = None
                 await asyncio.shield(channel.close())
@@ -283,7 +331,7 @@ class Publisher:
         session.on_resume(self._flush)
         self._connection.on_block = lambda blocked: None if blocked else self._flush()
         self._prefixes.clear()
-        self._next, self._confirmed = 1, 0
+        self._next, self._confirmed, self._returned = 1, 0, 0
         self._early.clear()
         self._refused.clear()
         self._channel, self._session = channel, session
