@@ -4,7 +4,7 @@
     connection   one connection that comes back by itself
     demux        takes what is ours from the stream
     consumer     a channel for each queue; acks told in the fewest frames (acks)
-    publisher    whole batches in one write, confirmed by counting
+    publisher    whole batches in one write, confirmed by counting (batch)
     topology     which queues there are, as data
     wire         a packet as bytes, and back
 

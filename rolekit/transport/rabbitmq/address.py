@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aio_pika
 import aiormq
@@ -14,6 +14,7 @@ from rolekit.errors import ConfigError, Unavailable
 from rolekit.transport.rabbitmq.demux import FrameError
 
 HEARTBEAT_S = 20
+PORTS = {"amqp": 5672, "amqps": 5671}
 
 AWAY = (
     OSError,
@@ -36,7 +37,7 @@ class Address:
         shown: Without password, for sentences.
     """
 
-    urls: tuple[URL, ...]
+    urls: tuple[URL, ...] = field(repr=False)
     shown: str
 
 
@@ -44,32 +45,46 @@ def parse_address(url: str) -> Address:
     """Read `amqp://user:password@host1:5672,host2:5672/vhost?heartbeat=20`.
 
     Raises:
-        ConfigError: It is no such URL.
+        ConfigError: It is no such URL. Quotes nothing of it that may be a password.
     """
     scheme, _, rest = url.partition("://")
-    netloc, slash, path = rest.partition("/")
+    beside, question, query = rest.partition("?")
+    netloc, slash, path = beside.partition("/")
     userinfo, at, hosts = netloc.rpartition("@")
+    if scheme not in PORTS:
+        raise _unreadable("it does not begin with amqp:// or amqps://")
+    if "@" in path or "#" in beside or "@" in query.partition("=")[0]:
+        raise _unreadable("there is a / ? or # before the host")
     urls: list[URL] = []
-    try:
-        for host in hosts.split(","):
-            one = URL(f"{scheme}://{userinfo}{at}{host}{slash}{path}")
-            if one.host is None or scheme not in {"amqp", "amqps"}:
-                raise ValueError("a host and the scheme amqp or amqps are expected")  # noqa: TRY301
-            query = {"heartbeat": str(HEARTBEAT_S), **one.query}
-            urls.append(one.with_query(query))
-    except ValueError as error:
-        raise ConfigError(
-            f"The broker's URL cannot be read: {error}.",
-            fix="Write amqp://user:password@host:5672/vhost, several hosts with commas.",
-        ) from error
-    shown = f"{scheme}://{hosts}/{path.partition('?')[0]}"
-    return Address(tuple(urls), shown)
+    for number, host in enumerate(hosts.split(","), 1):
+        try:
+            one = URL(f"{scheme}://{userinfo}{at}{host}{slash}{path}{question}{query}")
+            port = one.port
+        except (ValueError, IndexError):  # yarl raises either
+            raise _unreadable(f"host {number} or its port makes no sense") from None
+        if not one.host or port == 0:
+            raise _unreadable(f"host {number} or its port makes no sense")
+        options = {"heartbeat": str(HEARTBEAT_S), **one.query}
+        if not options["heartbeat"].isdecimal():
+            raise _unreadable("heartbeat= is no number of seconds")
+        urls.append(one.with_query(options))
+    return Address(tuple(urls), f"{scheme}://{hosts}/{path}")
+
+
+def _unreadable(why: str) -> ConfigError:
+    return ConfigError(
+        f"The broker's URL cannot be read: {why}.",
+        fix="Write amqp://user:password@host:5672/vhost, several hosts with commas, and / ? # "
+        "@ : within user, password or vhost as %2F %3F %23 %40 %3A.",
+    )
 
 
 def explained(error: Exception, address: Address, url: URL) -> Unavailable | ConfigError:
     """Say what a failed connection means, and what to look at."""
     said = str(error) or type(error).__name__
-    where = f"{url.scheme}://{url.host}:{url.port}"
+    if url.password:
+        said = said.replace(url.password, "***")
+    where = f"{url.scheme}://{url.host}:{url.port or PORTS[url.scheme]}"
     if isinstance(error, (aiormq.exceptions.ProbableAuthenticationError,
                           aiormq.exceptions.AuthenticationError)):  # fmt: skip
         return ConfigError(
@@ -77,7 +92,7 @@ def explained(error: Exception, address: Address, url: URL) -> Unavailable | Con
             fix="Check user and password in `broker`, and `rabbitmqctl list_users`.",
         )
     if isinstance(error, aiormq.exceptions.ConnectionNotAllowed):
-        vhost = url.path.removeprefix("/") or "/"
+        vhost = url.path.removeprefix("/").replace("%2F", "/") or "/"
         return ConfigError(
             f"The broker {where} keeps {url.user or 'guest'} out of vhost {vhost}: {said}.",
             fix="Make it (`rabbitmqctl add_vhost`) and grant it "
