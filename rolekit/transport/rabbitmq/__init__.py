@@ -5,7 +5,10 @@
     demux        takes what is ours from the stream
     consumer     a channel for each queue; acks told in the fewest frames (acks)
     publisher    whole batches in one write, confirmed by counting (batch)
-    topology     which queues there are, as data
+    watchdog     lets a consumer begin anew that died without a word
+    topology     which queues there are, as data; what is wrong with them (lint)
+    plan         how the broker's differ; making them anew (migrate, move)
+    access       what the user may do, and which grant lacks
     wire         a packet as bytes, and back
 
 A message's way in: socket -> demux -> consumer -> flow. Its way out: flow -> publisher ->

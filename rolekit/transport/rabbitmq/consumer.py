@@ -66,6 +66,7 @@ class QueueConsumer:
     ) -> None:
         self.queue = queue
         self.in_hand = 0
+        self.delivered = 0
         self._transport = transport
         self._window = window
         self._sink = sink
@@ -84,6 +85,16 @@ class QueueConsumer:
         self._is_closing = False
         # Owned by close(), which ends it.
         self._living = asyncio.create_task(self._live(), name=f"consume {queue}")
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the broker was asked to deliver, and is believed to."""
+        return self._channel is not None and self._asked > 0 and self._is_wanted.is_set()
+
+    @property
+    def life(self) -> int:
+        """A number for this channel and this consumer on it, which no other has."""
+        return self._serial << TAG_BITS | self._consumers
 
     # -- settling ----------------------------------------------------------------------------
 
@@ -282,6 +293,7 @@ class QueueConsumer:
             for tag, redelivered, props, body in arrived
         ]
         self.in_hand += len(batch)
+        self.delivered += len(batch)
         self._sink(batch)
 
 

@@ -28,10 +28,12 @@ from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.plan import refuse_left_over
 from rolekit.transport.rabbitmq.publisher import Publisher
+from rolekit.transport.rabbitmq.watchdog import EVERY_S, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from rolekit.transport.rabbitmq.consumer import QueueConsumer
     from rolekit.transport.rabbitmq.session import Session
 
 log = structlog.get_logger("rolekit.rabbitmq")
@@ -51,6 +53,7 @@ class RabbitTransport:
         sole_types: Wire name of the only message a queue's handler takes, for messages
             from other programs that do not name their type.
         clock: Gives packets without a birth theirs.
+        watch_s: Seconds between looks whether what is consumed comes.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class RabbitTransport:
         queue_type: topology.QueueType = "quorum",
         sole_types: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        watch_s: float = EVERY_S,
     ) -> None:
         self.features = Features(sees_holders=False, gives_up=True)
         self._address = parse_address(url)
@@ -73,6 +77,7 @@ class RabbitTransport:
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
         self._declared: set[str] = set()
+        self._watchdog = Watchdog(self, self._consumers, watch_s)
         self.stale_acks = 0
 
     @property
@@ -80,12 +85,18 @@ class RabbitTransport:
         """Messages published and not confirmed."""
         return self._publisher.in_flight
 
+    @property
+    def healed(self) -> int:
+        """Consumers that were dead without a word, and began anew."""
+        return self._watchdog.healed
+
     async def start(self) -> None:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
         await self._consuming.start()
 
     async def stop(self) -> None:
         """Close every subscription and connection."""
+        await self._watchdog.stop()
         for subscription in list(self._open):
             await subscription.close()
         await self._publisher.stop()
@@ -169,6 +180,7 @@ class RabbitTransport:
         """Begin to consume."""
         subscription = RabbitSubscription(self, queues, window, sink)
         self._open.add(subscription)
+        self._watchdog.start()
         return subscription
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
@@ -210,6 +222,9 @@ class RabbitTransport:
     def next_serial(self) -> int:
         """Number one more channel."""
         return next(self._serials)
+
+    def _consumers(self) -> list[QueueConsumer]:
+        return [one for it in self._open for one in it.consumers.values()]
 
     def gone(self, subscription: RabbitSubscription) -> None:
         """Forget a subscription that closed."""

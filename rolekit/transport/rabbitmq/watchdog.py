@@ -1,0 +1,156 @@
+"""Looks whether what is consumed comes, and begins anew where it does not.
+
+A broker may drop a consumer without a word that arrives, and neither side notices. So each
+round compares what the broker says of a queue with what is believed here:
+
+    nobody consumes it, and this process believes that it does          -> begin anew
+    messages wait, none is in hand, none came for two rounds            -> begin anew
+    it is not there                                 -> begin anew, which makes it again
+
+A queue that was just begun, paused or connected to anew is left for the next round, and so
+is one where somebody else may have the messages.
+
+Source: PITFALLS T1, T8; RELIABILITY H25.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiormq
+import structlog
+
+from rolekit.errors import RolekitError
+from rolekit.transport.rabbitmq.address import AWAY
+from rolekit.transport.rabbitmq.plan import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rolekit.transport.rabbitmq.consumer import QueueConsumer
+    from rolekit.transport.rabbitmq.session import Session
+    from rolekit.transport.rabbitmq.transport import RabbitTransport
+
+log = structlog.get_logger("rolekit.rabbitmq")
+
+EVERY_S = 10.0
+ROUNDS = 2
+"""Rounds without a delivery, while messages wait: the first may be a coincidence."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A consumer as it was in the last round.
+
+    Attributes:
+        life: Of its channel and consumer: another one has not been waited for yet.
+        delivered: How many messages it had got by then.
+        silent: For how many rounds it has got none while some waited.
+    """
+
+    life: int
+    delivered: int
+    silent: int = 0
+
+
+class Watchdog:
+    """Watches all consumers of a transport.
+
+    Args:
+        transport: Has the connection, and names queues.
+        consumers: Says whom to watch, each round anew.
+        every_s: Seconds between rounds, give or take a fifth.
+
+    Attributes:
+        healed: How many consumers it let begin anew.
+    """
+
+    def __init__(
+        self,
+        transport: RabbitTransport,
+        consumers: Callable[[], Iterable[QueueConsumer]],
+        every_s: float = EVERY_S,
+    ) -> None:
+        self.healed = 0
+        self._transport = transport
+        self._consumers = consumers
+        self._every_s = every_s
+        self._seen: dict[QueueConsumer, _Seen] = {}
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to watch; does nothing when that has begun."""
+        if self._running is None:
+            # Owned by stop(), which ends it.
+            self._running = asyncio.create_task(self._run(), name="watch consumers")
+
+    async def stop(self) -> None:
+        """Watch no more. Safe to call twice, and before start."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            try:
+                await self.look()
+            except (*AWAY, RolekitError) as error:
+                self._seen.clear()  # a lost connection brings consumers back by itself
+                log.debug("cannot look after consumers now", error=str(error))
+
+    async def look(self) -> None:
+        """Make one round.
+
+        Raises:
+            Unavailable: There is no connection.
+        """
+        session = await self._transport.consuming()
+        watched = [one for one in self._consumers() if one.is_consuming]
+        names = {one: self._transport.broker_name(one.queue) for one in watched}
+        before = {one: one.life for one in watched}
+        counts = await _counts(session, set(names.values()))
+        last, self._seen = self._seen, {}
+        for one in watched:
+            if one.is_consuming and one.life == before[one]:
+                self._judge(one, counts.get(names[one]), last.get(one))
+
+    def _judge(self, one: QueueConsumer, counts: Counts | None, last: _Seen | None) -> None:
+        seen = self._seen[one] = _Seen(one.life, one.delivered)
+        if last is None or last.life != one.life:
+            return
+        if counts is None:
+            self._heal(one, "the queue is gone")
+        elif counts.consumers == 0:
+            self._heal(one, "the broker has no consumer of this queue")
+        elif counts.messages and not one.in_hand and one.delivered == last.delivered:
+            seen.silent = last.silent + 1
+            if seen.silent >= ROUNDS:
+                self._heal(one, f"{counts.messages:,} messages wait and none is delivered")
+
+    def _heal(self, one: QueueConsumer, why: str) -> None:
+        self.healed += 1
+        del self._seen[one]
+        log.warning("a consumer was dead without a word; beginning anew", queue=one.queue,
+                    reason=why, healed=self.healed)  # fmt: skip
+        one.restart(f"watchdog: {why}")
+
+
+async def _counts(session: Session, names: Iterable[str]) -> dict[str, Counts]:
+    """Ask for messages and consumers of queues, on one channel; leave out what is gone."""
+    found: dict[str, Counts] = {}
+    left = list(names)
+    while left:
+        async with session.brief_channel() as channel:
+            while left:
+                name = left.pop()
+                try:
+                    answer = await channel.calls.queue_declare(name, passive=True)
+                except aiormq.exceptions.ChannelNotFoundEntity:
+                    break  # which closes the channel
+                found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)
+    return found
