@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import CodecError, PublishUnknown, RolekitError, Unavailable, Unroutable
+from rolekit.errors import (
+    CodecError,
+    PublishUnknown,
+    QueueFull,
+    RolekitError,
+    Unavailable,
+    Unroutable,
+)
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.demux import Returned, Tap
@@ -51,14 +58,15 @@ class _Batch:
     """What one call of `publish` wants, and how far it is.
 
     `sent` counts packets that were written. It is done when its last one is confirmed.
+    `unroutable` and `refused` are places in `packets`.
     """
 
     packets: Sequence[Packet]
     done: asyncio.Future[None]
     until_s: float
     sent: int = 0
-    unroutable: list[str] = field(default_factory=list[str])
-    refused: int = 0
+    unroutable: set[int] = field(default_factory=set[int])
+    refused: set[int] = field(default_factory=set[int])
 
 
 @dataclass(slots=True, eq=False)
@@ -240,22 +248,26 @@ class Publisher:
         if self._refused:
             mine = [n for n in self._refused if piece.first <= n <= piece.last]
             self._refused.difference_update(mine)
-            batch.refused += len(mine)
+            batch.refused.update(piece.begin + n - piece.first for n in mine)
         if not piece.ends or batch.done.done():
             # A long list that goes on has as much time again.
             batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
             return
+        which = frozenset(batch.unroutable | batch.refused)
         if batch.unroutable:
-            missing = ", ".join(sorted(set(batch.unroutable)))
+            missing = {batch.packets[at].queue for at in batch.unroutable}
             _fail(batch, Unroutable(
-                f"There is no queue {missing} on the broker; {len(batch.unroutable)} of "
-                f"{len(batch.packets)} messages were not stored.",
+                f"There is no queue {', '.join(sorted(missing))} on the broker; "
+                f"{len(which)} of {len(batch.packets)} messages were not stored.",
                 fix="Start the role that takes it, or `rolekit migrate` after a rename.",
+                which=which,
             ))  # fmt: skip
         elif batch.refused:
-            _fail(batch, Unavailable(
-                f"The broker refused {batch.refused} of {len(batch.packets)} messages: a queue "
-                "is full."
+            full = {batch.packets[at].queue for at in batch.refused}
+            _fail(batch, QueueFull(
+                f"Queue {', '.join(sorted(full))} is full: the broker refused {len(which)} of "
+                f"{len(batch.packets)} messages.",
+                which=which,
             ))  # fmt: skip
         else:
             batch.done.set_result(None)
@@ -274,11 +286,12 @@ class Publisher:
             for piece in self._flying:
                 found = self._find(piece, returned.routing_key, read)
                 if found is not None:
-                    piece.batch.unroutable.append(found)
+                    piece.batch.unroutable.add(found)
                     return
         log.error("the broker returned what was not published", key=returned.routing_key)
 
-    def _find(self, piece: _Piece, routing_key: str, own: wire.Own) -> str | None:
+    def _find(self, piece: _Piece, routing_key: str, own: wire.Own) -> int | None:
+        """Return its place in the batch: of several like it, the first not returned yet."""
         batch = piece.batch
         for at in range(piece.begin, piece.begin + piece.last - piece.first + 1):
             packet = batch.packets[at]
@@ -286,8 +299,9 @@ class Publisher:
                 packet.id == own.id
                 and packet.generation == own.generation
                 and self._name_of(packet.queue) == routing_key
+                and at not in batch.unroutable
             ):
-                return packet.queue
+                return at
         return None
 
     # -- living ------------------------------------------------------------------------------
