@@ -146,7 +146,8 @@ class Transport(Protocol):
         """Store all of these, in this order; return when that is confirmed.
 
         Raises:
-            Unroutable: One of the queues does not exist. The others may be stored.
+            Unroutable: One of the queues does not exist. `which` says what was not stored.
+            QueueFull: One of them takes no more. `which` says what was not stored.
             PublishUnknown: No confirm came in time.
             Unavailable: There is no connection; nothing was sent.
         """

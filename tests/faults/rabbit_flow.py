@@ -193,7 +193,7 @@ class Flow:
             else:
                 return
 
-    async def keep_sending(self, enough: asyncio.Event, pause_s: float = 0.01) -> None:
+    async def keep_sending(self, enough: asyncio.Event, pause_s: float = 0.03) -> None:
         """Send jobs, one after another."""
         while not enough.is_set():
             await self.send()

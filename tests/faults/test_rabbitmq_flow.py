@@ -55,7 +55,7 @@ async def test_connections_closed_every_200_ms_lose_nothing(
 ) -> None:
     async def close(flow: Flow) -> list[float]:
         closed = 0
-        for _ in range(20):
+        for _ in range(12):
             closed += await rig.close_connections()
             await asyncio.sleep(0.2)
         print(closed, "connections were closed")  # noqa: T201 - measured
@@ -67,7 +67,7 @@ async def test_connections_closed_every_200_ms_lose_nothing(
 
 @pytest.mark.timeout(60)
 async def test_a_memory_alarm_under_flow_loses_nothing(rig: Rig, database_url: str) -> None:
-    await _survives(rig, database_url, lambda flow: _starve_of_memory(rig, flow, 3))
+    await _survives(rig, database_url, lambda flow: _starve_of_memory(rig, flow, 2))
 
 
 @pytest.mark.load

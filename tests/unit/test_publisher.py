@@ -123,7 +123,7 @@ async def test_a_refusal_of_several_leaves_out_what_was_confirmed(b: Bench) -> N
     b.broker.now.ack(2)
     b.broker.now.nack(3, multiple=True)
 
-    assert await b.outcome(one) == await b.outcome(three) == "Unavailable"
+    assert await b.outcome(one) == await b.outcome(three) == "QueueFull"
     assert await b.outcome(two) == "stored"
 
 
@@ -137,7 +137,7 @@ async def test_a_refusal_in_any_piece_of_a_long_list_fails_it(b: Bench) -> None:
     b.broker.now.nack(2 * publishing.PIECE + 1)
     b.broker.now.ack(2 * publishing.PIECE, multiple=True)
 
-    assert await b.outcome(call) == await b.outcome(other) == "Unavailable"
+    assert await b.outcome(call) == await b.outcome(other) == "QueueFull"
 
 
 @scenario

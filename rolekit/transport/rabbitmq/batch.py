@@ -19,15 +19,16 @@ class Batch:
     """What one call of `publish` wants, and how far it is.
 
     `sent` counts packets that were written. It is done when its last one is confirmed, or
-    when its caller is cancelled: what was not written then is not.
+    when its caller is cancelled: what was not written then is not. `unroutable` and
+    `refused` are places in `packets`.
     """
 
     packets: Sequence[Packet]
     done: asyncio.Future[None]
     until_s: float
     sent: int = 0
-    unroutable: list[str] = field(default_factory=list[str])
-    refused: int = 0
+    unroutable: set[int] = field(default_factory=set[int])
+    refused: set[int] = field(default_factory=set[int])
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import CodecError, PublishUnknown, RolekitError, Unavailable, Unroutable
+from rolekit.errors import (
+    CodecError,
+    PublishUnknown,
+    QueueFull,
+    RolekitError,
+    Unavailable,
+    Unroutable,
+)
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.batch import Batch, Piece, fail
@@ -256,22 +263,26 @@ class Publisher:
         if self._refused:
             mine = self._refused.intersection(range(piece.first, piece.last + 1))
             self._refused.difference_update(mine)
-            batch.refused += len(mine)
+            batch.refused.update(piece.begin + n - piece.first for n in mine)
         if not piece.ends or batch.done.done():
             # A long list that goes on has as much time again.
             batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
             return
+        which = frozenset(batch.unroutable | batch.refused)
         if batch.unroutable:
-            missing = ", ".join(sorted(set(batch.unroutable)))
+            missing = {batch.packets[at].queue for at in batch.unroutable}
             fail(batch, Unroutable(
-                f"There is no queue {missing} on the broker; {len(batch.unroutable)} of "
-                f"{len(batch.packets)} messages were not stored.",
+                f"There is no queue {', '.join(sorted(missing))} on the broker; "
+                f"{len(which)} of {len(batch.packets)} messages were not stored.",
                 fix="Start the role that takes it, or `rolekit migrate` after a rename.",
+                which=which,
             ))  # fmt: skip
         elif batch.refused:
-            fail(batch, Unavailable(
-                f"The broker refused {batch.refused} of {len(batch.packets)} messages: a queue "
-                "is full."
+            full = {batch.packets[at].queue for at in batch.refused}
+            fail(batch, QueueFull(
+                f"Queue {', '.join(sorted(full))} is full: the broker refused {len(which)} of "
+                f"{len(batch.packets)} messages.",
+                which=which,
             ))  # fmt: skip
         else:
             batch.done.set_result(None)
@@ -298,7 +309,8 @@ class Publisher:
     def _is_in(self, piece: Piece, after: int, routing_key: str, own: wire.Own) -> bool:
         """Whether a piece has it, with a number above `after`; note that if so."""
         for number in range(max(piece.first, after + 1), piece.last + 1):
-            packet = piece.batch.packets[piece.begin + number - piece.first]
+            at = piece.begin + number - piece.first
+            packet = piece.batch.packets[at]
             if (
                 packet.id == own.id
                 and packet.generation == own.generation
@@ -306,7 +318,7 @@ class Publisher:
                 and self._name_of(packet.queue) == routing_key
             ):
                 self._returned = number
-                piece.batch.unroutable.append(packet.queue)
+                piece.batch.unroutable.add(at)
                 return True
         return False
 

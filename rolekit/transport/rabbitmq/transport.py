@@ -17,7 +17,7 @@ from uuid import uuid4
 import structlog
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.errors import CodecError, RolekitError, Unavailable, Unroutable
+from rolekit.errors import CodecError, QueueFull, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
@@ -143,17 +143,21 @@ class RabbitTransport:
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when the broker confirmed that.
 
-        A queue that this process declared and somebody deleted is made again. What had
-        been stored is then there twice, with the same id.
+        A queue that this process declared and somebody deleted is made again.
         """
         if not packets:
             return
         try:
             await self._publisher.publish(packets)
-        except Unroutable:
-            if not await self._make_again({packet.queue for packet in packets}):
+        except Unroutable as error:
+            which = sorted(error.which or ())
+            if not await self._make_again({packets[at].queue for at in which}):
                 raise
-            await self._publisher.publish(packets)
+            try:
+                await self._publisher.publish([packets[at] for at in which])
+            except (Unroutable, QueueFull) as again:
+                again.which = frozenset(which[at] for at in again.which or ())
+                raise
 
     async def _make_again(self, queues: set[str]) -> bool:
         """Make those of these queues that were declared and are gone; say if any was."""
