@@ -8,6 +8,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
+from rolekit.testing.broker import QUORUM_TICK_MS
 from rolekit.transport.rabbitmq import RabbitTransport
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rolekit.testing.faults import Proxy
 
 APP = "f"
+STALE_S = 1.5 * QUORUM_TICK_MS / 1000
 RESUMES_S = 10.0
 """Consuming and publishing go on so soon after whatever was in the way is gone."""
 
@@ -63,10 +65,24 @@ class Rig:
         return next((state for state in found if state.name == f"{app}.{queue}"), None)
 
     async def until(
-        self, holds: Callable[[QueueState], bool], queue: str = "q", app: str = APP
+        self,
+        holds: Callable[[QueueState], bool],
+        queue: str = "q",
+        app: str = APP,
+        *,
+        is_live: bool = False,
     ) -> QueueState:
-        """Wait until something holds of a queue, as the broker sees it."""
+        """Wait until something holds of a queue, as the broker sees it.
+
+        Args:
+            holds: Says it.
+            queue: Name.
+            app: The queue's.
+            is_live: What the broker says is of now: not so of quorum queues.
+        """
         async with asyncio.timeout(RESUMES_S):
+            if not is_live:
+                await asyncio.sleep(STALE_S)
             while True:
                 state = await self.queue(queue, app)
                 if state is not None and holds(state):

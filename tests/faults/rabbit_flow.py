@@ -181,13 +181,13 @@ class Flow:
         self._rig = rig
         self._is_over = asyncio.Event()
 
-    async def send(self, parts: int = PARTS) -> None:
-        """Send a job until somebody says that it is durable."""
+    async def send(self, parts: int = PARTS, by: int = 0) -> None:
+        """Send a job, by one of the members, until it says that the job is durable."""
         job = Job(name=f"job{len(self.jobs)}", parts=parts)
         self.jobs.append(job.name)
         while True:
             try:
-                await self.services[0].client.send(job, idempotency_key=job.name)
+                await self.services[by].client.send(job, idempotency_key=job.name)
             except RolekitError:
                 await asyncio.sleep(0.05)
             else:

@@ -41,7 +41,7 @@ async def test_a_broker_killed_three_times_under_flow_loses_nothing(
             await flow.moved()
             await asyncio.to_thread(rig.broker.kill9)
             async with asyncio.timeout(ACCEPTS_S):
-                await flow.send()  # with a key: its outbox row waits for the broker
+                await flow.send(by=1)  # with a key: its outbox row waits for the broker
             await asyncio.to_thread(rig.broker.start)
             took_s.append(await flow.moved())
         return took_s

@@ -20,6 +20,7 @@ from tests.faults.rabbit_line import Line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rolekit.testing.broker import QueueState
     from rolekit.testing.faults import OnFrame
     from tests.faults.rabbit import Rig
 
@@ -81,16 +82,14 @@ async def _exchange(rig: Rig, app: str, judge: OnFrame) -> list[str]:
         try:
             await transport.start()
             await line.open()
-            await rig.until(lambda state: state.consumers == 1, "b", app=app)
-            await rig.until(lambda state: state.consumers == 1, "a", app=app)
+            for queue in ("b", "a"):
+                await rig.until(lambda state: state.consumers == 1, queue, app, is_live=True)
             proxy.on_frame = judge
             async with asyncio.timeout(RESUMES_S):
                 await line.send(1, 2)
                 await line.arrived(1, 2)
                 for queue in ("a", "b"):
-                    await rig.until(
-                        lambda state: not state.ready + state.unacked, queue, app=app
-                    )
+                    await rig.until(_is_empty, queue, app, is_live=True)
         except TimeoutError:
             states = [await rig.queue(queue, app) for queue in ("a", "b")]
             return [f"stuck with {line.came}; {states}"]
@@ -98,3 +97,7 @@ async def _exchange(rig: Rig, app: str, judge: OnFrame) -> list[str]:
             await line.close()
             await transport.stop()
         return line.unexplained()
+
+
+def _is_empty(state: QueueState) -> bool:
+    return not state.ready + state.unacked
