@@ -7,6 +7,7 @@
     publisher    whole batches in one write, confirmed by counting (batch)
     topology     which queues there are, as data
     wire         a packet as bytes, and back
+    seam, plain  where the demultiplexer goes into aiormq; and how to do without it
 
 A message's way in: socket -> demux -> consumer -> flow. Its way out: flow -> publisher ->
 wire -> socket.

@@ -23,12 +23,12 @@ from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.address import parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
+from rolekit.transport.rabbitmq.plain import PlainSession
 from rolekit.transport.rabbitmq.publisher import Publisher
+from rolekit.transport.rabbitmq.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from rolekit.transport.rabbitmq.session import Session
 
 log = structlog.get_logger("rolekit.rabbitmq")
 
@@ -45,6 +45,7 @@ class RabbitTransport:
         sole_types: Wire name of the only message a queue's handler takes, for messages
             from other programs that do not name their type.
         clock: Gives packets without a birth theirs.
+        is_plain: Leave every message to aiormq, without the demultiplexer: see `plain`.
     """
 
     def __init__(
@@ -55,14 +56,16 @@ class RabbitTransport:
         queue_type: topology.QueueType = "quorum",
         sole_types: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        is_plain: bool = False,
     ) -> None:
         self.features = Features(sees_holders=False)
         self._address = parse_address(url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
         self._clock = clock or SystemClock()
-        self._consuming = BrokerConnection(self._address, f"{app} consume")
-        self._publishing = BrokerConnection(self._address, f"{app} publish")
+        kind = PlainSession if is_plain else Session
+        self._consuming = BrokerConnection(self._address, f"{app} consume", kind)
+        self._publishing = BrokerConnection(self._address, f"{app} publish", kind)
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
