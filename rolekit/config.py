@@ -21,6 +21,7 @@ from rolekit.errors import ConfigError
 LogFormat = Literal["auto", "pretty", "json"]
 
 _PREFIX = "ROLEKIT_"
+_READ_ELSEWHERE = {"ROLEKIT_CONFIG", "ROLEKIT_RABBITMQ_PLAIN"}
 _BROKERS = ("amqp", "amqps")
 _HIDDEN = "********"
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
@@ -249,7 +250,7 @@ def _table(value: object, name: str) -> Mapping[str, object]:
 def _from_environment(found: _Found, environ: Mapping[str, str]) -> None:
     known = [name.upper() for name in _TOP]
     for variable, raw in sorted(environ.items()):
-        if not variable.startswith(_PREFIX) or variable == "ROLEKIT_CONFIG":
+        if not variable.startswith(_PREFIX) or variable in _READ_ELSEWHERE:
             continue
         name, value, source = variable.removeprefix(_PREFIX), raw, f"${variable}"
         if name.endswith("_FILE"):

@@ -104,7 +104,13 @@ def rabbit_transport(
     """Make the transport to a RabbitMQ broker; the driver is imported only here."""
     from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
 
-    return RabbitTransport(broker, app=app, queue_type=_queue_type(), sole_types=sole_types)
+    return RabbitTransport(
+        broker,
+        app=app,
+        queue_type=_queue_type(),
+        sole_types=sole_types,
+        is_plain=os.environ.get("ROLEKIT_RABBITMQ_PLAIN") == "1",
+    )
 
 
 def _sole_types(plan: AppPlan) -> dict[str, str]:

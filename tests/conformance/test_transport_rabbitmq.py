@@ -22,13 +22,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(40)]
 class RabbitGround:
     """Connections to one vhost."""
 
-    def __init__(self, url: str, queue_type: QueueType) -> None:
+    def __init__(self, url: str, queue_type: QueueType, *, is_plain: bool) -> None:
         self._url = url
+        self._is_plain = is_plain
         self._queue_type: QueueType = queue_type
         self._opened: list[RabbitTransport] = []
 
     def unconnected(self) -> RabbitTransport:
-        transport = RabbitTransport(self._url, app="c", queue_type=self._queue_type)
+        transport = RabbitTransport(
+            self._url, app="c", queue_type=self._queue_type, is_plain=self._is_plain
+        )
         self._opened.append(transport)
         return transport
 
@@ -46,11 +49,12 @@ class RabbitGround:
             await transport.stop()
 
 
-@pytest.fixture(params=["quorum", "classic"])
+@pytest.fixture(params=["quorum", "classic", "classic-plain"])
 async def ground(
     broker_url: str, request: pytest.FixtureRequest
 ) -> AsyncGenerator[RabbitGround]:
-    ground = RabbitGround(broker_url, request.param)
+    queue_type, _, plain = request.param.partition("-")
+    ground = RabbitGround(broker_url, queue_type, is_plain=bool(plain))
     try:
         yield ground
     finally:

@@ -198,6 +198,10 @@ async def test_ack_before_commit(monkeypatch: pytest.MonkeyPatch, database_url: 
     assert found.lost > 0
 
 
+def never_plain(_: Step) -> bool:
+    return False
+
+
 async def test_no_inbox(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     take: Any = vars(StepStore)["_take"]
 
@@ -205,7 +209,7 @@ async def test_no_inbox(monkeypatch: pytest.MonkeyPatch, database_url: str) -> N
         await connection.execute("delete from rolekit_bench.inbox")
         return await take(self, connection, batch)
 
-    monkeypatch.setattr(steps, "is_plain", lambda _: False)
+    monkeypatch.setattr(steps, "is_plain", never_plain)
     monkeypatch.setattr(StepStore, "_take", forgets)
 
     found = await answers_are_lost(database_url)

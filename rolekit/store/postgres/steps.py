@@ -129,14 +129,15 @@ class StepStore(PostgresBase):
             now_ms = self._clock.now_ms()
             for packet in packets:
                 packet.birth_ms = packet.birth_ms or now_ms
-        columns = rows.packet_columns(packets) if packets else ([],) * 6
+        nothing: tuple[list[Any], ...] = ([],) * 6
+        columns = rows.packet_columns(packets) if packets else nothing
         arguments = (
             [step.id for step in ordered],
             [step.generation for step in ordered],
             [rows.day_of(step.birth_ms) for step in ordered],
             [int(step.outcome) for step in ordered],
             [step.claim for step in steps if step.claim is not None],
-            *(tuple(zip(*folded, strict=True)) or ([],) * 6),
+            *(tuple(zip(*folded, strict=True)) or nothing),
             *columns,
         )
         async with self._db.connection() as connection:
@@ -411,7 +412,10 @@ def _folded(changes: Iterable[StateChange]) -> list[tuple[str, str, str, int, by
         if change.version != there:
             raise StateClash(f"A state of {change.key.scope} changed since it was read.")
         folded[change.key] = (first, change.body, change.becomes)
-    rows = [(*key, first, body, after) for key, (first, body, after) in folded.items()]
+    rows = [
+        (key.scope, key.name, key.key, first, body, after)
+        for key, (first, body, after) in folded.items()
+    ]
     return sorted(rows, key=lambda row: row[:3])
 
 

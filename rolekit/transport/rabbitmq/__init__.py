@@ -10,6 +10,7 @@
     plan         how the broker's differ; making them anew (migrate, move)
     access       what the user may do, and which grant lacks
     wire         a packet as bytes, and back
+    seam, plain  where the demultiplexer goes into aiormq; and how to do without it
 
 A message's way in: socket -> demux -> consumer -> flow. Its way out: flow -> publisher ->
 wire -> socket.

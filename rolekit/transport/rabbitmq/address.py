@@ -92,7 +92,7 @@ def explained(error: Exception, address: Address, url: URL) -> Unavailable | Con
             fix="Check user and password in `broker`, and `rabbitmqctl list_users`.",
         )
     if isinstance(error, aiormq.exceptions.ConnectionNotAllowed):
-        vhost = url.path.removeprefix("/").replace("%2F", "/") or "/"
+        vhost = url.path.removeprefix("/") or "/"
         return ConfigError(
             f"The broker {where} keeps {url.user or 'guest'} out of vhost {vhost}: {said}.",
             fix="Make it (`rabbitmqctl add_vhost`) and grant it "

@@ -38,10 +38,14 @@ class BrokerConnection:
     Args:
         address: Of the broker.
         name: Shown in the broker's list of connections.
+        session_type: Of what it keeps open; see `plain` for another.
     """
 
-    def __init__(self, address: Address, name: str) -> None:
+    def __init__(
+        self, address: Address, name: str, session_type: type[Session] = Session
+    ) -> None:
         self._address = address
+        self._session_type = session_type
         self._name = f"{name} ({socket.gethostname()} {os.getpid()})"
         self._session: Session | None = None
         self._up = asyncio.Event()
@@ -111,7 +115,7 @@ class BrokerConnection:
         """Open a session on the first host that answers."""
         wrong: Exception | None = None
         for url in urls:
-            session = Session()
+            session = self._session_type()
             try:
                 await session.open(url, self._name)
             except AWAY as error:

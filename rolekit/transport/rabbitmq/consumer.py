@@ -133,6 +133,7 @@ class QueueConsumer:
         channel = self._channel
         if channel is not None and not channel.lost.done():
             with suppress(*AWAY):
+                await channel.sent()
                 # A consumer may begin just behind this call: it must get its own window.
                 same = channel.calls.basic_qos(prefetch_count=self._asked or self._window)
                 await asyncio.shield(self._call(same))
@@ -250,7 +251,7 @@ class QueueConsumer:
             await self._call(channel.calls.basic_qos(prefetch_count=wanted))
             name = self._transport.broker_name(self.queue)
             tag = self._tag(self._consumers)
-            await self._call(channel.calls.basic_consume(name, _never, consumer_tag=tag))
+            await self._call(channel.calls.basic_consume(name, channel.take, consumer_tag=tag))
         if old:
             before = self._consumers - 1 if wanted else self._consumers
             await self._call(channel.calls.basic_cancel(self._tag(before)))
@@ -295,14 +296,6 @@ class QueueConsumer:
         self.in_hand += len(batch)
         self.delivered += len(batch)
         self._sink(batch)
-
-
-async def _never(message: object) -> None:
-    """Take what aiormq delivers: nothing, since the tap takes it first."""
-    raise RolekitError(
-        f"aiormq delivered {message!r}, which the demultiplexer should have taken.",
-        fix="Set ROLEKIT_RABBITMQ_PLAIN=1, or install aiormq 7.2.4.",
-    )
 
 
 class RabbitSubscription:

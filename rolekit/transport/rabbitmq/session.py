@@ -6,16 +6,16 @@ import asyncio
 import logging
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aio_pika
 import structlog
 from aio_pika.abc import ConnectionParameter
-from aiormq.connection import TransportFactory
 
-from rolekit.errors import ConfigError
+from rolekit.errors import RolekitError
 from rolekit.transport.rabbitmq.address import AWAY, HEARTBEAT_S
 from rolekit.transport.rabbitmq.demux import Demux, FrameError, Tap
+from rolekit.transport.rabbitmq.seam import check_seam, other_seam
 from rolekit.transport.rabbitmq.wire import HEARTBEAT_FRAME
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel
     from aiormq.abc import AbstractChannel as Underlay
+    from aiormq.abc import DeliveredMessage
     from yarl import URL
 
 log = structlog.get_logger("rolekit.rabbitmq")
@@ -102,8 +103,11 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self.on_resume()
 
 
-class _Factory(TransportFactory):
-    """Opens the socket for aiormq, with the demultiplexer in front of its reader."""
+class _Factory:
+    """Opens the socket for aiormq, with the demultiplexer in front of its reader.
+
+    It is an `aiormq.connection.TransportFactory` in all but name: see `seam`.
+    """
 
     def __init__(self, demux: Demux) -> None:
         self._demux = demux
@@ -189,6 +193,16 @@ class Channel:
         if not self.lost.done():
             self._session.write(data)
 
+    async def take(self, message: DeliveredMessage) -> None:
+        """Take what aiormq delivers: nothing, since the tap takes it first."""
+        raise RolekitError(
+            f"aiormq delivered {message!r}, which the demultiplexer should have taken.",
+            fix="Set ROLEKIT_RABBITMQ_PLAIN=1, or install aiormq 7.2.4.",
+        )
+
+    async def sent(self) -> None:
+        """Wait until what was written is on its way: it is."""
+
     def lose(self, why: str) -> None:
         """Note that it is gone.
 
@@ -220,6 +234,8 @@ class Session:
         lost: Done when the connection is gone; its result says why.
     """
 
+    channel_type: ClassVar[type[Channel]] = Channel
+
     def __init__(self) -> None:
         self.demux = Demux(self._block)
         self.is_blocked = False
@@ -228,26 +244,31 @@ class Session:
         self.version = ""
         self.on_block: Callable[[bool], None] = lambda _: None
         self._factory = _Factory(self.demux)
-        self._connection: _Connection | None = None
+        self._connection: aio_pika.Connection | None = None
         self._channels: set[Channel] = set()
 
     async def open(self, url: URL, name: str) -> None:
-        """Connect."""
+        """Connect.
+
+        Raises:
+            ConfigError: This release of aiormq has no place for the demultiplexer.
+        """
+        check_seam()
         _leave_the_talking_to_us()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
         with lost_not_cancelled():
             await connection.connect(timeout=CONNECT_S)
+        self._adopt(connection)
+        if self._factory.protocol is None:
+            raise other_seam("it did not use the transport that it was given")
+
+    def _adopt(self, connection: aio_pika.Connection) -> None:
+        """Take over a connection that is open."""
         self._connection = connection
         underlay = connection.transport.connection if connection.transport else None
         assert underlay is not None  # noqa: S101 - connect set it
         tuned = getattr(underlay, "connection_tune", None)
-        if self._factory.protocol is None or tuned is None:
-            raise ConfigError(
-                "aiormq did not use the transport it was given: this release of it has "
-                "another seam.",
-                fix="Set ROLEKIT_RABBITMQ_PLAIN=1, or install aiormq 7.2.4.",
-            )
-        self.frame_max = tuned.frame_max or self.frame_max
+        self.frame_max = getattr(tuned, "frame_max", 0) or self.frame_max
         self.version = str(underlay.server_properties.get("version", ""))
         closing: asyncio.Future[Any] = underlay.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         closing.add_done_callback(self._closed)
@@ -277,7 +298,7 @@ class Session:
             async with asyncio.timeout(RPC_S):
                 await opened.initialize()
                 calls = await opened.get_underlay_channel()
-        channel = Channel(self, opened, calls)
+        channel = self.channel_type(self, opened, calls)
         self._channels.add(channel)
         channel.lost.add_done_callback(lambda _: self._channels.discard(channel))
         return channel

@@ -26,15 +26,16 @@ from rolekit.transport.rabbitmq.address import AWAY, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.lint import refuse_dangers
+from rolekit.transport.rabbitmq.plain import PlainSession
 from rolekit.transport.rabbitmq.plan import refuse_left_over
 from rolekit.transport.rabbitmq.publisher import Publisher
+from rolekit.transport.rabbitmq.session import Session
 from rolekit.transport.rabbitmq.watchdog import EVERY_S, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from rolekit.transport.rabbitmq.consumer import QueueConsumer
-    from rolekit.transport.rabbitmq.session import Session
 
 log = structlog.get_logger("rolekit.rabbitmq")
 
@@ -54,9 +55,10 @@ class RabbitTransport:
             from other programs that do not name their type.
         clock: Gives packets without a birth theirs.
         watch_s: Seconds between looks whether what is consumed comes.
+        is_plain: Leave every message to aiormq, without the demultiplexer: see `plain`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - given by name, each with its default
         self,
         url: str,
         *,
@@ -65,14 +67,16 @@ class RabbitTransport:
         sole_types: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         watch_s: float = EVERY_S,
+        is_plain: bool = False,
     ) -> None:
         self.features = Features(sees_holders=False, gives_up=True)
         self._address = parse_address(url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
         self._clock = clock or SystemClock()
-        self._consuming = BrokerConnection(self._address, f"{app} consume")
-        self._publishing = BrokerConnection(self._address, f"{app} publish")
+        kind = PlainSession if is_plain else Session
+        self._consuming = BrokerConnection(self._address, f"{app} consume", kind)
+        self._publishing = BrokerConnection(self._address, f"{app} publish", kind)
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()

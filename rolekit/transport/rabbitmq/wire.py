@@ -51,6 +51,7 @@ _AT_META = _AT_FIELD + 8
 _AT_HEAD = _AT_META + 12
 _META_BYTES = 12
 _ID_BYTES = 32
+_HEX = b"0123456789abcdef"
 MAX_GENERATION = 2**31 - 1
 MAX_BIRTH_MS = 253_402_300_799_999
 """The last of the year 9999. Stores keep neither more than this nor a larger generation."""
@@ -205,10 +206,7 @@ def first_death(props: bytes) -> str:
 
 
 def _is_id(text: str) -> bool:
-    try:
-        return len(text) == _ID_BYTES and bytes.fromhex(text).hex() == text
-    except ValueError:
-        return False
+    return len(text) == _ID_BYTES and not text.encode().translate(None, _HEX)
 
 
 def _own_at_once(props: bytes) -> Own | None:
@@ -225,13 +223,10 @@ def _own_at_once(props: bytes) -> Own | None:
     is_kept = generation <= MAX_GENERATION and birth_ms <= MAX_BIRTH_MS
     if not is_kept or props[at_tail : at_tail + 2] != _TAIL:
         return None
-    try:
-        id_ = props[at_tail + 2 :].decode("ascii")
-    except UnicodeDecodeError:
+    id_ = props[at_tail + 2 :]
+    if id_.translate(None, _HEX):
         return None
-    if not _is_id(id_):
-        return None
-    return Own(id_, generation, birth_ms, props[_AT_HEAD : _AT_META + meta])
+    return Own(id_.decode(), generation, birth_ms, props[_AT_HEAD : _AT_META + meta])
 
 
 # -- field by field -------------------------------------------------------------------------
