@@ -15,7 +15,7 @@ from aiormq.connection import TransportFactory
 
 from rolekit.errors import ConfigError
 from rolekit.transport.rabbitmq.address import AWAY, HEARTBEAT_S
-from rolekit.transport.rabbitmq.demux import Demux, FrameError, Tap
+from rolekit.transport.rabbitmq.demux import MAX_FRAME, Demux, FrameError, Tap
 from rolekit.transport.rabbitmq.wire import HEARTBEAT_FRAME
 
 if TYPE_CHECKING:
@@ -211,6 +211,21 @@ class Channel:
         self.lose("closed")
 
 
+def _frame_max(tuned: int, url: URL) -> int:
+    """Return how many bytes a frame may have that goes to this broker.
+
+    Raises:
+        ConfigError: It may send larger ones than the demultiplexer takes.
+    """
+    if not 0 < tuned <= MAX_FRAME:
+        raise ConfigError(
+            f"The broker's frame_max is {tuned or 'unlimited'}; at most {MAX_FRAME} bytes are "
+            "expected.",
+            fix="Leave it out of rabbitmq.conf: RabbitMQ's own is 131072.",
+        )
+    return min(tuned, int(url.query.get("frame_max", tuned)))
+
+
 class Session:
     """One life of a connection.
 
@@ -247,7 +262,7 @@ class Session:
                 "another seam.",
                 fix="Set ROLEKIT_RABBITMQ_PLAIN=1, or install aiormq 7.2.4.",
             )
-        self.frame_max = tuned.frame_max or self.frame_max
+        self.frame_max = _frame_max(tuned.frame_max, url)
         self.version = str(underlay.server_properties.get("version", ""))
         closing: asyncio.Future[Any] = underlay.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         closing.add_done_callback(self._closed)

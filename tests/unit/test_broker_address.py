@@ -1,0 +1,44 @@
+"""The URL of a broker: one host or several, and parameters within their ranges."""
+
+from __future__ import annotations
+
+import pytest
+
+from rolekit.errors import ConfigError
+from rolekit.transport.rabbitmq.address import parse_address
+
+
+def test_several_hosts_share_everything_else() -> None:
+    address = parse_address("amqps://me:tops3cret@one:5671,two/mail?heartbeat=5&cafile=ca.pem")
+
+    assert [(url.host, url.port) for url in address.urls] == [("one", 5671), ("two", None)]
+    assert {url.query["cafile"] for url in address.urls} == {"ca.pem"}
+    assert {url.query["heartbeat"] for url in address.urls} == {"5"}
+    assert address.shown == "amqps://one:5671,two/mail"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "sentence"),
+    [
+        ("heartbeat=70000", "heartbeat is 70000; 0 to 65534 seconds (0: none) are expected."),
+        ("heartbeat=-1", "heartbeat is -1; 0 to 65534 seconds (0: none) are expected."),
+        ("frame_max=4095", "frame_max is 4095; 4096 to 1048576 bytes are expected."),
+        ("frame_max=all", "frame_max is all; 4096 to 1048576 bytes are expected."),
+        ("cafiel=x", "there is no parameter cafiel. Did you mean cafile?"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named_with_what_can(
+    parameter: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_address(f"amqp://me:tops3cret@host/?{parameter}")
+
+    assert caught.value.what == f"The broker's URL cannot be read: {sentence}"
+
+
+@pytest.mark.parametrize("port", ["amqp", "99999", "-1"])
+def test_no_url_shows_its_password(port: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_address(f"amqp://me:tops3cret@host:{port}/")
+
+    assert "tops3cret" not in str(caught.value)
