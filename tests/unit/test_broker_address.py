@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rolekit.errors import ConfigError
-from rolekit.transport.rabbitmq.address import parse_address
+from rolekit.transport.rabbitmq.access import refusal
+from rolekit.transport.rabbitmq.address import PARAMETERS, RANGES, parse_address
 
 
 def test_several_hosts_share_everything_else() -> None:
@@ -42,3 +45,22 @@ def test_no_url_shows_its_password(port: str) -> None:
         parse_address(f"amqp://me:tops3cret@host:{port}/")
 
     assert "tops3cret" not in str(caught.value)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "rabbitmq.md"
+
+
+def test_the_page_has_every_parameter_and_range() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert [name for name in PARAMETERS if f"`{name}`" not in page] == []
+    for low, high, _ in RANGES.values():
+        assert f"{low} to {high}" in page
+
+
+def test_the_page_grants_what_a_refusal_asks_for() -> None:
+    said = Exception("access to queue 'mail.D.d' in vhost 'mail' refused for user 'app'")
+
+    fix = refusal(said, "read", "mail.D.d").fix
+
+    assert fix.removeprefix("Grant it: ") in PAGE.read_text(encoding="utf-8").splitlines()
