@@ -8,7 +8,7 @@ BENCH := .venv-bench/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test check bench bench-quick bench-profile format clean
+.PHONY: help setup demo servers test faults fuzz check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ servers: $(SETUP)
 
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 	$(BIN)/python -m pytest $(TESTS)
+
+faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S: memory watched)
+	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
+
+fuzz: $(SETUP)  ## Feed a million frames with faults to the demultiplexer (SEED=2: others)
+	$(BIN)/python -m tests.fuzz.fuzz_demux --frames 1000000 --seed $(or $(SEED),1)
 
 check: $(SETUP)  ## Lint, formatting, types and layers
 	$(BIN)/ruff check .

@@ -63,7 +63,20 @@ class UnknownType(RolekitError):
 
 
 class Unroutable(RolekitError):
-    """A message was published to a queue that does not exist; nothing was stored."""
+    """A message was published to a queue that does not exist; it was not stored.
+
+    Args:
+        what: As for all.
+        fix: As for all.
+        which: Places of what was not stored among what was published together; the rest
+            was. None where nothing was.
+    """
+
+    def __init__(
+        self, what: str, *, fix: str = "", which: frozenset[int] | None = None
+    ) -> None:
+        super().__init__(what, fix=fix)
+        self.which = which
 
 
 class PublishUnknown(RolekitError):
@@ -72,6 +85,20 @@ class PublishUnknown(RolekitError):
 
 class Unavailable(RolekitError):
     """The broker or the database cannot be reached right now."""
+
+
+class QueueFull(Unavailable):
+    """A queue takes no more; what was published to it was not stored.
+
+    Args:
+        what: As for all.
+        which: Places of what was not stored among what was published together; the rest
+            was.
+    """
+
+    def __init__(self, what: str, *, which: frozenset[int]) -> None:
+        super().__init__(what)
+        self.which = which
 
 
 class IntakeFull(RolekitError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -59,7 +60,11 @@ class AppClient:
         try:
             await self._hub.run()
         finally:
-            await asyncio.shield(self._answers.close())
+            await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
+        await self._intake.close()
+        await self._answers.close()
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -94,15 +99,15 @@ class AppClient:
     ) -> list[Receipt]:
         """Send many; return when all are durable, with one receipt each, in order."""
         receipts: list[Receipt] = []
-        packets: list[Packet] = []
-        async for message in _each(messages):
-            root = self._intake.root()
-            packets += await self._intake.packets(message, root, None)
-            receipts.append(Receipt(id=root))
-            if len(packets) >= CHUNK:
-                await self._intake.leave(packets, [], None)
-                packets = []
-        await self._intake.leave(packets, [], None)
+        leaving = _InOrder(self._intake)
+        try:
+            async for message in _each(messages):
+                root = self._intake.root()
+                await leaving.add(await self._intake.packets(message, root, None))
+                receipts.append(Receipt(id=root))
+            await leaving.finish()
+        finally:
+            await leaving.abandon()
         return receipts
 
     async def _send_keyed(
@@ -254,6 +259,46 @@ class AppClient:
         scope = current_scope.get()
         if scope is not None:
             await scope.flush()
+
+
+class _InOrder:
+    """Lets packets leave in chunks, in order; one is made while the one before leaves.
+
+    A broker keeps the order of what is published one after the other. Two commits need not,
+    so where the queues are in the database each waits for the one before.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._packets: list[Packet] = []
+        self._leaving: deque[asyncio.Task[object]] = deque()
+
+    async def add(self, packets: list[Packet]) -> None:
+        """Add packets; wait while enough is under way."""
+        self._packets += packets
+        if len(self._packets) >= CHUNK:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        packets, self._packets = self._packets, []
+        while len(self._leaving) >= self._intake.at_once:
+            await self._leaving[0]
+            self._leaving.popleft()
+        # Owned by finish() and abandon().
+        self._leaving.append(asyncio.create_task(self._intake.leave(packets, [], None)))
+
+    async def finish(self) -> None:
+        """Wait until everything is durable."""
+        await self._let_go()
+        while self._leaving:
+            await self._leaving[0]
+            self._leaving.popleft()
+
+    async def abandon(self) -> None:
+        """End what is under way, after an error."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
 
 def _refuse_later_parts(stream: str | None, via: Executes | None) -> None:

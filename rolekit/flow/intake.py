@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from rolekit.errors import IntakeFull, KeyReused, Unroutable
+from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.store.base import Commit, Due, KeyRow, Saved
@@ -37,6 +39,12 @@ class Intake:
         self._limit = limit
         self._full: dict[str, bool] = {}
         self._looked_at: dict[str, float] = {}
+        self._looking: set[asyncio.Task[None]] = set()
+
+    @property
+    def at_once(self) -> int:
+        """How many calls of `leave` may be under way without changing their order."""
+        return 1 if self._runtime.transport.features.joins_store else 2
 
     async def leave(
         self, packets: list[Packet], later: list[Due], key: KeyRow | None
@@ -75,7 +83,7 @@ class Intake:
 
         Raises:
             Unroutable: There is none.
-            IntakeFull: Too much waits for one of them.
+            IntakeFull: Too much waits for one of them, or for the broker.
         """
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
@@ -108,18 +116,49 @@ class Intake:
         ]
 
     async def _check_room(self, targets: list[str]) -> None:
+        """Refuse what is too much, by what was seen a moment ago.
+
+        Only the first message to a queue waits for a look; later ones find what the last
+        look found while the next one goes on beside them. While the broker is away, nobody
+        knows of queues.
+        """
+        if self._outbox is not None and not self._outbox.has_room:
+            raise IntakeFull(
+                "Too many messages wait for the broker already.",
+                fix="Come back later; look whether the broker is up, and takes messages.",
+            )
         now = time.monotonic()
         stale = [name for name in targets if now - self._looked_at.get(name, 0) > LOOK_EVERY_S]
         if stale:
             self._looked_at.update(dict.fromkeys(stale, now))
-            depths = await self._runtime.transport.depths(stale)
-            for name, depth in depths.items():
-                self._full[name] = depth.waiting >= self._limit
+            if any(name not in self._full for name in stale):
+                with suppress(Unavailable):
+                    await self._look(stale)
+            else:
+                # Owned by close(), which ends it.
+                looking = asyncio.create_task(self._look_again(stale))
+                self._looking.add(looking)
+                looking.add_done_callback(self._looking.discard)
         if any(self._full.get(name) for name in targets):
             raise IntakeFull(
                 f"{self._limit} messages wait for {', '.join(targets)} already.",
                 fix="Come back later; or scale the role up.",
             )
+
+    async def _look(self, queues: list[str]) -> None:
+        depths = await self._runtime.transport.depths(queues)
+        for name, depth in depths.items():
+            self._full[name] = depth.waiting >= self._limit
+
+    async def _look_again(self, queues: list[str]) -> None:
+        with suppress(RolekitError):
+            await self._look(queues)
+
+    async def close(self) -> None:
+        """Look no more."""
+        for looking in list(self._looking):
+            looking.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
 
 
 class Scope:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import RolekitError, Unroutable
+from rolekit.errors import QueueFull, RolekitError, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery, Subscription, Transport
 
@@ -51,6 +51,7 @@ class Outbox:
         self._waiting: deque[Outgoing] = deque()
         self._left: dict[int, int] = {}
         self._set_aside: set[int] = set()
+        self._aside = 0
         self._sent: list[int] = []
         self._something = asyncio.Event()
         self._has_sent = asyncio.Event()
@@ -76,7 +77,7 @@ class Outbox:
         left.update(new)
         self._something.set()
         self._is_empty.clear()
-        if len(self._waiting) > TOO_MANY:
+        if len(self._waiting) + self._aside > TOO_MANY:
             self._has_room.clear()
 
     @property
@@ -117,7 +118,7 @@ class Outbox:
                 continue
             if not self._waiting:
                 self._something.clear()
-            if len(self._waiting) < TOO_MANY // 2:
+            if len(self._waiting) + self._aside < TOO_MANY // 2:
                 self._has_room.set()
 
     async def _publish(self, count: int) -> None:
@@ -125,12 +126,31 @@ class Outbox:
             return
         try:
             await self._transport.publish([self._waiting[i].packet for i in range(count)])
-        except Unroutable:
-            for _ in range(count):
-                await self._publish_first()
+        except (Unroutable, QueueFull) as error:
+            if error.which is None:
+                for _ in range(count):
+                    await self._publish_first()
+            else:
+                self._sort_out(count, error, error.which)
             return
         for _ in range(count):
             self._gone(self._waiting.popleft().n)
+
+    def _sort_out(self, count: int, error: RolekitError, which: frozenset[int]) -> None:
+        """Let what was stored be gone; try the rest again later, which holds up nothing."""
+        log.warning("no room or queue for outputs; trying again", error=str(error))
+        for at in range(count):
+            row = self._waiting.popleft()
+            if at not in which or _is_dropped(row.packet, error):
+                self._gone(row.n)
+            else:
+                self._aside += 1
+                asyncio.get_running_loop().call_later(AWAY_MAX_S, self._come_back, row)
+
+    def _come_back(self, row: Outgoing) -> None:
+        self._aside -= 1
+        self._waiting.append(row)
+        self._something.set()
 
     async def _publish_first(self) -> None:
         """Publish one packet; set its row aside, for the look-out, if its queue is not there.
@@ -141,7 +161,7 @@ class Outbox:
         try:
             await self._transport.publish([row.packet])
         except Unroutable as error:
-            if not row.packet.queue.startswith("~reply."):
+            if not _is_dropped(row.packet, error):
                 log.warning("no queue for an output; trying again", error=str(error))
                 self._set_aside.add(row.n)
         self._waiting.popleft()
@@ -195,7 +215,13 @@ class Outbox:
                 log.info("not looked for rows left behind", error=str(error))
 
 
+def _is_dropped(packet: Packet, error: RolekitError) -> bool:
+    """Whether a packet without queue is an answer whose asker is gone."""
+    return isinstance(error, Unroutable) and packet.queue.startswith("~reply.")
+
+
 _Pair = tuple[Delivery, Packet]
+_Forward = tuple[_Pair, "asyncio.Future[bool]"]
 
 
 class Forwarder:
@@ -203,9 +229,7 @@ class Forwarder:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._waiting: dict[
-            int, tuple[Subscription, list[_Pair], list[asyncio.Future[bool]]]
-        ] = {}
+        self._waiting: dict[int, tuple[Subscription, list[_Forward]]] = {}
         self._something = asyncio.Event()
 
     def forward(
@@ -213,11 +237,12 @@ class Forwarder:
     ) -> asyncio.Future[bool]:
         """Publish a packet, then ack the delivery it came from; done when that is done."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        _, pairs, futures = self._waiting.setdefault(id(subscription), (subscription, [], []))
-        pairs.append((delivery, packet))
-        futures.append(done)
-        self._something.set()
+        self._add(subscription, ((delivery, packet), done))
         return done
+
+    def _add(self, subscription: Subscription, one: _Forward) -> None:
+        self._waiting.setdefault(id(subscription), (subscription, []))[1].append(one)
+        self._something.set()
 
     async def run(self) -> None:
         """Forward until cancelled."""
@@ -225,31 +250,51 @@ class Forwarder:
             await self._something.wait()
             self._something.clear()
             taken, self._waiting = self._waiting, {}
-            for subscription, pairs, futures in taken.values():
-                await self._forward(subscription, pairs)
-                for done in futures:
-                    if not done.done():
-                        done.set_result(True)
+            for subscription, forwards in taken.values():
+                await self._forward(subscription, forwards)
 
-    async def _forward(self, subscription: Subscription, pairs: Sequence[_Pair]) -> None:
+    async def _forward(self, subscription: Subscription, forwards: list[_Forward]) -> None:
         wait_s = AWAY_FIRST_S
         while True:
             try:
-                await self._transport.forward(subscription, pairs)
-            except Unroutable as error:
-                kept = [pair for pair in pairs if not pair[1].queue.startswith("~reply.")]
-                subscription.ack([pair[0] for pair in pairs if pair not in kept])
-                if len(kept) == len(pairs):
-                    log.exception("no queue for an output; trying again", error=str(error))
-                    await asyncio.sleep(AWAY_MAX_S)
-                pairs = kept
+                await self._transport.forward(subscription, [pair for pair, _ in forwards])
+            except (Unroutable, QueueFull) as error:
+                if error.which is None and len(forwards) > 1:
+                    for one in forwards:
+                        await self._forward(subscription, [one])
+                else:
+                    self._sort_out(subscription, forwards, error)
+                return
             except RolekitError as error:
                 log.warning(
-                    "not confirmed; publishing again", count=len(pairs), error=str(error)
+                    "not confirmed; publishing again", count=len(forwards), error=str(error)
                 )
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, AWAY_MAX_S)
             else:
+                for _, done in forwards:
+                    _finish(done)
                 return
-            if not pairs:
-                return
+
+    def _sort_out(
+        self,
+        subscription: Subscription,
+        forwards: list[_Forward],
+        error: Unroutable | QueueFull,
+    ) -> None:
+        """Ack what was stored; try the rest again later, which holds up nothing."""
+        log.warning("no room or queue for outputs; trying again", error=str(error))
+        loop = asyncio.get_running_loop()
+        for at, one in enumerate(forwards):
+            (delivery, packet), done = one
+            is_stored = error.which is not None and at not in error.which
+            if is_stored or _is_dropped(packet, error):
+                subscription.ack([delivery])
+                _finish(done)
+            else:
+                loop.call_later(AWAY_MAX_S, self._add, subscription, one)
+
+
+def _finish(done: asyncio.Future[bool]) -> None:
+    if not done.done():
+        done.set_result(True)

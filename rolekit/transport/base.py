@@ -136,13 +136,18 @@ class Transport(Protocol):
         """Close every subscription and connection. Safe to call twice, and before start."""
 
     async def declare(self, queues: Iterable[str]) -> None:
-        """Make these queues if they are not there."""
+        """Make these queues if they are not there.
+
+        Raises:
+            Unavailable: There is no connection, or it was lost meanwhile.
+        """
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when that is confirmed.
 
         Raises:
-            Unroutable: One of the queues does not exist. The others may be stored.
+            Unroutable: One of the queues does not exist. `which` says what was not stored.
+            QueueFull: One of them takes no more. `which` says what was not stored.
             PublishUnknown: No confirm came in time.
             Unavailable: There is no connection; nothing was sent.
         """
@@ -169,7 +174,11 @@ class Transport(Protocol):
         ...
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
-        """Say what stands in each of these queues."""
+        """Say what stands in each of these queues.
+
+        Raises:
+            Unavailable: There is no connection, or it was lost meanwhile.
+        """
         ...
 
     async def recover(self) -> None:

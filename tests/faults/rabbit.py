@@ -38,11 +38,11 @@ class Rig:
         self._asking = asyncio.Lock()
 
     async def connect(
-        self, *, heartbeat_s: int = 20, proxy: Proxy | None = None
+        self, *, heartbeat_s: int = 20, proxy: Proxy | None = None, app: str = APP
     ) -> RabbitTransport:
         """Open one more connection, as a process of its own would."""
         url = self.url if proxy is None else proxy.url(self.url)
-        transport = RabbitTransport(f"{url}?heartbeat={heartbeat_s}", app=APP)
+        transport = RabbitTransport(f"{url}?heartbeat={heartbeat_s}", app=app)
         self._opened.append(transport)
         await transport.start()
         return transport
@@ -72,6 +72,13 @@ class Rig:
                 if state is not None and holds(state):
                     return state
                 await asyncio.sleep(0.05)
+
+    async def left(self, app: str) -> int:
+        """Count the messages in all queues of an app."""
+        async with self._asking:
+            found = await asyncio.to_thread(self.broker.list_queues, self.vhost)
+        mine = [state for state in found if state.name.startswith(f"{app}.")]
+        return sum(state.ready + state.unacked for state in mine)
 
     async def close_connections(self) -> int:
         """Let the broker close every connection."""

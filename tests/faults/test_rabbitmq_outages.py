@@ -63,6 +63,10 @@ async def test_publishing_while_the_broker_is_stopped_ends_by_its_deadline(
     with pytest.raises(Unavailable, match="nothing was sent"):
         await transport.publish([packet(1)])
     took_s = time.monotonic() - began_s
+    began_s = time.monotonic()
+    with pytest.raises(Unavailable):
+        await transport.depths(["q"])
+    looked_s = time.monotonic() - began_s
     await asyncio.to_thread(rig.broker.start)
     began_s = time.monotonic()
     async with asyncio.timeout(RESUMES_S):
@@ -71,6 +75,27 @@ async def test_publishing_while_the_broker_is_stopped_ends_by_its_deadline(
 
     print(f"publishing and consuming again after {time.monotonic() - began_s:.2f} s")  # noqa: T201 - measured
     assert took_s < CONFIRM_S + 2 * publisher.LOOK_EVERY_S
+    assert looked_s < 2
+
+
+async def test_calls_under_way_when_the_connection_closes_say_that_it_is_away(
+    rig: Rig,
+) -> None:
+    transport = await rig.connect()
+    await transport.declare(["q"])
+    results: set[str] = set()
+
+    for turn in range(20):
+        calls = [
+            asyncio.create_task(_result(call))
+            for call in (transport.declare(["q"]), transport.depths(["q"]))
+        ]
+        await asyncio.sleep(turn * 0.0005)  # each time somewhat later in the call
+        (await transport.consuming()).abort()
+        results.update(await asyncio.gather(*calls))
+
+    assert results <= {"done", "Unavailable"}
+    assert "Unavailable" in results
 
 
 async def test_acks_get_through_while_the_broker_takes_no_messages(rig: Rig) -> None:
@@ -182,4 +207,4 @@ async def _result(call: object) -> str:
         await call  # type: ignore[misc]
     except Exception as error:  # noqa: BLE001 - named in the assertion
         return type(error).__name__
-    return "stored"
+    return "done"

@@ -105,60 +105,56 @@ def _client_is_gone(proxy: Proxy) -> None:
     proxy.half_open(Direction.TO_CLIENT)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [_stall_to_server, _stall_to_client, _swallow_all, _server_is_gone, _client_is_gone],
-)
-async def test_a_line_that_goes_silent_is_replaced_and_nothing_is_lost(
-    rig: Rig, proxy: Proxy, fault: Callable[[Proxy], None]
-) -> None:
-    transport = await rig.connect(proxy=proxy, heartbeat_s=HEARTBEAT_S)
-    line = Line(transport)
-    await line.open()
-    await line.send(0)
-    await line.arrived(0)
-
-    fault(proxy)
-    began_s = time.monotonic()
-    try:
-        async with asyncio.timeout(NOTICED_S + RESUMES_S):
-            await line.send(1, 2)
-            await line.arrived(1, 2)
-        took_s = time.monotonic() - began_s
-        for queue in ("a", "b"):
-            await rig.until(lambda state: state.ready + state.unacked == 0, queue)
-    finally:
-        await line.close()
-
-    print(f"{fault.__name__}: went on after {took_s:.2f} s")  # noqa: T201 - measured
-    assert line.unexplained() == []
-
-
-async def test_a_line_that_goes_silent_while_a_channel_opens_is_replaced(
-    rig: Rig, proxy: Proxy
-) -> None:
-    transport = await rig.connect(proxy=proxy, heartbeat_s=HEARTBEAT_S)
-    line = Line(transport)
-    await line.open()
-    await line.send(0)
-    await line.arrived(0)
+def _silent_as_channels_open(proxy: Proxy) -> None:
+    """Let the next two connections answer nothing once a channel is opened on them."""
     silent: set[int] = set()
 
-    def fall_silent(direction: Direction, frame: Frame) -> Verdict:
+    def judge(direction: Direction, frame: Frame) -> Verdict:
         if direction is Direction.TO_SERVER:
             if frame.name == "Channel.Open" and len(silent) < 2:
                 silent.add(frame.connection)
             return Verdict.PASS
         return Verdict.DROP if frame.connection in silent else Verdict.PASS
 
-    proxy.on_frame = fall_silent
+    proxy.on_frame = judge
     proxy.cut()
-    try:
-        async with asyncio.timeout(NOTICED_S + RESUMES_S):
-            await line.send(1, 2)
-            await line.arrived(1, 2)
-    finally:
-        await line.close()
 
-    assert len(silent) == 2
-    assert line.unexplained() == []
+
+FAULTS = (
+    _stall_to_server, _stall_to_client, _swallow_all, _server_is_gone, _client_is_gone,
+    _silent_as_channels_open,
+)  # fmt: skip
+
+
+async def test_lines_that_go_silent_are_replaced_and_nothing_is_lost(rig: Rig) -> None:
+    took_s = await asyncio.gather(
+        *(_falls_silent(rig, f"f{n}", fault) for n, fault in enumerate(FAULTS))
+    )
+
+    for fault, seconds in zip(FAULTS, took_s, strict=True):
+        print(f"{fault.__name__}: went on after {seconds:.2f} s")  # noqa: T201 - measured
+
+
+async def _falls_silent(rig: Rig, app: str, fault: Callable[[Proxy], None]) -> float:
+    """Send two messages down a line that falls silent; say how long they took."""
+    async with Proxy("127.0.0.1", rig.broker.port) as proxy:
+        transport = await rig.connect(proxy=proxy, heartbeat_s=HEARTBEAT_S, app=app)
+        line = Line(transport)
+        await line.open()
+        await line.send(0)
+        await line.arrived(0)
+
+        fault(proxy)
+        began_s = time.monotonic()
+        try:
+            async with asyncio.timeout(NOTICED_S + RESUMES_S):
+                await line.send(1, 2)
+                await line.arrived(1, 2)
+            took_s = time.monotonic() - began_s
+            for queue in ("a", "b"):
+                await rig.until(lambda state: state.ready + state.unacked == 0, queue, app)
+        finally:
+            await line.close()
+            await transport.stop()
+        assert line.unexplained() == []
+        return took_s

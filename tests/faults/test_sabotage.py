@@ -34,6 +34,7 @@ from rolekit.flow import failure, outputs, work
 from rolekit.flow.outputs import Placing, Results
 from rolekit.flow.pipeline import Pipeline
 from rolekit.model.reassembly import ClosedBy
+from rolekit.store.postgres import steps
 from rolekit.store.postgres.steps import StepStore
 from rolekit.store.postgres.work import SequenceWork
 from tests.faults.bench import Anomalies, Done, Job, Part, Script, bench
@@ -200,10 +201,11 @@ async def test_ack_before_commit(monkeypatch: pytest.MonkeyPatch, database_url: 
 async def test_no_inbox(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     take: Any = vars(StepStore)["_take"]
 
-    async def forgets(self: StepStore, connection: Pooled, steps: Sequence[Step]) -> object:
+    async def forgets(self: StepStore, connection: Pooled, batch: Sequence[Step]) -> object:
         await connection.execute("delete from rolekit_bench.inbox")
-        return await take(self, connection, steps)
+        return await take(self, connection, batch)
 
+    monkeypatch.setattr(steps, "is_plain", lambda _: False)
     monkeypatch.setattr(StepStore, "_take", forgets)
 
     found = await answers_are_lost(database_url)

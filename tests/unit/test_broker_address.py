@@ -23,10 +23,10 @@ def test_several_hosts_share_everything_else() -> None:
 @pytest.mark.parametrize(
     ("parameter", "sentence"),
     [
-        ("heartbeat=70000", "heartbeat is 70000; 0 to 65534 seconds (0: none) are expected."),
-        ("heartbeat=-1", "heartbeat is -1; 0 to 65534 seconds (0: none) are expected."),
-        ("frame_max=4095", "frame_max is 4095; 4096 to 1048576 bytes are expected."),
-        ("frame_max=all", "frame_max is all; 4096 to 1048576 bytes are expected."),
+        ("heartbeat=70000", "heartbeat must be 0 to 65534 seconds (0: none)."),
+        ("heartbeat=-1", "heartbeat must be 0 to 65534 seconds (0: none)."),
+        ("frame_max=4095", "frame_max must be 4096 to 1048576 bytes."),
+        ("frame_max=all", "frame_max must be 4096 to 1048576 bytes."),
         ("cafiel=x", "there is no parameter cafiel. Did you mean cafile?"),
     ],
 )

@@ -40,6 +40,13 @@ ROW_BYTES = 4 << 20
 ROW_PACKETS = 500
 
 
+def fits_one_row(packets: Sequence[Packet]) -> bool:
+    """Whether packets may be in one row of the outbox."""
+    if len(packets) > ROW_PACKETS:
+        return False
+    return sum(len(packet.body) + len(packet.head) for packet in packets) < ROW_BYTES
+
+
 def in_rows(packets: Sequence[Packet]) -> Iterator[Sequence[Packet]]:
     """Part packets into what goes into one row of the outbox."""
     begin = size = 0

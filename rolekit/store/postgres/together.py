@@ -1,4 +1,4 @@
-"""One query for everybody who asks in the same turn of the loop."""
+"""One query for everybody who asks in the same turn of the loop, or while one is under way."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ class Together(Generic[K, V]):
     def __init__(self, read: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._read = read
         self._open: _Question[K, V] | None = None
+        self._reading = asyncio.Lock()
 
     async def ask(self, keys: Iterable[K]) -> Mapping[K, V]:
         """Return the values of these keys, and perhaps of others.
 
-        Whoever asks first in a turn of the loop reads for all of that turn.
+        Whoever asks first reads for all who ask before the query begins, which is when the
+        one before has ended. So the more there is to do, the more a query does.
         """
         question = self._open
         if question is not None:
@@ -50,8 +52,9 @@ class Together(Generic[K, V]):
     async def _lead(self, question: _Question[K, V]) -> Mapping[K, V]:
         try:
             await asyncio.sleep(0)
-            self._open = None
-            found = await self._read(list(question.keys))
+            async with self._reading:
+                self._open = None
+                found = await self._read(list(question.keys))
         except BaseException as error:
             if self._open is question:
                 self._open = None

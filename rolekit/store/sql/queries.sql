@@ -5,6 +5,71 @@ select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
 on conflict do nothing
 returning id, generation;
 
+-- at_once_to_outbox: Commit whole steps that only record, change states and send; an error where one had its outcome, or a state changed.
+with ended as (delete from {s}.queue where n = any($5::bigint[])),
+fresh as (
+    insert into {s}.inbox (id, generation, day, outcome)
+    select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+    on conflict do nothing returning 1),
+made as (
+    insert into {s}.state as held (scope, name, key, version, body)
+    select scope, name, key, changes, body
+    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+         as c (scope, name, key, version, body, changes)
+    where version = 0
+    on conflict do nothing returning 1),
+saved as (
+    update {s}.state as held
+    set version = held.version + c.changes, body = c.body, changed_at = now()
+    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+         as c (scope, name, key, version, body, changes)
+    where held.scope = c.scope and held.name = c.name and held.key = c.key
+      and held.version = c.version and c.version > 0
+    returning 1),
+sent as (
+    insert into {s}.outbox (owner, queues, ids, generations, births_ms, heads, bodies)
+    select $18::bigint, $12::text[], $13::uuid[], $14::int[], $15::bigint[], $16::bytea[], $17::bytea[]
+    where cardinality($12::text[]) > 0
+    returning n)
+select 1 / (case when (select count(*) from fresh) = cardinality($1::uuid[])
+                  and (select count(*) from made) + (select count(*) from saved) = cardinality($6::text[])
+                 then 1 else 0 end) as is_whole,
+       (select n from sent) as n;
+
+-- at_once_to_queues: Commit whole steps that only record, change states and send; an error where one had its outcome, or a state changed.
+with ended as (delete from {s}.queue where n = any($5::bigint[])),
+fresh as (
+    insert into {s}.inbox (id, generation, day, outcome)
+    select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+    on conflict do nothing returning 1),
+made as (
+    insert into {s}.state as held (scope, name, key, version, body)
+    select scope, name, key, changes, body
+    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+         as c (scope, name, key, version, body, changes)
+    where version = 0
+    on conflict do nothing returning 1),
+saved as (
+    update {s}.state as held
+    set version = held.version + c.changes, body = c.body, changed_at = now()
+    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+         as c (scope, name, key, version, body, changes)
+    where held.scope = c.scope and held.name = c.name and held.key = c.key
+      and held.version = c.version and c.version > 0
+    returning 1),
+sent as (
+    insert into {s}.queue (queue, id, generation, birth_ms, head, body)
+    select queue, id, generation,
+           case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
+           head, body
+    from unnest($12::text[], $13::uuid[], $14::int[], $15::bigint[], $16::bytea[], $17::bytea[])
+         with ordinality as p (queue, id, generation, birth_ms, head, body, place)
+    order by place returning 1)
+select 1 / (case when (select count(*) from fresh) = cardinality($1::uuid[])
+                  and (select count(*) from made) + (select count(*) from saved) = cardinality($6::text[])
+                 then 1 else 0 end) as is_whole,
+       (select count(*) from sent) as n;
+
 -- seen: Say which of these messages had their outcome.
 select i.id, i.generation
 from unnest($1::uuid[], $2::int[], $3::int[]) as k (id, generation, day)

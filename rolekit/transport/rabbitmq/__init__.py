@@ -4,7 +4,7 @@
     connection   one connection that comes back by itself
     demux        takes what is ours from the stream
     consumer     a channel for each queue; acks told in the fewest frames (acks)
-    publisher    whole batches in one write, confirmed by counting
+    publisher    whole batches in one write, confirmed by counting (batch)
     watchdog     lets a consumer begin anew that died without a word
     topology     which queues there are, as data; what is wrong with them (lint)
     plan         how the broker's differ; making them anew (migrate, move)

@@ -15,6 +15,9 @@ from rolekit.transport.rabbitmq import wire
 class Acks:
     """The settled deliveries of one channel, whose tags count from 1.
 
+    A delivery is settled once: what comes for it after that is ignored, since the broker
+    closes the channel for a tag that it does not wait for.
+
     Args:
         channel: Its number on the wire.
     """
@@ -32,10 +35,13 @@ class Acks:
 
     def ack(self, tag: int) -> None:
         """Note that a delivery is finished."""
-        self._done.add(tag)
+        if tag > self._base and tag not in self._told:
+            self._done.add(tag)
 
     def requeue(self, tag: int) -> bytes:
-        """Note that a delivery is given back; return the frame that does it."""
+        """Note that a delivery is given back; return the frame that does it, or nothing."""
+        if tag <= self._base or tag in self._told or tag in self._done:
+            return b""
         self._told.add(tag)
         return wire.requeue_frame(self._channel, tag)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEARTBEAT_S = 20
+PORTS = {"amqp": 5672, "amqps": 5671}
 RANGES = {
     "heartbeat": (0, 65_534, "seconds (0: none)"),
     "frame_max": (4_096, 1_048_576, "bytes"),
@@ -53,7 +54,7 @@ class Address:
         shown: Without password, for sentences.
     """
 
-    urls: tuple[URL, ...]
+    urls: tuple[URL, ...] = field(repr=False)
     shown: str
 
 
@@ -65,7 +66,7 @@ class UrlFile:
         url: As it was read first; used as long as the file cannot be.
     """
 
-    url: str
+    url: str = field(repr=False)
     path: Path
 
     def read(self) -> str:
@@ -81,47 +82,59 @@ def parse_address(url: str) -> Address:
     """Read `amqp://user:password@host1:5672,host2:5672/vhost?heartbeat=20`.
 
     Raises:
-        ConfigError: It is no such URL.
+        ConfigError: It is no such URL. Quotes nothing of it that may be a password.
     """
     scheme, _, rest = url.partition("://")
-    netloc, slash, path = rest.partition("/")
+    beside, question, query = rest.partition("?")
+    netloc, slash, path = beside.partition("/")
     userinfo, at, hosts = netloc.rpartition("@")
+    if scheme not in PORTS:
+        raise _unreadable("it does not begin with amqp:// or amqps://")
+    if "@" in path or "#" in beside or "@" in query.partition("=")[0]:
+        raise _unreadable("there is a / ? or # before the host")
     urls: list[URL] = []
-    try:
-        for host in hosts.split(","):
-            one = URL(f"{scheme}://{userinfo}{at}{host}{slash}{path}")
-            if one.host is None or scheme not in {"amqp", "amqps"}:
-                raise ValueError("a host and the scheme amqp or amqps are expected")  # noqa: TRY301
-            urls.append(one.with_query(_checked(one.query)))
-    except ValueError as error:
-        said = str(error).rstrip(".")
-        raise ConfigError(
-            f"The broker's URL cannot be read: {said}{'' if said.endswith('?') else '.'}",
-            fix="Write amqp://user:password@host:5672/vhost, several hosts with commas.",
-        ) from error
-    shown = f"{scheme}://{hosts}/{path.partition('?')[0]}"
-    return Address(tuple(urls), shown)
+    for number, host in enumerate(hosts.split(","), 1):
+        try:
+            one = URL(f"{scheme}://{userinfo}{at}{host}{slash}{path}{question}{query}")
+            port = one.port
+        except (ValueError, IndexError):  # yarl raises either
+            raise _unreadable(f"host {number} or its port makes no sense") from None
+        if not one.host or port == 0:
+            raise _unreadable(f"host {number} or its port makes no sense")
+        urls.append(one.with_query(_checked(one.query)))
+    return Address(tuple(urls), f"{scheme}://{hosts}/{path}")
+
+
+def _unreadable(why: str) -> ConfigError:
+    return ConfigError(
+        f"The broker's URL cannot be read: {why}{'' if why.endswith('?') else '.'}",
+        fix="Write amqp://user:password@host:5672/vhost, several hosts with commas, and / ? # "
+        "@ : within user, password or vhost as %2F %3F %23 %40 %3A.",
+    )
 
 
 def _checked(query: Mapping[str, str]) -> dict[str, str]:
-    """Return a URL's parameters, those that are not given too."""
+    """Return a URL's parameters, with those that are not given; quotes no value."""
     for name, value in query.items():
         if name not in PARAMETERS:
-            raise ValueError(
-                f"there is no parameter {name}.{nearest(name, PARAMETERS)}".rstrip(".")
-            )
+            meant = nearest(name, PARAMETERS)
+            raise _unreadable(f"there is no parameter {name}.{meant}" if meant else
+                              f"its parameters are {', '.join(PARAMETERS)}")  # fmt: skip
         if name in RANGES:
             low, high, unit = RANGES[name]
-            if not value.isdigit() or not low <= int(value) <= high:
-                raise ValueError(f"{name} is {value}; {low} to {high} {unit} are expected")
+            if not value.isdecimal() or not low <= int(value) <= high:
+                raise _unreadable(f"{name} must be {low} to {high} {unit}")
     return {"heartbeat": str(HEARTBEAT_S), **query}
 
 
 def explained(error: Exception, address: Address, url: URL) -> Unavailable | ConfigError:
     """Say what a failed connection means, and what to look at."""
     said = (str(error) or type(error).__name__).rstrip(".")
-    where = f"{url.scheme}://{url.host}:{url.port}"
-    user, vhost = url.user or "guest", url.path.removeprefix("/") or "/"
+    if url.password:
+        said = said.replace(url.password, "***")
+    where = f"{url.scheme}://{url.host}:{url.port or PORTS[url.scheme]}"
+    user = url.user or "guest"
+    vhost = url.path.removeprefix("/").replace("%2F", "/") or "/"
     if isinstance(error, (aiormq.exceptions.ProbableAuthenticationError,
                           aiormq.exceptions.AuthenticationError)):  # fmt: skip
         return ConfigError(

@@ -15,16 +15,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, field
+from struct import error
 from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import CodecError, PublishUnknown, RolekitError, Unavailable, Unroutable
+from rolekit.errors import (
+    CodecError,
+    PublishUnknown,
+    QueueFull,
+    RolekitError,
+    Unavailable,
+    Unroutable,
+)
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
-from rolekit.transport.rabbitmq.demux import Returned, Tap
+from rolekit.transport.rabbitmq.batch import Batch, Piece, fail
+from rolekit.transport.rabbitmq.demux import FrameError, Returned, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,33 +53,6 @@ LOOK_EVERY_S = 1.0
 AGAIN_MAX_S = 3.0
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """What one call of `publish` wants, and how far it is.
-
-    `sent` counts packets that were written. It is done when its last one is confirmed.
-    """
-
-    packets: Sequence[Packet]
-    done: asyncio.Future[None]
-    until_s: float
-    sent: int = 0
-    unroutable: list[str] = field(default_factory=list[str])
-    refused: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Piece:
-    """Packets that were written together: numbers `first` to `last` of the channel."""
-
-    batch: _Batch
-    first: int
-    last: int
-    begin: int
-    size: int
-    ends: bool
-
-
 class Publisher:
     """Publishes on one channel at a time.
 
@@ -88,14 +68,15 @@ class Publisher:
         self._connection = connection
         self._name_of = name_of
         self._clock = clock
-        self._waiting: deque[_Batch] = deque()
-        self._flying: deque[_Piece] = deque()
+        self._waiting: deque[Batch] = deque()
+        self._flying: deque[Piece] = deque()
         self._in_flight = 0
         self._bytes = 0
         self._next = 1
         self._confirmed = 0
         self._early: set[int] = set()
         self._refused: set[int] = set()
+        self._returned = 0
         self._channel: Channel | None = None
         self._session: Session | None = None
         self._prefixes: dict[str, bytes] = {}
@@ -104,6 +85,11 @@ class Publisher:
         self._starting = asyncio.Lock()
         self.returned = 0
         self.unknown = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Messages written and not confirmed: `WINDOW` at most."""
+        return self._in_flight
 
     async def start(self) -> None:
         """Open the connection and the first channel; does nothing when that is done."""
@@ -124,15 +110,17 @@ class Publisher:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._lose("stopped")
         for batch in self._waiting:
-            _fail(batch, Unavailable("This process stops publishing; nothing was sent."))
+            fail(batch, Unavailable("This process stops publishing; nothing was sent."))
         self._waiting.clear()
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when that is confirmed."""
+        if not packets:
+            return
         if not self._tasks:
             await self.start()
         loop = asyncio.get_running_loop()
-        batch = _Batch(packets, loop.create_future(), loop.time() + CONFIRM_S)
+        batch = Batch(packets, loop.create_future(), loop.time() + CONFIRM_S)
         self._waiting.append(batch)
         if not self._will_flush:
             self._will_flush = True
@@ -145,7 +133,7 @@ class Publisher:
         """Write as much as window and socket take."""
         self._will_flush = False
         channel, session = self._channel, self._session
-        if channel is None or session is None or session.is_blocked:
+        if channel is None or session is None or session.is_blocked or channel.lost.done():
             return
         out: list[bytes] = []
         max_payload = session.frame_max - wire.OVERHEAD
@@ -161,25 +149,25 @@ class Publisher:
         if batch.done.done():
             self._waiting.popleft()
             return
-        begin = batch.sent
-        packets = batch.packets
-        end = min(begin + PIECE, len(packets), begin + WINDOW - self._in_flight)
-        prefixes, size, now_ms = self._prefixes, 0, 0
-        for at in range(begin, end):
-            packet = packets[at]
-            if packet.birth_ms is None:
-                now_ms = now_ms or self._clock.now_ms()
-                packet.birth_ms = now_ms
-            prefix = prefixes.get(packet.queue) or self._prefix(number, packet.queue)
-            out.append(prefix)
-            wire.add_content(out, number, packet, max_payload)
-            size += len(packet.body) + len(packet.head)
+        begin, mark = batch.sent, len(out)
+        end = min(begin + PIECE, len(batch.packets), begin + WINDOW - self._in_flight)
+        try:
+            end, size = self._encode(number, batch.packets, (begin, end), max_payload, out)
+        except (RolekitError, error) as wrong:
+            # It takes nothing else with it: neither what is in `out`, nor what waits.
+            del out[mark:]
+            self._waiting.popleft()
+            fail(batch, wrong if isinstance(wrong, RolekitError) else CodecError(
+                f"A packet cannot be written: {wrong}."
+            ))  # fmt: skip
+            return
         count = end - begin
         batch.sent = end
-        ends = end == len(packets)
+        batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
+        ends = end == len(batch.packets)
         first = self._next
         self._next += count
-        self._flying.append(_Piece(batch, first, self._next - 1, begin, size, ends))
+        self._flying.append(Piece(batch, first, self._next - 1, begin, size, ends))
         self._in_flight += count
         self._bytes += size
         if ends:
@@ -187,6 +175,40 @@ class Publisher:
         elif len(self._waiting) > 1:
             # A long list does not keep the others waiting.
             self._waiting.rotate(-1)
+
+    def _encode(
+        self,
+        number: int,
+        packets: Sequence[Packet],
+        some: tuple[int, int],
+        max_payload: int,
+        out: list[bytes],
+    ) -> tuple[int, int]:
+        """Append some packets, as many as the window has bytes for, at least one.
+
+        Returns:
+            Where it ended, and how many bytes these are.
+        """
+        prefixes, size, now_ms = self._prefixes, 0, 0
+        room, max_head = WINDOW_BYTES - self._bytes, max_payload - wire.BESIDE_HEAD
+        for at in range(*some):
+            packet = packets[at]
+            if packet.birth_ms is None:
+                now_ms = now_ms or self._clock.now_ms()
+                packet.birth_ms = now_ms
+            if len(packet.head) > max_head:
+                raise CodecError(
+                    f"The head of message {packet.id} has {len(packet.head)} bytes; the "
+                    f"broker's frames take {max_head}.",
+                    fix="Send fewer headers, or set frame_max = 131072 for the broker.",
+                )
+            prefix = prefixes.get(packet.queue) or self._prefix(number, packet.queue)
+            out.append(prefix)
+            wire.add_content(out, number, packet, max_payload)
+            size += len(packet.body) + len(packet.head)
+            if size >= room:
+                return at + 1, size
+        return some[1], size
 
     def _prefix(self, number: int, queue: str) -> bytes:
         prefix = wire.publish_method(number, self._name_of(queue))
@@ -196,7 +218,13 @@ class Publisher:
     # -- answers -----------------------------------------------------------------------------
 
     def _confirm(self, tag: int, multiple: bool, refused: bool) -> None:  # noqa: FBT001 - a Tap
-        """Take a confirm; what is confirmed without a gap is over."""
+        """Take a confirm; what is confirmed without a gap is over.
+
+        Raises:
+            FrameError: It is for what was not published; no confirm can be believed now.
+        """
+        if not 0 < tag < self._next:
+            raise FrameError(f"The broker confirmed message {tag}; {self._next - 1} were sent.")
         if refused:
             first = self._confirmed + 1 if multiple else tag
             self._refused.update(
@@ -230,27 +258,31 @@ class Publisher:
             self._will_flush = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def _end(self, piece: _Piece) -> None:
+    def _end(self, piece: Piece) -> None:
         batch = piece.batch
         if self._refused:
-            mine = [n for n in self._refused if piece.first <= n <= piece.last]
+            mine = self._refused.intersection(range(piece.first, piece.last + 1))
             self._refused.difference_update(mine)
-            batch.refused += len(mine)
+            batch.refused.update(piece.begin + n - piece.first for n in mine)
         if not piece.ends or batch.done.done():
             # A long list that goes on has as much time again.
             batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
             return
+        which = frozenset(batch.unroutable | batch.refused)
         if batch.unroutable:
-            missing = ", ".join(sorted(set(batch.unroutable)))
-            _fail(batch, Unroutable(
-                f"There is no queue {missing} on the broker; {len(batch.unroutable)} of "
-                f"{len(batch.packets)} messages were not stored.",
+            missing = {batch.packets[at].queue for at in batch.unroutable}
+            fail(batch, Unroutable(
+                f"There is no queue {', '.join(sorted(missing))} on the broker; "
+                f"{len(which)} of {len(batch.packets)} messages were not stored.",
                 fix="Start the role that takes it, or `rolekit migrate` after a rename.",
+                which=which,
             ))  # fmt: skip
         elif batch.refused:
-            _fail(batch, Unavailable(
-                f"The broker refused {batch.refused} of {len(batch.packets)} messages: a queue "
-                "is full."
+            full = {batch.packets[at].queue for at in batch.refused}
+            fail(batch, QueueFull(
+                f"Queue {', '.join(sorted(full))} is full: the broker refused {len(which)} of "
+                f"{len(batch.packets)} messages.",
+                which=which,
             ))  # fmt: skip
         else:
             batch.done.set_result(None)
@@ -258,7 +290,9 @@ class Publisher:
     def _return(self, returned: Returned) -> None:
         """Match a message that had no queue to its publish: the first such one in flight.
 
-        The broker returns in the order of publishing, before it confirms the message.
+        The broker returns in the order of publishing, before it confirms the message, so
+        it is behind the one that was returned last. Of several with the same id that are in
+        flight, as many fail as were returned: which of them is the same to their receiver.
         """
         self.returned += 1
         try:
@@ -266,24 +300,27 @@ class Publisher:
         except CodecError:
             read = wire.Foreign()
         if isinstance(read, wire.Own):
+            after = self._returned
             for piece in self._flying:
-                found = self._find(piece, returned.routing_key, read)
-                if found is not None:
-                    piece.batch.unroutable.append(found)
+                if piece.last > after and self._is_in(piece, after, returned.routing_key, read):
                     return
         log.error("the broker returned what was not published", key=returned.routing_key)
 
-    def _find(self, piece: _Piece, routing_key: str, own: wire.Own) -> str | None:
-        batch = piece.batch
-        for at in range(piece.begin, piece.begin + piece.last - piece.first + 1):
-            packet = batch.packets[at]
+    def _is_in(self, piece: Piece, after: int, routing_key: str, own: wire.Own) -> bool:
+        """Whether a piece has it, with a number above `after`; note that if so."""
+        for number in range(max(piece.first, after + 1), piece.last + 1):
+            at = piece.begin + number - piece.first
+            packet = piece.batch.packets[at]
             if (
                 packet.id == own.id
                 and packet.generation == own.generation
+                and number not in self._early
                 and self._name_of(packet.queue) == routing_key
             ):
-                return packet.queue
-        return None
+                self._returned = number
+                piece.batch.unroutable.add(at)
+                return True
+        return False
 
     # -- living ------------------------------------------------------------------------------
 
@@ -301,7 +338,7 @@ class Publisher:
             wait_s = 0.1
             try:
                 self._begin(session, channel)
-                self._lose(await channel.lost)
+                self._lose(await asyncio.shield(channel.lost))
             finally:
                 self._channel = None
                 await asyncio.shield(channel.close())
@@ -311,7 +348,7 @@ class Publisher:
         session.on_resume(self._flush)
         self._connection.on_block = lambda blocked: None if blocked else self._flush()
         self._prefixes.clear()
-        self._next, self._confirmed = 1, 0
+        self._next, self._confirmed, self._returned = 1, 0, 0
         self._early.clear()
         self._refused.clear()
         self._channel, self._session = channel, session
@@ -324,7 +361,7 @@ class Publisher:
         self._in_flight = self._bytes = 0
         for piece in flying:
             self.unknown += piece.last - piece.first + 1
-            _fail(piece.batch, PublishUnknown(
+            fail(piece.batch, PublishUnknown(
                 f"The connection to the broker was lost before it confirmed: {why}. The "
                 "messages may or may not be stored."
             ))  # fmt: skip
@@ -338,10 +375,10 @@ class Publisher:
             for batch in list(self._waiting):
                 if batch.until_s < now:
                     some = PublishUnknown("Not everything was sent in time.")
-                    _fail(batch, some if batch.sent else Unavailable(self._why_waiting()))
+                    fail(batch, some if batch.sent else Unavailable(self._why_waiting()))
             overdue = [piece for piece in self._flying if piece.batch.until_s < now]
             for piece in overdue:
-                _fail(piece.batch, PublishUnknown(
+                fail(piece.batch, PublishUnknown(
                     f"The broker confirmed nothing for {CONFIRM_S:g} s. The messages may or "
                     "may not be stored."
                 ))  # fmt: skip
@@ -358,10 +395,3 @@ class Publisher:
         if self._is_blocked:
             return "The broker is short of memory or disk and takes nothing; nothing was sent."
         return "The broker cannot be reached; nothing was sent."
-
-
-def _fail(batch: _Batch, error: RolekitError) -> None:
-    if not batch.done.done():
-        batch.done.set_exception(error)
-        with suppress(BaseException):
-            batch.done.exception()

@@ -17,7 +17,7 @@ from uuid import uuid4
 import structlog
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.errors import CodecError, RolekitError, Unavailable, Unroutable
+from rolekit.errors import CodecError, QueueFull, RolekitError, Unavailable, Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rolekit.rabbitmq")
 
 SESSION_S = 10.0
+LOOK_S = 1.0
+"""Who only wants to know how much waits does not wait long for a connection."""
 
 
 class RabbitTransport:
@@ -79,6 +81,11 @@ class RabbitTransport:
         self._declared: set[str] = set()
         self._watchdog = Watchdog(self, self._consumers, watch_s)
         self.stale_acks = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Messages published and not confirmed."""
+        return self._publisher.in_flight
 
     @property
     def healed(self) -> int:
@@ -138,22 +145,28 @@ class RabbitTransport:
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order; return when the broker confirmed that.
 
-        A queue that this process declared and somebody deleted is made again. What had
-        been stored is then there twice, with the same id.
+        A queue that this process declared and somebody deleted is made again.
         """
         if not packets:
             return
         try:
             await self._publisher.publish(packets)
-        except Unroutable:
-            if not await self._make_again({packet.queue for packet in packets}):
+        except Unroutable as error:
+            which = sorted(error.which or ())
+            if not await self._make_again({packets[at].queue for at in which}):
                 raise
-            await self._publisher.publish(packets)
+            try:
+                await self._publisher.publish([packets[at] for at in which])
+            except (Unroutable, QueueFull) as again:
+                again.which = frozenset(which[at] for at in again.which or ())
+                raise
 
     async def _make_again(self, queues: set[str]) -> bool:
         """Make those of these queues that were declared and are gone; say if any was."""
         known = {self._names.of(queue): queue for queue in queues & self._declared}
-        there = await topology.counts(await self.consuming(), known)
+        session = await self.consuming()
+        with self._calling():
+            there = await topology.counts(session, known)
         gone = [queue for name, queue in known.items() if name not in there]
         await self.declare(gone)
         if gone:
@@ -178,9 +191,10 @@ class RabbitTransport:
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
         """Say how many wait in each of these queues; the broker tells no more."""
-        session = await self.consuming()
+        session = await self._consuming.session(LOOK_S)
         names = {queue: self._names.of(queue) for queue in queues}
-        found = await topology.counts(session, names.values())
+        with self._calling():
+            found = await topology.counts(session, names.values())
         return {queue: Depth(found.get(name, 0)) for queue, name in names.items()}
 
     async def recover(self) -> None:

@@ -63,6 +63,8 @@ _META = Struct(">IQ")
 _U32 = Struct(">I")
 _BASIC = 60
 _FIXED = _AT_TABLE + _TABLE.size + len(_TAIL) + _ID_BYTES
+BESIDE_HEAD = _FIXED + 12
+"""Bytes of a header frame's payload that are not the packet's head."""
 
 
 _UNREADABLE = (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError)
@@ -90,7 +92,7 @@ def add_content(out: list[bytes], channel: int, packet: Packet, max_payload: int
     head, body = packet.head, packet.body
     meta, size = _META_BYTES + len(head), len(body)
     out += (
-        _CONTENT.pack(HEADER, channel, _FIXED + len(head) + 12, _BASIC, 0, size),
+        _CONTENT.pack(HEADER, channel, BESIDE_HEAD + len(head), _BASIC, 0, size),
         _PREFIX,
         _TABLE.pack(8 + meta, _FIELD, meta, packet.generation, packet.birth_ms or 0),
         head,

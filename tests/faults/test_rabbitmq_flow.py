@@ -1,0 +1,170 @@
+"""RabbitMQ dies, closes connections and runs out of memory under flow; nothing is lost.
+
+No effect happens twice, each report keeps its order, and nobody is restarted. What is measured
+is printed: how long after the broker was back a handler ran again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.rabbit import RESUMES_S
+from tests.faults.rabbit_flow import PARTS, Flow, Part, flowing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.faults.rabbit import Rig
+
+pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
+
+KILLS = 3
+ACCEPTS_S = 4.0
+"""So long may it take, at most, to take a message in while the broker is away."""
+BEFORE = 200
+"""Runs of handlers before a fault begins."""
+RUNS_A_JOB = 1 + 2 * PARTS
+
+
+@pytest.mark.timeout(150)
+async def test_a_broker_killed_three_times_under_flow_loses_nothing(
+    rig: Rig, database_url: str
+) -> None:
+    async def kill(flow: Flow) -> list[float]:
+        took_s: list[float] = []
+        await asyncio.to_thread(rig.broker.sync_queues)
+        for _ in range(KILLS):
+            await flow.moved()
+            await asyncio.to_thread(rig.broker.kill9)
+            async with asyncio.timeout(ACCEPTS_S):
+                await flow.send()  # with a key: its outbox row waits for the broker
+            await asyncio.to_thread(rig.broker.start)
+            took_s.append(await flow.moved())
+        return took_s
+
+    assert await _survives(rig, database_url, kill) > 0
+
+
+@pytest.mark.timeout(60)
+async def test_connections_closed_every_200_ms_lose_nothing(
+    rig: Rig, database_url: str
+) -> None:
+    async def close(flow: Flow) -> list[float]:
+        closed = 0
+        for _ in range(12):
+            closed += await rig.close_connections()
+            await asyncio.sleep(0.2)
+        print(closed, "connections were closed")  # noqa: T201 - measured
+        assert closed > 20
+        return [await flow.moved()]
+
+    assert await _survives(rig, database_url, close) > 0
+
+
+@pytest.mark.timeout(60)
+async def test_a_memory_alarm_under_flow_loses_nothing(rig: Rig, database_url: str) -> None:
+    await _survives(rig, database_url, lambda flow: _starve_of_memory(rig, flow, 2))
+
+
+@pytest.mark.load
+@pytest.mark.timeout(150)
+async def test_a_memory_alarm_of_30_s_under_flow_loses_nothing(
+    rig: Rig, database_url: str
+) -> None:
+    await _survives(rig, database_url, lambda flow: _starve_of_memory(rig, flow, 30))
+
+
+@pytest.mark.timeout(60)
+async def test_heartbeats_that_starve_lose_nothing(rig: Rig, database_url: str) -> None:
+    await _survives(rig, database_url, lambda flow: _starve(flow, 2), heartbeat_s=1)
+
+
+@pytest.mark.load
+@pytest.mark.timeout(240)
+async def test_heartbeats_that_starve_for_60_s_lose_nothing(
+    rig: Rig, database_url: str
+) -> None:
+    await _survives(rig, database_url, lambda flow: _starve(flow, 17), heartbeat_s=1)
+
+
+@pytest.mark.timeout(60)
+async def test_a_handler_whose_connection_is_closed_runs_on_and_its_repeat_is_absorbed(
+    rig: Rig, database_url: str
+) -> None:
+    began, go_on, ended = asyncio.Semaphore(0), asyncio.Event(), 0
+
+    async def hold(part: Part) -> None:
+        nonlocal ended
+        began.release()
+        await go_on.wait()
+        ended += 1
+
+    async with flowing(rig, database_url, members=1) as flow:
+        flow.stage.working = hold
+        await flow.send(parts=1)
+        async with asyncio.timeout(RESUMES_S):
+            await began.acquire()
+            await rig.close_connections()
+            await began.acquire()  # it came again, and was not known to be done
+            held = ended
+            go_on.set()
+
+        assert held == 0
+        assert await flow.problems(parts=1) == {}
+        assert ended == 2
+        assert await flow.count("effects") == 1
+
+
+async def _survives(
+    rig: Rig,
+    database: str,
+    fault: Callable[[Flow], Awaitable[list[float]]],
+    heartbeat_s: int = 20,
+) -> int:
+    """Let jobs flow while a fault happens; each has all its effects, once, in order.
+
+    Returns:
+        How often a handler ran once more: proof that the fault bit.
+    """
+    async with flowing(rig, database, heartbeat_s=heartbeat_s) as flow:
+        enough = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(flow.keep_sending(enough))
+            try:
+                await flow.ran(BEFORE)
+                took_s = await fault(flow)
+            finally:
+                enough.set()
+            await sending
+        problems = await flow.problems()
+
+    repeats = flow.stage.runs - RUNS_A_JOB * len(flow.jobs)
+    print(  # noqa: T201 - measured
+        f"{len(flow.jobs)} jobs, {repeats} runs were repeats; flow was back after",
+        [round(seconds, 2) for seconds in took_s], "s",
+    )  # fmt: skip
+    assert problems == {}
+    assert max(took_s) <= RESUMES_S
+    return repeats
+
+
+async def _starve_of_memory(rig: Rig, flow: Flow, seconds: float) -> list[float]:
+    await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=True)
+    try:
+        await asyncio.sleep(seconds)
+        quiet_s = time.monotonic() - flow.stage.ran_s
+    finally:
+        await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=False)
+    assert quiet_s > seconds / 3  # nothing new got in
+    return [await flow.moved()]
+
+
+async def _starve(flow: Flow, times: int) -> list[float]:
+    for _ in range(times):
+        time.sleep(3.5)  # noqa: ASYNC251 - beyond what the broker waits for a heartbeat
+        await asyncio.sleep(0.1)
+    return [await flow.moved()]
