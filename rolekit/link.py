@@ -74,6 +74,11 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str]
 
 
+ENDED = 70
+"""Exit status of an instance that ended by itself, but in good order."""
+IN_ORDER = frozenset({0, 2, ENDED})
+"""Statuses that are no crash: stopped, refused to start, ended by itself."""
+
 OWNER_BITS = 24
 """Low bits of an owner count instances; the rest is the epoch of the host."""
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.client")
 
-CHUNK = 500
+CHUNK = 250
+"""So many messages of a list leave together; a broker takes them as one piece, in order."""
 LOOK_EVERY_S = 1.0
 HEX = frozenset("0123456789abcdef")
 ID_CHARS = 32

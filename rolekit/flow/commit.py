@@ -55,7 +55,7 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
         self._something = asyncio.Event()
         self._plenty = asyncio.Event()
-        self._is_slow = False
+        self._slow: set[object] = set()
         self._touched: set[StateKey | str] = set()
 
     def submit(self, step: Step) -> asyncio.Future[bool]:
@@ -67,7 +67,7 @@ class Committer:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((step, done))
         self._something.set()
-        if self._is_slow or len(self._waiting) >= PLENTY:
+        if self._slow or len(self._waiting) >= PLENTY:
             self._plenty.set()
         return done
 
@@ -98,20 +98,26 @@ class Committer:
                 continue
             self._touched |= touched
             # A slow batch must not hold up those behind it, few as they may be.
-            slow = asyncio.get_running_loop().call_later(SLOW_S, self._be_slow)
+            lane = object()
+            slow = asyncio.get_running_loop().call_later(SLOW_S, self._be_slow, lane)
             try:
                 await self._commit(batch)
             finally:
                 slow.cancel()
-                self._is_slow = False
+                self._slow.discard(lane)
                 self._touched -= touched
-                if self._waiting:
-                    self._something.set()
+                self._look_on()
 
-    def _be_slow(self) -> None:
-        self._is_slow = True
+    def _be_slow(self, lane: object) -> None:
+        self._slow.add(lane)
+        self._look_on()
+
+    def _look_on(self) -> None:
+        """Have what waits taken: by the first that is free, also where another is slow."""
         if self._waiting:
-            self._plenty.set()
+            self._something.set()
+            if self._slow:
+                self._plenty.set()
 
     def _take(self) -> tuple[list[_Waiting], set[StateKey | str]]:
         """Take a batch, and name the states and sequences that it changes.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import structlog
@@ -82,6 +83,7 @@ class Consumer:
         self._busy = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+        self._context = copy_context()
         self._subscription: Subscription | None = None
         self.handled = 0
         self._windows = dict.fromkeys(handlers, concurrency)
@@ -89,6 +91,7 @@ class Consumer:
         self._paced_at = 0.0
         self._pacing: asyncio.TimerHandle | None = None
         pipeline.on_settled = self._rest
+        pipeline.on_again = self._again
 
     @property
     def in_hand(self) -> int:
@@ -177,7 +180,9 @@ class Consumer:
                     resting.set_result(None)
             elif len(self._runners) < self._concurrency:
                 # Owned by stop(), which ends it.
-                self._runners.add(asyncio.create_task(self._run()))
+                runner = asyncio.create_task(self._run(), context=self._context.copy())
+                self._runners.add(runner)
+                runner.add_done_callback(self._runner_ended)
             else:
                 return
             self._waking += 1
@@ -194,6 +199,8 @@ class Consumer:
                 is_woken = False
             if delivery is None:
                 self._rest()
+                if lanes.is_closed:
+                    return
                 resting: asyncio.Future[None] = loop.create_future()
                 self._resting.append(resting)
                 await resting
@@ -211,11 +218,24 @@ class Consumer:
                 self.handled += 1
                 self._paced[delivery.packet.queue] += 1
                 lanes.done(delivery)
+            if copy_context() != self._context:
+                # What a handler set is its message's; the next one begins without it.
+                return
             turns += 1
             if turns == TURNS:
                 # Handlers that never wait must not keep the loop from everything else.
                 turns = 0
                 await asyncio.sleep(0)
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        self._runners.discard(runner)
+        self._rest()
+        self._wake()
+
+    def _again(self, delivery: Delivery) -> None:
+        """Have a delivery processed once more, when it is its turn."""
+        self._lanes.add(delivery)
+        self._wake()
 
     def _rest(self) -> None:
         """Note that nothing is under way, if so; what waits behind a closed gate is not."""
@@ -294,10 +314,12 @@ class Consumer:
                 await deaths.begin_alone(packet.id, packet.generation)
         except RolekitError as error:
             log.info("not noted as running alone", error=str(error))
-        await self._pipeline.process(arrival, to_the_end=True)
-        if deaths is not None:
-            with suppress(RolekitError):
-                await deaths.end_alone(packet.id, packet.generation)
+        try:
+            await self._pipeline.process(arrival, to_the_end=True)
+        finally:
+            if deaths is not None:
+                with suppress(RolekitError):
+                    await deaths.end_alone(packet.id, packet.generation)
 
     async def _park(self, arrival: Arrival, why: str, error: Exception | None) -> None:
         step = failure.parked(self._runtime, arrival, Park(why), error)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+class Overran(TimeoutError):
+    """A call took longer than its handler may take."""
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     until_s: float
@@ -90,7 +94,7 @@ class Limit:
         self._deadlines.end(self._task)
         if not self._call.is_over:
             return
-        # As asyncio.timeout: a cancellation of ours becomes a TimeoutError, another's goes on.
+        # As asyncio.timeout: a cancellation of ours becomes an Overran, another's goes on.
         is_ours = self._task.uncancel() <= self._call.cancelling
         if is_ours and kind is not None and issubclass(kind, asyncio.CancelledError):
-            raise TimeoutError from error
+            raise Overran(f"It took longer than {self._seconds:g} s.") from error

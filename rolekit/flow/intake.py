@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rolekit.model.message import AnyMessage
 
 LOOK_EVERY_S = 1.0
+AT_ONCE = 8
 
 
 class Intake:
@@ -44,7 +45,7 @@ class Intake:
     @property
     def at_once(self) -> int:
         """How many calls of `leave` may be under way without changing their order."""
-        return 1 if self._runtime.transport.features.joins_store else 2
+        return 1 if self._runtime.transport.features.joins_store else AT_ONCE
 
     async def leave(
         self, packets: list[Packet], later: list[Due], key: KeyRow | None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import QueueFull, RolekitError, Unroutable
+from rolekit.errors import CodecError, ConfigError, QueueFull, RolekitError, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery, Subscription, Transport
 
@@ -133,6 +133,10 @@ class Outbox:
             else:
                 self._sort_out(count, error, error.which)
             return
+        except (CodecError, ConfigError):
+            for _ in range(count):
+                await self._publish_first()
+            return
         for _ in range(count):
             self._gone(self._waiting.popleft().n)
 
@@ -160,9 +164,9 @@ class Outbox:
         row = self._waiting[0]
         try:
             await self._transport.publish([row.packet])
-        except Unroutable as error:
+        except (Unroutable, CodecError, ConfigError) as error:
             if not _is_dropped(row.packet, error):
-                log.warning("no queue for an output; trying again", error=str(error))
+                log.warning("an output cannot be sent; trying again", error=str(error))
                 self._set_aside.add(row.n)
         self._waiting.popleft()
         self._gone(row.n)

@@ -21,6 +21,7 @@ import structlog
 
 from rolekit.errors import Contended, StateClash, Unavailable
 from rolekit.flow import failure
+from rolekit.flow.deadlines import Overran
 from rolekit.flow.work import Work, Worker
 from rolekit.store.base import Taken
 
@@ -32,14 +33,20 @@ if TYPE_CHECKING:
     from rolekit.flow.outbox import Forwarder
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.store.base import Step
+    from rolekit.transport.base import Delivery
 
 log = structlog.get_logger("rolekit.pipeline")
 
+HAND_BACK_S = 1.0
 REDO_S = 0.05
 REDO_MAX_S = 2.0
 REDOS = 5
 NOT_ITS_FAULT = (Unavailable, StateClash, Contended)
 """A database that is away, or a state that changed meanwhile: no attempt is used up."""
+
+
+class Interrupted(Exception):
+    """A handler ended as cancelled, though nobody cancelled it."""
 
 
 class Pipeline:
@@ -54,6 +61,7 @@ class Pipeline:
 
     Attributes:
         under_way: Deliveries whose handler has returned and whose outcome is not known yet.
+        on_again: Takes a delivery that must run again, since a state changed meanwhile.
         on_settled: Called each time one of those is settled.
     """
 
@@ -71,8 +79,10 @@ class Pipeline:
         self._committer = committer
         self._forwarder = forwarder
         self._recycle = recycle
-        self._recovering: set[asyncio.Task[None]] = set()
+        self._failing: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
         self.under_way = 0
+        self.on_again: Callable[[Delivery], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
 
     async def process(self, arrival: Arrival, *, to_the_end: bool = False) -> None:
@@ -101,11 +111,21 @@ class Pipeline:
     async def _attempt(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
         """Handle a delivery and hand on what came of it; None: it is settled already."""
         try:
-            await self._worker.run(arrival, work)
+            await self._run(arrival, work)
             return await self._record(arrival, work)
         finally:
             if work.context is not None:
                 await work.abandon()
+
+    async def _run(self, arrival: Arrival, work: Work) -> None:
+        """Run the handler; what it awaited and somebody else cancelled is its failure."""
+        try:
+            await self._worker.run(arrival, work)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise Interrupted("Something that the handler awaited was cancelled.") from error
 
     async def _record(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
         """Hand on what came of a delivery: the future tells when it is durable."""
@@ -129,21 +149,31 @@ class Pipeline:
         self, arrival: Arrival, step: Step | None, outcome: asyncio.Future[bool]
     ) -> None:
         """Settle a delivery whose outcome is known, or see what went wrong."""
-        if outcome.cancelled():
+        if outcome.cancelled() or self._is_stopped:
             self._is_settled()
         elif (error := outcome.exception()) is None:
             self._settle(arrival, step)
             self._is_settled()
+        elif isinstance(error, StateClash):
+            self.on_again(arrival.delivery)
+            self._is_settled()
         elif isinstance(error, Exception):
             # Owned by stop(), which ends it.
-            task = asyncio.create_task(self._recover(arrival, error))
-            self._recovering.add(task)
-            task.add_done_callback(self._recovered)
+            task = asyncio.create_task(self._fail_surely(arrival, error))
+            self._failing.add(task)
+            task.add_done_callback(self._failed)
 
-    def _recovered(self, task: asyncio.Task[None]) -> None:
-        self._recovering.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a delivery is left to come again", exc_info=error)
+    async def _fail_surely(self, arrival: Arrival, error: Exception) -> None:
+        """Record a failure; what cannot be recorded now is handed back, to come again."""
+        try:
+            await self._recover(arrival, error)
+        except Exception:
+            log.exception("handing back what cannot be recorded", message=arrival.packet.id)
+            await asyncio.sleep(HAND_BACK_S)
+            arrival.subscription.hand_back([arrival.delivery])
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        self._failing.discard(task)
         self._is_settled()
 
     def _is_settled(self) -> None:
@@ -159,10 +189,11 @@ class Pipeline:
             arrival.subscription.release([arrival.delivery])
 
     async def stop(self) -> None:
-        """Give up what is being tried again."""
-        for task in list(self._recovering):
+        """Give up what is being recorded; from now on nothing runs again."""
+        self._is_stopped = True
+        for task in list(self._failing):
             task.cancel()
-        await asyncio.gather(*self._recovering, return_exceptions=True)
+        await asyncio.gather(*self._failing, return_exceptions=True)
 
     # -- when it went wrong ------------------------------------------------------------------
 
@@ -211,5 +242,5 @@ class Pipeline:
         step = await failure.record(self._runtime, arrival, step, error, commit)
         self._settle(arrival, step)
         plan = arrival.plan
-        if isinstance(error, TimeoutError) and plan.call in {"sync", "iterator"}:
+        if isinstance(error, Overran) and plan.call in {"sync", "iterator"}:
             self._recycle(f"{plan.name} overran its {plan.timeout_s:g} s in a thread")

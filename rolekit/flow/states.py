@@ -3,14 +3,16 @@
 Two steps that change one state take turns here instead of meeting in the database, where
 the second would fail its version check and run again. The second does not wait for the
 first one's commit: it goes on from what the first one made of it, and both commit together,
-in order. When the first one's commit fails, so does the version check of the second, and
-that runs again from what the database has.
+in order. When the first one's commit fails, so does the version check of the second, since
+versions are drawn at random and nobody else's is the same; it runs again from what the
+database has.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -62,13 +64,17 @@ class States:
         elif entry.holder is None:
             entry.holder = holder
         elif entry.holder is not holder:
-            await self._queue(entry, holder)
+            await self._queue(key, entry, holder)
         if entry.pending is not None and entry.holder is holder:
             return entry.pending
-        found = (await self._store.load_states([key])).get(key)
+        try:
+            found = (await self._store.load_states([key])).get(key)
+        except BaseException:
+            self.put(key, holder)
+            raise
         return (0, None) if found is None else found
 
-    async def _queue(self, entry: _Entry, holder: object) -> None:
+    async def _queue(self, key: StateKey, entry: _Entry, holder: object) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = (holder, turn)
         entry.waiting.append(waiting)
@@ -76,14 +82,13 @@ class States:
             async with asyncio.timeout(WAIT_S):
                 await turn
         except TimeoutError:
-            if entry.holder is not holder:
-                entry.waiting.remove(waiting)
+            pass
         except asyncio.CancelledError:
-            if entry.holder is holder:
-                self._next(entry)
-            else:
-                entry.waiting.remove(waiting)
+            self.put(key, holder)
             raise
+        finally:
+            with suppress(ValueError):  # its turn may have come in the same moment
+                entry.waiting.remove(waiting)
 
     def put(
         self,
@@ -104,9 +109,9 @@ class States:
         if entry is None or entry.holder is not holder:
             return
         if change is not None and outcome is not None:
-            entry.pending = (change.version + 1, change.body)
+            entry.pending = (change.becomes, change.body)
             entry.unknown += 1
-            outcome.add_done_callback(partial(self._known, key, entry, change.version + 1))
+            outcome.add_done_callback(partial(self._known, key, entry, change.becomes))
         self._next(entry)
         self._forget(key, entry)
 

@@ -6,13 +6,14 @@ import asyncio
 import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
+from secrets import randbits
 from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import msgspec
 
 from rolekit.clock import as_datetime
-from rolekit.errors import AppError, CodecError
+from rolekit.errors import AppError, CodecError, Reject
 from rolekit.flow.context import Context, Transaction
 from rolekit.model.codec import decode_value, encode_value
 from rolekit.model.message import Blob, State, wire_name
@@ -167,6 +168,10 @@ class StepContext(Context[object]):
                 f"ctx.state({cls.__name__}) needs a key here: the handler has none of its own.",
                 fix=f"Say whose it is: ctx.state({cls.__name__}, key=...).",
             )
+        if "\x00" in whose or _is_broken(whose):
+            raise Reject(
+                f"ctx.state({cls.__name__}) got a key that no database can keep: {whose!r}."
+            )
         at = StateKey(self._caller.scope, wire_name(cls), whose)
         held = self._states.get(at)
         if held is not None and isinstance(held[2], cls):
@@ -216,7 +221,7 @@ class StepContext(Context[object]):
         for key, (version, before, state) in self._states.items():
             body = encode_value(state)
             if body != before:
-                changes.append(StateChange(key, version, body))
+                changes.append(StateChange(key, version, body, randbits(62) | 1))
         return changes
 
     def hand_on(self, changes: Sequence[StateChange], outcome: asyncio.Future[bool]) -> None:
@@ -236,6 +241,15 @@ class StepContext(Context[object]):
         opened, self._open = self._open, None
         if opened is not None:
             await opened.abandon()
+
+
+def _is_broken(text: str) -> bool:
+    """Whether text has halves of surrogate pairs, which UTF-8 cannot carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 class TypedTransaction:

@@ -86,7 +86,7 @@ class MemoryStore:
         t.inbox.update(_inbox_key(step) for step in fresh if not step.skips_inbox)
         t.writes += [write for step in fresh for write in step.writes]
         for change in (change for step in fresh for change in step.states):
-            t.states[change.key] = (change.version + 1, change.body)
+            t.states[change.key] = (change.becomes, change.body)
         for dead in (step.dead for step in fresh if step.dead is not None):
             t.dead.setdefault(dead.id, with_fields(dead, at_ms=t.clock.now_ms()))
         now, later = t.sequences.run(fresh, t.clock.now_ms())
@@ -107,7 +107,7 @@ class MemoryStore:
             there = versions.get(change.key, t.states.get(change.key, (0, b""))[0])
             if there != change.version:
                 raise StateClash(f"The state {change.key} changed since it was read.")
-            versions[change.key] = there + 1
+            versions[change.key] = change.becomes
         t.sequences.check(step.release for step in fresh if step.release is not None)
 
     def _drop_states_of_the_finished(self, steps: Sequence[Step]) -> None:

@@ -151,11 +151,26 @@ class StateKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A state to save if its version is still the one that was read (0: not there)."""
+    """A state to save if its version is still the one that was read (0: not there).
+
+    Attributes:
+        key: Of the state.
+        version: That was read.
+        body: What it becomes.
+        token: The version it gets. Whoever goes on from a body that is not committed yet
+            must find exactly that one, so it is drawn at random; 0 is the next number, for
+            whoever is alone with the state.
+    """
 
     key: StateKey
     version: int
     body: bytes
+    token: int = 0
+
+    @property
+    def becomes(self) -> int:
+        """Version of the state after this change."""
+        return self.token or self.version + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,7 +145,7 @@ class Slot:
         finally:
             self.instance = None
         self._account(instance, status)
-        await self._release(spec.owner)
+        await self._release(spec.owner, status)
         return time.monotonic() - instance.ready_at if instance.ready_at else 0
 
     async def _accompany(self, instance: Instance) -> int | None:
@@ -190,13 +190,13 @@ class Slot:
                 was_ready=instance.ready_at is not None,
             )
 
-    async def _release(self, owner: int) -> None:
+    async def _release(self, owner: int, status: int | None) -> None:
         """Have what it held handed back, before any successor starts.
 
         A database that is away holds up a successor, which could do nothing without it, but
         a stop only for so long: the next supervisor's epoch hands back the rest.
         """
-        crashed = not self._leaving.is_set()
+        crashed = not self._leaving.is_set() and status not in link.IN_ORDER
         release = asyncio.ensure_future(self._crew.host.release(owner, crashed=crashed))
         leaving = asyncio.ensure_future(self._leaving.wait())
         try:

@@ -60,7 +60,7 @@ async def _live(
         return await _say_why(_first(group), writer)
     except Exception as error:  # noqa: BLE001 - the edge of one instance
         return await _say_why(error, writer)
-    return DONE if member.was_told else FAILED
+    return DONE if member.was_told else link.ENDED
 
 
 class _Member:
@@ -164,4 +164,4 @@ async def _say_why(error: BaseException, writer: asyncio.StreamWriter) -> int:
             await writer.drain()
         return REFUSED
     log.error("the instance failed; its supervisor starts another", exc_info=error)
-    return FAILED
+    return link.ENDED

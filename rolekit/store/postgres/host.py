@@ -153,6 +153,8 @@ class PostgresHost:
                     self._sql[database]["renew_host"], self.epoch, *self._identity, LEASE_S
                 )
                 await connection.execute(self._sql[database]["end_stale_hosts"])
+                if not self._has_queues:
+                    await connection.execute(self._sql[database]["note_lost_trials"])
 
     async def _keep_lease(self) -> None:
         is_held = True

@@ -294,8 +294,12 @@ class _OpenStep:
 
     async def open(self, insert_inbox: str, day: int) -> None:
         """Begin, and take the row; somebody else's uncommitted row is waited for."""
-        await self._stack.enter_async_context(self._store.tx_slots)
-        self._connection = await self._stack.enter_async_context(self._db.borrowed())
+        try:
+            await self._stack.enter_async_context(self._store.tx_slots)
+            self._connection = await self._stack.enter_async_context(self._db.borrowed())
+        except BaseException:
+            await self._stack.aclose()
+            raise
         self.transaction = _Statements(self._connection)
         try:
             with translated():
@@ -396,21 +400,18 @@ def is_plain(step: Step) -> bool:
 
 
 def _folded(changes: Iterable[StateChange]) -> list[tuple[str, str, str, int, bytes, int]]:
-    """Fold changes by key: scope, name, key, first version, last body, how many changes.
+    """Fold changes by key: scope, name, key, version before, last body, version after.
 
     Raises:
         StateClash: One does not follow the other.
     """
     folded: dict[StateKey, tuple[int, bytes, int]] = {}
     for change in changes:
-        first, _, count = folded.get(change.key, (change.version, b"", 0))
-        if change.version != first + count:
+        first, _, there = folded.get(change.key, (change.version, b"", change.version))
+        if change.version != there:
             raise StateClash(f"A state of {change.key.scope} changed since it was read.")
-        folded[change.key] = (first, change.body, count + 1)
-    rows = [
-        (key.scope, key.name, key.key, first, body, count)
-        for key, (first, body, count) in folded.items()
-    ]
+        folded[change.key] = (first, change.body, change.becomes)
+    rows = [(*key, first, body, after) for key, (first, body, after) in folded.items()]
     return sorted(rows, key=lambda row: row[:3])
 
 

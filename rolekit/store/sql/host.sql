@@ -32,5 +32,10 @@ update {s}.outbox set owner = 0 where owner = any($1::bigint[]);
 with dead as (insert into {s}.death (owner) select unnest($1::bigint[]) on conflict do nothing)
 update {s}.trial set crashed = crashed + 1, owner = null where owner = any($1::bigint[]);
 
+-- note_lost_trials: Note against what they ran alone that whole hosts were lost.
+update {s}.trial t set crashed = crashed + 1, owner = null
+where t.owner is not null
+  and not exists (select from {s}.host h where h.epoch = t.owner >> 24);
+
 -- end_trials: Note that instances ended in good order.
 update {s}.trial set owner = null where owner = any($1::bigint[]);

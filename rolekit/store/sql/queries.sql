@@ -13,16 +13,16 @@ fresh as (
     on conflict do nothing returning 1),
 made as (
     insert into {s}.state as held (scope, name, key, version, body)
-    select scope, name, key, changes, body
+    select scope, name, key, after, body
     from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
-         as c (scope, name, key, version, body, changes)
+         as c (scope, name, key, version, body, after)
     where version = 0
     on conflict do nothing returning 1),
 saved as (
     update {s}.state as held
-    set version = held.version + c.changes, body = c.body, changed_at = now()
+    set version = c.after, body = c.body, changed_at = now()
     from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
-         as c (scope, name, key, version, body, changes)
+         as c (scope, name, key, version, body, after)
     where held.scope = c.scope and held.name = c.name and held.key = c.key
       and held.version = c.version and c.version > 0
     returning 1),
@@ -44,16 +44,16 @@ fresh as (
     on conflict do nothing returning 1),
 made as (
     insert into {s}.state as held (scope, name, key, version, body)
-    select scope, name, key, changes, body
+    select scope, name, key, after, body
     from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
-         as c (scope, name, key, version, body, changes)
+         as c (scope, name, key, version, body, after)
     where version = 0
     on conflict do nothing returning 1),
 saved as (
     update {s}.state as held
-    set version = held.version + c.changes, body = c.body, changed_at = now()
+    set version = c.after, body = c.body, changed_at = now()
     from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
-         as c (scope, name, key, version, body, changes)
+         as c (scope, name, key, version, body, after)
     where held.scope = c.scope and held.name = c.name and held.key = c.key
       and held.version = c.version and c.version > 0
     returning 1),
@@ -183,17 +183,17 @@ returning id, gather, token_head, is_ready;
 
 -- upsert_state: Save states whose version is still the one that was read.
 insert into {s}.state as held (scope, name, key, version, body)
-select scope, name, key, changes, body
+select scope, name, key, after, body
 from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
-     as c (scope, name, key, version, body, changes)
+     as c (scope, name, key, version, body, after)
 where version = 0
 on conflict do nothing
 returning scope;
 
 -- update_state: Save states that were there, if their version is still the one that was read.
-update {s}.state as held set version = held.version + c.changes, body = c.body, changed_at = now()
+update {s}.state as held set version = c.after, body = c.body, changed_at = now()
 from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
-     as c (scope, name, key, version, body, changes)
+     as c (scope, name, key, version, body, after)
 where held.scope = c.scope and held.name = c.name and held.key = c.key and held.version = c.version
 returning held.scope;
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from contextlib import suppress
 from struct import error
 from typing import TYPE_CHECKING
 
@@ -117,15 +118,24 @@ class Publisher:
         """Store all of these, in this order; return when that is confirmed."""
         if not packets:
             return
-        if not self._tasks:
-            await self.start()
         loop = asyncio.get_running_loop()
         batch = Batch(packets, loop.create_future(), loop.time() + CONFIRM_S)
         self._waiting.append(batch)
+        if not self._tasks:
+            await self._start_for(batch)
         if not self._will_flush:
             self._will_flush = True
             loop.call_soon(self._flush)
         await batch.done
+
+    async def _start_for(self, batch: Batch) -> None:
+        """Start, with a batch in its place already, so that nothing overtakes it."""
+        try:
+            await self.start()
+        except BaseException:
+            with suppress(ValueError):
+                self._waiting.remove(batch)
+            raise
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -172,8 +182,8 @@ class Publisher:
         self._bytes += size
         if ends:
             self._waiting.popleft()
-        elif len(self._waiting) > 1:
-            # A long list does not keep the others waiting.
+        elif count == PIECE and len(self._waiting) > 1:
+            # A long list does not keep the others waiting; what only met a full window does.
             self._waiting.rotate(-1)
 
     def _encode(
