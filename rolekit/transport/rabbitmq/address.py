@@ -170,9 +170,10 @@ def explained(error: Exception, address: Address, url: URL) -> Unavailable | Con
 
 def _explained_tls(error: ssl.SSLError, where: str) -> ConfigError:
     """Say what is wrong with TLS, as far as OpenSSL tells."""
-    said = f"{error.reason or ''} {getattr(error, 'verify_message', '')}".strip() or str(error)
+    reason = getattr(error, "reason", "")
+    said = f"{reason or ''} {getattr(error, 'verify_message', '')}".strip() or str(error)
     said = said.rstrip(".")
-    if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return ConfigError(
             f"The broker's port {where} does not speak TLS.",
             fix="Name the port that does (5671 by custom), or write amqp:// for one without.",
