@@ -1,4 +1,4 @@
-"""The app that is measured: typed messages, handler classes, nothing tuned but concurrency.
+"""The app that is measured: typed messages, handler classes, nothing tuned.
 
 Each case has a role of its own, so that an instance consumes what the case needs and no
 more. `HITS` counts what arrived where a case ends.
@@ -24,9 +24,6 @@ from rolekit import (
     handle,
     web,
 )
-
-CONCURRENCY = 500
-"""As many deliveries in hand as peers have in the contest of consumers."""
 
 KEYS = 1000
 PARTS = 1000
@@ -157,8 +154,6 @@ class Tally(State):
 class Sinks(WorkerRole):
     """Takes and does nothing."""
 
-    concurrency = CONCURRENCY
-
     @handle
     async def noop(self, message: Noop) -> None:
         """Do nothing."""
@@ -168,8 +163,6 @@ class Sinks(WorkerRole):
 
 class Stages(WorkerRole):
     """Two stages in a row: a direct step."""
-
-    concurrency = CONCURRENCY
 
     @handle
     async def first(self, message: First) -> Second:
@@ -187,8 +180,6 @@ class Stages(WorkerRole):
 
 class Effects(WorkerRole):
     """Recorded steps: exactly once, with an effect each and an output."""
-
-    concurrency = CONCURRENCY
 
     @handle
     async def counted(self, message: Counted, ctx: Context) -> Passed:
@@ -214,8 +205,6 @@ class Effects(WorkerRole):
 
 class Sequences(WorkerRole):
     """Splits a job, handles the parts, and takes them in order."""
-
-    concurrency = CONCURRENCY
 
     @handle
     async def split(self, job: Job) -> AsyncIterator[Part]:
@@ -260,8 +249,6 @@ class Holders(WorkerRole):
 
 class Answers(WorkerRole):
     """Answers questions."""
-
-    concurrency = CONCURRENCY
 
     @handle
     async def answer(self, question: Question) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,15 +67,14 @@ class Ground:
 
 @asynccontextmanager
 async def ground(job: Job) -> AsyncGenerator[Ground]:
-    """Be a host of one process inside the block: lease, relay and wake-ups.
-
-    Queues are what the transport makes of them by default: `job.queue_type` is not told to
-    it yet, for there is no setting to tell it with.
-    """
-    await migrate(app.name, job.database, job.broker)
-    async with open_host(app.name, job.database, job.broker) as host:
+    """Be a host of one process inside the block: lease, relay and wake-ups."""
+    os.environ["ROLEKIT_QUEUE_TYPE"] = job.queue_type
+    plan = app.plan()
+    handlers = list(plan.handlers)
+    await migrate(app.name, job.database, job.broker, handlers)
+    async with open_host(app.name, job.database, job.broker, handlers) as host:
         owner = host.epoch << OWNER_BITS | 1
-        services = build(app.plan(), owner, job.database, job.broker).services
+        services = build(plan, owner, job.database, job.broker).services
         async with services.running():
             async with services.runtime.store.transaction() as tx:
                 await tx.execute(TABLE, ())

@@ -30,6 +30,8 @@ log = structlog.get_logger("rolekit.rabbitmq")
 
 CONNECT_S = 10.0
 RPC_S = 20.0
+CHANNEL_MAX = 2047
+"""As many as a broker allows that does not say."""
 USER_TIMEOUT_MS = 20_000
 """Written, and not acknowledged for so long: the line is dead. Source: RELIABILITY E11."""
 
@@ -261,6 +263,8 @@ class Session:
         self._factory = _Factory(self.demux)
         self._connection: aio_pika.Connection | None = None
         self._channels: set[Channel] = set()
+        self._channel_max = CHANNEL_MAX
+        self._last_number = 0
 
     async def open(self, url: URL, name: str) -> None:
         """Connect.
@@ -283,6 +287,7 @@ class Session:
         underlay = connection.transport.connection if connection.transport else None
         assert underlay is not None  # noqa: S101 - connect set it
         tuned = getattr(underlay, "connection_tune", None)
+        self._channel_max = getattr(tuned, "channel_max", 0) or CHANNEL_MAX
         self.frame_max = _frame_max(getattr(tuned, "frame_max", 0), url)
         self.version = str(underlay.server_properties.get("version", ""))
         closing: asyncio.Future[Any] = underlay.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -308,7 +313,9 @@ class Session:
     async def channel(self, *, confirms: bool = False) -> Channel:
         """Open a channel."""
         assert self._connection is not None  # noqa: S101 - sessions are handed out open
-        opened = self._connection.channel(publisher_confirms=confirms, on_return_raises=False)
+        opened = self._connection.channel(
+            self._free_number(), publisher_confirms=confirms, on_return_raises=False
+        )
         with lost_not_cancelled():
             async with asyncio.timeout(RPC_S):
                 await opened.initialize()
@@ -317,6 +324,20 @@ class Session:
         self._channels.add(channel)
         channel.lost.add_done_callback(lambda _: self._channels.discard(channel))
         return channel
+
+    def _free_number(self) -> int:
+        """Choose the number of a new channel: the one that was free for longest.
+
+        aiormq takes the lowest. When the broker has closed a channel, it may then open
+        another one under its number before it has answered, which ends the connection.
+        """
+        connection = None if self._connection is None else self._connection.transport
+        used = {} if connection is None else connection.connection.channels
+        for _ in range(self._channel_max):
+            self._last_number = self._last_number % self._channel_max + 1
+            if self._last_number not in used:
+                break
+        return self._last_number
 
     @asynccontextmanager
     async def brief_channel(self) -> AsyncGenerator[Channel]:
