@@ -6,16 +6,20 @@ first one's commit: it goes on from what the first one made of it, and both comm
 in order. When the first one's commit fails, so does the version check of the second, since
 versions are drawn at random and nobody else's is the same; it runs again from what the
 database has.
+
+What was committed last is kept and need not be read again by a step that will change it:
+the version check of its commit tells whether somebody else did meanwhile. Such a step runs
+again, and the key is read from the database for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rolekit.store.base import StateChange, StateKey, Store
@@ -23,7 +27,25 @@ if TYPE_CHECKING:
 WAIT_S = 5.0
 """Two steps that wait for each other's states go on after this; one of them runs again."""
 
-_Value = tuple[int, bytes | None]
+KEPT = 10_000
+KEPT_BYTES = 4096
+CONTESTED_S = 10.0
+"""After a clash, a state is read each time for so long: others change it too."""
+
+
+class Loaded(NamedTuple):
+    """A state as it was taken.
+
+    Attributes:
+        version: 0: there was none.
+        body: None: there was none.
+        is_kept: It was not read now, so a step that does not change it must still have its
+            version checked.
+    """
+
+    version: int
+    body: bytes | None
+    is_kept: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -55,9 +77,12 @@ class States:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[StateKey, _Entry] = {}
+        self._kept: OrderedDict[StateKey, tuple[int, bytes]] = OrderedDict()
+        self._contested: dict[StateKey, float] = {}
+        self._is_changed: dict[str, bool] = {}
 
-    async def take(self, key: StateKey, holder: object) -> _Value:
-        """Return version and body of a state, and hold it until `put`; (0, None): none yet."""
+    async def take(self, key: StateKey, holder: object) -> Loaded:
+        """Return a state, and hold it until `put`."""
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry(holder)
@@ -66,13 +91,17 @@ class States:
         elif entry.holder is not holder:
             await self._queue(key, entry, holder)
         if entry.pending is not None and entry.holder is holder:
-            return entry.pending
+            return Loaded(*entry.pending, is_kept=True)
+        if entry.holder is holder and self._is_changed.get(key.name):
+            kept = self._kept.get(key)
+            if kept is not None:
+                return Loaded(*kept, is_kept=True)
         try:
             found = (await self._store.load_states([key])).get(key)
         except BaseException:
             self.put(key, holder)
             raise
-        return (0, None) if found is None else found
+        return Loaded(0, None) if found is None else Loaded(*found)
 
     async def _queue(self, key: StateKey, entry: _Entry, holder: object) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,6 +138,7 @@ class States:
         if entry is None or entry.holder is not holder:
             return
         if change is not None and outcome is not None:
+            self._is_changed[key.name] = change.is_change
             entry.pending = (change.becomes, change.body)
             entry.unknown += 1
             outcome.add_done_callback(partial(self._known, key, entry, change.becomes))
@@ -129,10 +159,32 @@ class States:
     ) -> None:
         entry.unknown -= 1
         is_done = not outcome.cancelled() and outcome.exception() is None and outcome.result()
-        if not is_done or (entry.pending is not None and entry.pending[0] == version):
-            # From here on the database says it: others may change it too.
+        if not is_done:
+            entry.pending = None
+            self._kept.pop(key, None)
+            self._contest(key)
+        elif entry.pending is not None and entry.pending[0] == version:
+            self._keep(key, entry.pending)
             entry.pending = None
         self._forget(key, entry)
+
+    def _contest(self, key: StateKey) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if len(self._contested) >= KEPT:
+            self._contested = {k: at for k, at in self._contested.items() if at > now_s}
+        self._contested[key] = now_s + CONTESTED_S
+
+    def _keep(self, key: StateKey, value: tuple[int, bytes]) -> None:
+        self._kept.pop(key, None)
+        until_s = self._contested.get(key)
+        if until_s is not None:
+            if until_s > asyncio.get_running_loop().time():
+                return
+            del self._contested[key]
+        if len(value[1]) <= KEPT_BYTES:
+            self._kept[key] = value
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
 
     def _forget(self, key: StateKey, entry: _Entry) -> None:
         if entry.holder is None and not entry.unknown and self._entries.get(key) is entry:

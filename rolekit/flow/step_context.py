@@ -75,7 +75,7 @@ class StepContext(Context[object]):
         self._placing = placing
         self._caller = caller
         self._until = asyncio.get_running_loop().time() + caller.timeout_s
-        self._states: dict[StateKey, tuple[int, bytes, State]] = {}
+        self._states: dict[StateKey, tuple[int, bytes, State, bool]] = {}
         self._open: OpenStep | None = None
         self.writes: list[Write] = []
         self.sent: list[Packet] = []
@@ -176,14 +176,14 @@ class StepContext(Context[object]):
         held = self._states.get(at)
         if held is not None and isinstance(held[2], cls):
             return held[2]
-        version, body = await self._runtime.states.take(at, self)
+        version, body, is_kept = await self._runtime.states.take(at, self)
         try:
             state = cls() if body is None else decode_value(cls, body)
             before = encode_value(state) if body is None else body
         except BaseException:
             self._runtime.states.put(at, self)
             raise
-        self._states[at] = (version, before, state)
+        self._states[at] = (version, before, state, is_kept)
         return state
 
     async def once(
@@ -214,14 +214,15 @@ class StepContext(Context[object]):
         return await self._runtime.blobs.load(blob)
 
     def changed_states(self) -> list[StateChange]:
-        """Return the states that are not as they were loaded."""
+        """Return the states that are not as they were loaded, and those to be checked."""
         changes: list[StateChange] = []
         if not self._states:
             return changes
-        for key, (version, before, state) in self._states.items():
+        for key, (version, before, state, is_kept) in self._states.items():
             body = encode_value(state)
-            if body != before:
-                changes.append(StateChange(key, version, body, randbits(62) | 1))
+            if body != before or is_kept:
+                token, is_change = randbits(62) | 1, body != before
+                changes.append(StateChange(key, version, body, token, is_change))
         return changes
 
     def hand_on(self, changes: Sequence[StateChange], outcome: asyncio.Future[bool]) -> None:

@@ -160,12 +160,14 @@ class StateChange:
         token: The version it gets. Whoever goes on from a body that is not committed yet
             must find exactly that one, so it is drawn at random; 0 is the next number, for
             whoever is alone with the state.
+        is_change: The body is another one; otherwise it is only checked.
     """
 
     key: StateKey
     version: int
     body: bytes
     token: int = 0
+    is_change: bool = True
 
     @property
     def becomes(self) -> int:

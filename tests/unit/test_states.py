@@ -38,6 +38,11 @@ def unknown() -> asyncio.Future[bool]:
     return asyncio.get_running_loop().create_future()
 
 
+async def taken(states: States, key: StateKey, holder: object) -> tuple[int, bytes | None]:
+    version, body, _ = await states.take(key, holder)
+    return version, body
+
+
 async def told(outcome: asyncio.Future[bool], result: object) -> None:
     """Let an outcome become known, and everybody hear of it."""
     if isinstance(result, Exception):
@@ -50,19 +55,19 @@ async def told(outcome: asyncio.Future[bool], result: object) -> None:
 async def test_a_step_goes_on_from_what_the_one_before_made_of_it() -> None:
     store = CountingStore()
     states = States(store)
-    assert await states.take(X, "a") == (0, None)
+    assert await taken(states, X, "a") == (0, None)
 
     states.put(X, "a", StateChange(X, 0, b"1"), unknown())
 
-    assert await states.take(X, "b") == (1, b"1")
+    assert await taken(states, X, "b") == (1, b"1")
     assert store.reads == 1
 
 
 async def test_a_step_waits_while_another_works_with_the_state() -> None:
     states = States(MemoryStore())
-    await states.take(X, "a")
+    await taken(states, X, "a")
 
-    second = asyncio.create_task(states.take(X, "b"))
+    second = asyncio.create_task(taken(states, X, "b"))
     await asyncio.sleep(0)
     waits = not second.done()
     states.put(X, "a", StateChange(X, 0, b"1"), unknown())
@@ -72,9 +77,9 @@ async def test_a_step_waits_while_another_works_with_the_state() -> None:
 
 async def test_another_state_is_not_waited_for() -> None:
     states = States(MemoryStore())
-    await states.take(X, "a")
+    await taken(states, X, "a")
 
-    assert await states.take(Y, "b") == (0, None)
+    assert await taken(states, Y, "b") == (0, None)
 
 
 async def test_what_was_read_only_is_given_on_as_it_is() -> None:
@@ -82,11 +87,11 @@ async def test_what_was_read_only_is_given_on_as_it_is() -> None:
     await store.commit([Step(id="1" * 32, generation=0, birth_ms=NOW_MS,
                              states=[StateChange(X, 0, b"1")])])  # fmt: skip
     states = States(store)
-    await states.take(X, "a")
+    await taken(states, X, "a")
 
     states.put(X, "a")
 
-    assert await states.take(X, "b") == (1, b"1")
+    assert await taken(states, X, "b") == (1, b"1")
     assert store.reads == 2
 
 
@@ -94,58 +99,90 @@ async def test_what_was_read_only_is_given_on_as_it_is() -> None:
 async def test_after_a_failure_the_database_is_asked_again(result: object) -> None:
     store = CountingStore()
     states = States(store)
-    await states.take(X, "a")
+    await taken(states, X, "a")
     outcome = unknown()
     states.put(X, "a", StateChange(X, 0, b"lost"), outcome)
 
     await told(outcome, result)
 
-    assert await states.take(X, "b") == (0, None)
+    assert await taken(states, X, "b") == (0, None)
     assert store.reads == 2
 
 
-async def test_after_the_commit_the_database_is_asked_since_others_may_change_it() -> None:
+async def committed(states: States, holder: str, change: StateChange) -> None:
+    """Take a state, change it, and hear that this took effect."""
+    await states.take(change.key, holder)
+    outcome = unknown()
+    states.put(change.key, holder, change, outcome)
+    await told(outcome, 1)
+
+
+async def test_what_was_committed_last_is_not_read_again() -> None:
+    store = CountingStore()
+    states = States(store)
+    await committed(states, "a", StateChange(X, 0, b"1", 77))
+
+    again = await states.take(X, "b")
+
+    assert again == (77, b"1", True)
+    assert store.reads == 1
+
+
+async def test_a_step_that_may_only_look_reads_what_is_there() -> None:
+    store = CountingStore()
+    states = States(store)
+    await committed(states, "a", StateChange(X, 0, b"1", 77))
+    await committed(states, "b", StateChange(X, 77, b"1", 78, is_change=False))
+
+    again = await states.take(X, "c")
+
+    assert again == (0, None, False)  # nothing was really stored
+    assert store.reads == 2
+
+
+async def test_after_a_clash_a_state_is_read_each_time_for_a_while() -> None:
     store = CountingStore()
     states = States(store)
     await states.take(X, "a")
     outcome = unknown()
     states.put(X, "a", StateChange(X, 0, b"1"), outcome)
+    await told(outcome, ValueError("somebody else was faster"))
+    await committed(states, "b", StateChange(X, 0, b"2"))
 
-    await told(outcome, 1)
-    await states.take(X, "b")
+    await states.take(X, "c")
 
-    assert store.reads == 2
+    assert store.reads == 3
 
 
 async def test_a_commit_in_the_middle_of_a_chain_ends_nothing() -> None:
     states = States(MemoryStore())
-    await states.take(X, "a")
+    await taken(states, X, "a")
     first, second = unknown(), unknown()
     states.put(X, "a", StateChange(X, 0, b"1"), first)
-    await states.take(X, "b")
+    await taken(states, X, "b")
     states.put(X, "b", StateChange(X, 1, b"2"), second)
 
     await told(first, 1)
 
-    assert await states.take(X, "c") == (2, b"2")
+    assert await taken(states, X, "c") == (2, b"2")
 
 
 async def test_two_that_wait_for_each_other_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAIT_S", 0.01)
     states = States(MemoryStore())
-    await states.take(X, "a")
-    await states.take(Y, "b")
+    await taken(states, X, "a")
+    await taken(states, Y, "b")
 
-    got = await asyncio.gather(states.take(Y, "a"), states.take(X, "b"))
+    got = await asyncio.gather(taken(states, Y, "a"), taken(states, X, "b"))
 
     assert list(got) == [(0, None), (0, None)]
 
 
 async def test_one_that_was_cancelled_while_it_waited_holds_up_nobody() -> None:
     states = States(MemoryStore())
-    await states.take(X, "a")
-    gone = asyncio.create_task(states.take(X, "b"))
-    last = asyncio.create_task(states.take(X, "c"))
+    await taken(states, X, "a")
+    gone = asyncio.create_task(taken(states, X, "b"))
+    last = asyncio.create_task(taken(states, X, "c"))
     await asyncio.sleep(0)
 
     gone.cancel()
