@@ -26,7 +26,7 @@ from rolekit.flow import failure
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.model.envelope import Head, decode_head
-from rolekit.model.pace import next_window
+from rolekit.model.pace import grown, shrunk
 from rolekit.model.retry import CRASHES, Park
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 HAND_BACK_S = 1.0
 """A delivery that meets a bug is held so long, or it would come again at once, for ever."""
 
-PACE_S = 0.2
-"""How often an instance that has work looks how much of it to hold."""
+PACE_S = 0.05
+SHRINK_S = 1.0
+"""How often an instance that has work looks whether to hold more of it, and whether less."""
 NOTED_S = 0.15
 """A supervisor has noted a death by then."""
 TURNS = 100
@@ -89,6 +90,8 @@ class Consumer:
         self._windows = dict.fromkeys(handlers, concurrency)
         self._paced: dict[str, int] = dict.fromkeys(handlers, 0)
         self._paced_at = 0.0
+        self._shrunk_at = 0.0
+        self._handled_lately: dict[str, int] = dict.fromkeys(handlers, 0)
         self._pacing: asyncio.TimerHandle | None = None
         pipeline.on_settled = self._rest
         pipeline.on_again = self._again
@@ -154,18 +157,29 @@ class Consumer:
             self._pacing = asyncio.get_running_loop().call_later(PACE_S, self._pace)
 
     def _pace(self) -> None:
-        """Hold as many deliveries of each queue as its handler gets through in a moment."""
+        """Hold as many deliveries of each queue as its handler gets through in a moment.
+
+        It grows at once, and shrinks after a while, so that one slow commit changes nothing.
+        """
         self._pacing = None
         now_s = asyncio.get_running_loop().time()
+        is_while = now_s - self._shrunk_at > SHRINK_S
         for queue, window in self._windows.items():
             handled, self._paced[queue] = self._paced[queue], 0
-            wanted = next_window(window, self._concurrency, handled, now_s - self._paced_at)
-            if wanted == window or self._subscription is None:
-                continue
-            self._windows[queue] = wanted
-            self._subscription.widen(queue, wanted)
-            if wanted < window:
-                self._subscription.hand_back(self._lanes.surplus(queue, wanted))
+            self._handled_lately[queue] += handled
+            wanted = grown(window, self._concurrency, handled, now_s - self._paced_at)
+            if is_while:
+                lately, self._handled_lately[queue] = self._handled_lately[queue], 0
+                if wanted == window:
+                    passed_s = now_s - self._shrunk_at
+                    wanted = shrunk(window, self._concurrency, lately, passed_s)
+            if wanted != window and self._subscription is not None:
+                self._windows[queue] = wanted
+                self._subscription.widen(queue, wanted)
+                if wanted < window:
+                    self._subscription.hand_back(self._lanes.surplus(queue, wanted))
+        if is_while:
+            self._shrunk_at = now_s
 
     def _wake(self) -> None:
         """Have runners begin where there is something to begin: one, or as many as it takes.

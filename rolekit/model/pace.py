@@ -9,8 +9,8 @@ STEP = 4
 """A window grows and shrinks by this factor, so it changes rarely."""
 
 
-def next_window(window: int, least: int, handled: int, seconds: float) -> int:
-    """Say how many deliveries to hold.
+def grown(window: int, least: int, handled: int, seconds: float) -> int:
+    """Say how many deliveries to hold after a short while in which so many were handled.
 
     Handlers that wait for something get `least`, which is how many run at once, so that
     other instances get the rest. Quick ones get what they do in a moment, or they would
@@ -19,16 +19,21 @@ def next_window(window: int, least: int, handled: int, seconds: float) -> int:
     Args:
         window: What is held at most now.
         least: How many handlers run at once.
-        handled: Deliveries of the queue that were handled lately.
-        seconds: In how long.
+        handled: Deliveries of the queue that were handled in that while.
+        seconds: How long it was.
 
     Returns:
-        `least` times a power of `STEP`. It grows when that much is got through in
-        `HOLD_S`, and shrinks when it is far too much.
+        The window, or `STEP` times as much when that much is got through in `HOLD_S`.
     """
-    wanted = handled / seconds * HOLD_S
-    if wanted >= window and window * STEP <= max(MOST, least):
-        return window * STEP
-    if wanted < window / (STEP * STEP) and window > least:
-        return max(least, window // STEP)
-    return window
+    is_quick = handled / seconds * HOLD_S >= window
+    return window * STEP if is_quick and window * STEP <= max(MOST, least) else window
+
+
+def shrunk(window: int, least: int, handled: int, seconds: float) -> int:
+    """Say how many deliveries to hold after a longer while, likewise.
+
+    Returns:
+        The window, or a `STEP`th of it, not less than `least`, when it is far too much.
+    """
+    is_slow = handled / seconds * HOLD_S < window / (STEP * STEP)
+    return max(least, window // STEP) if is_slow and window > least else window

@@ -93,9 +93,7 @@ async def test_queues_in_the_database_need_no_plan(tmp_path: Path, database_url:
     assert "in the database" in said.err
 
 
-@pytest.mark.parametrize(
-    ("name", "at"), [("Basic.Publish", 75), ("Queue.Delete", 1), ("Basic.Publish", 200)]
-)
+@pytest.mark.parametrize(("name", "at"), [("Basic.Publish", 75), ("Queue.Delete", 1)])
 async def test_apply_killed_and_run_again_moves_everything_in_order(
     name: str, at: int, tmp_path: Path, database_url: str, broker_url: str,
     rolekit_broker_server: PrivateBroker,

@@ -123,7 +123,7 @@ class Settling(RuleBasedStateMachine):
         self.flush_all()
         assert self.broker.acked == self.finished
         assert self.broker.outstanding == set(self.in_hand)
-        assert not self.acks.has_gap
+        assert not self.acks.beyond_gap
         self.nothing_is_acked_that_is_not_finished()
 
 
@@ -167,11 +167,11 @@ def test_a_gap_is_known_until_it_is_told() -> None:
     broker.deliver()
 
     acks.ack(2)
-    known = acks.has_gap
+    known = acks.beyond_gap
     broker.read(acks.rest())
 
     assert known
-    assert not acks.has_gap
+    assert not acks.beyond_gap
     assert acks.prefix() == b""
 
 

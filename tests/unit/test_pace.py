@@ -6,27 +6,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rolekit.model.pace import MOST, next_window
+from rolekit.model.pace import MOST, grown, shrunk
 
 
 @pytest.mark.parametrize(
     ("window", "handled", "expected"),
     [
-        (20, 0, 20),  # nothing to go by
-        (20, 60, 20),  # 300/s: 15 in a moment
-        (20, 100, 80),  # 500/s: 25 in a moment
-        (80, 3_000, 320),
-        (320, 10_000, 1280),
-        (1280, 100_000, 1280),  # no more than the most
-        (320, 1_000, 320),  # 5,000/s are 250 in a moment: near enough
-        (320, 60, 80),  # 15 in a moment
-        (80, 0, 20),
+        (20, 0, 20),
+        (20, 15, 20),  # 300/s: 15 in a moment
+        (20, 25, 80),  # 500/s: 25 in a moment
+        (80, 750, 320),
+        (320, 2_500, 1280),
+        (1280, 25_000, 1280),  # no more than the most
     ],
 )
-def test_a_window_follows_what_is_got_through_in_a_moment(
+def test_a_window_grows_to_what_is_got_through_in_a_moment(
     window: int, handled: int, expected: int
 ) -> None:
-    assert next_window(window, 20, handled, 0.2) == expected
+    assert grown(window, 20, handled, 0.05) == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "handled", "expected"),
+    [
+        (320, 5_000, 320),  # 250 in a moment: near enough
+        (320, 300, 80),  # 15 in a moment
+        (80, 0, 20),
+        (20, 0, 20),  # never less than runs
+    ],
+)
+def test_a_window_shrinks_when_it_is_far_too_much(
+    window: int, handled: int, expected: int
+) -> None:
+    assert shrunk(window, 20, handled, 1.0) == expected
 
 
 @given(
@@ -37,14 +49,14 @@ def test_a_window_stays_between_what_runs_and_the_most(
 ) -> None:
     window = least
     for handled in counts:
-        window = next_window(window, least, handled, seconds)
+        window = shrunk(grown(window, least, handled, seconds), least, handled, seconds)
         assert least <= window <= max(MOST, least)
 
 
 @given(st.integers(1, 300), st.integers(0, 100_000))
-def test_a_steady_rate_ends_in_one_window(least: int, handled: int) -> None:
+def test_at_a_steady_rate_a_window_that_grew_does_not_shrink(least: int, rate: int) -> None:
     window = least
     for _ in range(10):
-        window = next_window(window, least, handled, 0.2)
+        window = grown(window, least, rate, 1.0)
 
-    assert next_window(window, least, handled, 0.2) == window
+    assert shrunk(window, least, rate, 1.0) == window

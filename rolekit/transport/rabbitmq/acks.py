@@ -29,9 +29,9 @@ class Acks:
         self._told: set[int] = set()
 
     @property
-    def has_gap(self) -> bool:
-        """Whether something finished behind something that did not, and was not told."""
-        return bool(self._done)
+    def beyond_gap(self) -> int:
+        """How many finished behind something that did not, and were not told."""
+        return len(self._done)
 
     def ack(self, tag: int) -> None:
         """Note that a delivery is finished."""

@@ -144,8 +144,8 @@ def explained(error: Exception, address: Address, url: URL) -> Unavailable | Con
     # aiormq shows which answer it expected, and not the one that came.
     if isinstance(error, aiormq.exceptions.ConnectionNotAllowed) or "Connection.OpenOk" in said:
         return ConfigError(
-            f"The broker {where} does not let user {user} into vhost {vhost}: it is not there, "
-            "or not granted, or full.",
+            f"The broker {where} keeps {user} out of vhost {vhost}: it is not there, or not "
+            "granted, or full.",
             fix=f"Make it (rabbitmqctl add_vhost {quote(vhost)}) and grant it (rabbitmqctl "
             f"set_permissions -p {quote(vhost)} {quote(user)} '.*' '.*' '.*').",
         )
@@ -170,8 +170,8 @@ def explained(error: Exception, address: Address, url: URL) -> Unavailable | Con
 
 def _explained_tls(error: ssl.SSLError, where: str) -> ConfigError:
     """Say what is wrong with TLS, as far as OpenSSL tells."""
-    reason = getattr(error, "reason", "")
-    said = f"{reason or ''} {getattr(error, 'verify_message', '')}".strip() or str(error)
+    reason = getattr(error, "reason", None) or ""  # OpenSSL's own errors have one
+    said = f"{reason} {getattr(error, 'verify_message', '')}".strip() or str(error)
     said = said.rstrip(".")
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return ConfigError(
@@ -180,12 +180,12 @@ def _explained_tls(error: ssl.SSLError, where: str) -> ConfigError:
         )
     if "ostname mismatch" in said or "IP address mismatch" in said:
         return ConfigError(
-            f"The certificate of the broker {where} is for another host: {said}.",
+            f"TLS with the broker {where} failed: its certificate is for another host: {said}.",
             fix="Connect by a name that it has, or say the one to look for: server_name=.",
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigError(
-            f"The certificate of the broker {where} is not trusted: {said}.",
+            f"TLS with the broker {where} failed: its certificate is not trusted: {said}.",
             fix="Name the authority that signed it in the broker's URL: cafile=.",
         )
     return ConfigError(

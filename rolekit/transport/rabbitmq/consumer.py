@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.rabbitmq")
 
-GAP_S = 0.004
-"""What finished beyond a gap waits so long for the gap to close."""
+GAP_S = 0.02
+"""What finished beyond a gap waits so long for the gap to close, or until it is a quarter of
+the window: single acks cost the broker more than anything else about a message."""
 AGAIN_FIRST_S = 0.1
 AGAIN_MAX_S = 3.0
 CLOSE_S = 5.0
@@ -119,11 +120,15 @@ class QueueConsumer:
         frame = self._acks.prefix()
         if frame:
             self._channel.write(frame)
-        if self._acks.has_gap and self._gap_timer is None:
+        if self._acks.beyond_gap >= max(1, self._window // 4):
+            self._flush_rest()
+        elif self._acks.beyond_gap and self._gap_timer is None:
             self._gap_timer = self._loop.call_later(GAP_S, self._flush_rest)
 
     def _flush_rest(self) -> None:
-        self._gap_timer = None
+        if self._gap_timer is not None:
+            self._gap_timer.cancel()
+            self._gap_timer = None
         if self._channel is not None:
             self._channel.write(self._acks.prefix() + self._acks.rest())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
-from rolekit.transport.rabbitmq.topology import DELIVERY_LIMIT, NO_LIMIT
+from rolekit.transport.rabbitmq import topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,11 +90,11 @@ def _deliveries(queue: Queue) -> Iterator[str]:
         )
         return
     if queue.kind == "dead":
-        if limit < NO_LIMIT:
+        if limit < topology.NO_LIMIT:
             yield f"x-delivery-limit is {limit}: no queue is behind this one to take the rest"
         return
-    if limit < DELIVERY_LIMIT:
-        yield f"x-delivery-limit is {limit}: below {DELIVERY_LIMIT}, restarts eat it up"
+    if limit < topology.DELIVERY_LIMIT:
+        yield f"x-delivery-limit is {limit}: restarts eat up what is so low"
     yield from _dead_lettering(queue)
 
 
