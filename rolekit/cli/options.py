@@ -46,6 +46,8 @@ def settings(
     if config_file:
         environ["ROLEKIT_CONFIG"] = config_file
     found = config.load(environ, settings=sets or ())
+    if found.sources.get("broker") != "$ROLEKIT_BROKER_FILE":
+        os.environ.pop("ROLEKIT_BROKER_FILE", None)  # what --set replaced is not followed
     for warning in found.warnings:
         say(f"warning: {warning}")
     return replace(found, app=app) if app else found

@@ -213,19 +213,21 @@ class Instance:
             yield TypedTransaction(raw)
 
 
+MAX_CONCURRENCY = 65_535
+"""AMQP has 16 bits for the deliveries that a consumer may have in hand."""
 FRAMEWORK = ("instances", "bind", "concurrency")
 """Settings of every role: the first two are the supervisor's."""
 
 
 def _own(role: Role, values: Mapping[str, object]) -> dict[str, object]:
     """Take out what every role has; what is left are the settings of this one."""
-    concurrency = values.get("concurrency")
-    if concurrency is not None and isinstance(role, WorkerRole):
-        text = str(concurrency)
-        if not text.isdigit() or not int(text):
+    if isinstance(role, WorkerRole):
+        text = str(values.get("concurrency", role.concurrency))
+        if not text.isdigit() or not 1 <= int(text) <= MAX_CONCURRENCY:
             raise ConfigError(
-                f"{type(role).__name__}.concurrency is {text!r}; a number from 1 is expected.",
-                fix="Change it where `rolekit config` says it comes from.",
+                f"{type(role).__name__}.concurrency is {text!r}; 1 to {MAX_CONCURRENCY} is "
+                "expected.",
+                fix="Change it in the class, or where `rolekit config` says it comes from.",
             )
         role.concurrency = int(text)  # type: ignore[misc]  # a setting may differ by instance
     return {name: value for name, value in values.items() if name not in FRAMEWORK}

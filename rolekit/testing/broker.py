@@ -20,13 +20,18 @@ import time
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rolekit.errors import Unavailable
+from rolekit.testing.certificates import make_certificates
 from rolekit.testing.erlang import Node, binary, find_rabbitmq
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+
+    from rolekit.testing.certificates import Certificates
+
+Tls = Literal["server", "mutual"]
 
 USER = "rolekit"
 HANDSHAKE_S = 10.0
@@ -65,21 +70,30 @@ class PrivateBroker:
 
     Args:
         settings: Lines for `rabbitmq.conf`, over those that are set here.
+        tls: Whether it speaks TLS too; "mutual": to clients with a certificate only.
 
     Attributes:
         port: Where it speaks AMQP.
+        tls_port: Where it speaks AMQP over TLS, if it does.
+        certificates: For its clients; None without TLS.
         node_name: What its own commands call it.
 
     Raises:
         ConfigError: RabbitMQ is not on this machine.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, *, tls: Tls | None = None
+    ) -> None:
         programs = find_rabbitmq()
-        self.port, dist_port, epmd_port = _free_ports(3)
+        self.port, self.tls_port, dist_port, epmd_port = _free_ports(4)
+        self.certificates: Certificates | None = None
         self.node_name = f"rolekit-{secrets.token_hex(4)}@localhost"
         self._password = secrets.token_urlsafe(16)
         self._base = Path(tempfile.mkdtemp(prefix="rolekit-mq-"))
+        if tls is not None:
+            self.certificates = make_certificates(self._base / "tls")
+            settings = self._tls_settings(self.certificates, tls) | dict(settings or {})
         self._write_files(settings or {})
         environment = self._environment(dist_port, epmd_port)
         self._node = Node(programs, self._base, environment, epmd_port)
@@ -104,6 +118,13 @@ class PrivateBroker:
         """Return the AMQP URL of a virtual host, with the user who may do everything."""
         name = urllib.parse.quote(vhost, safe="")
         return f"amqp://{USER}:{self._password}@127.0.0.1:{self.port}/{name}"
+
+    def tls_url(self, vhost: str = "/", host: str = "127.0.0.1", **parameters: str) -> str:
+        """Return the same over TLS, as `host` and with parameters such as `cafile`."""
+        scheme, _, rest = self.url(vhost).partition("://")
+        rest = rest.replace(f"127.0.0.1:{self.port}", f"{host}:{self.tls_port}")
+        query = urllib.parse.urlencode(parameters)
+        return f"{scheme}s://{rest}{f'?{query}' if query else ''}"
 
     def start(self) -> None:
         """Start it and wait until it speaks AMQP.
@@ -267,6 +288,17 @@ class PrivateBroker:
             if time.monotonic() > deadline_s:
                 raise Unavailable(f"The {source} alarm did not change in {ALARM_S:g} s.")
             time.sleep(TURN_S)
+
+    def _tls_settings(self, certificates: Certificates, tls: Tls) -> dict[str, str]:
+        is_mutual = tls == "mutual"
+        return {
+            "listeners.ssl.local": f"127.0.0.1:{self.tls_port}",
+            "ssl_options.cacertfile": str(certificates.authority),
+            "ssl_options.certfile": str(certificates.server),
+            "ssl_options.keyfile": str(certificates.server_key),
+            "ssl_options.verify": "verify_peer" if is_mutual else "verify_none",
+            "ssl_options.fail_if_no_peer_cert": "true" if is_mutual else "false",
+        }
 
     def _write_files(self, settings: Mapping[str, str]) -> None:
         for directory in ("home", "data", "log", "conf.d"):

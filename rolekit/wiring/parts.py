@@ -103,9 +103,11 @@ def rabbit_transport(
 ) -> RabbitTransport:
     """Make the transport to a RabbitMQ broker; the driver is imported only here."""
     from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
+    from rolekit.transport.rabbitmq.address import UrlFile  # noqa: PLC0415 - likewise
 
+    file = os.environ.get("ROLEKIT_BROKER_FILE")
     return RabbitTransport(
-        broker,
+        UrlFile(broker, Path(file)) if file else broker,
         app=app,
         queue_type=_queue_type(),
         sole_types=sole_types,

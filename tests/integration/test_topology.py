@@ -37,6 +37,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
 IDS = [f"{number:04}" for number in range(250)]
 QUEUES = [DEAD, WORK]
+PAUSE_S = 0.002
+"""Of a publisher: a little slower than a mover on a busy machine."""
 
 
 async def applied(
@@ -183,11 +185,8 @@ CUTS: list[Cut] = [
     ("Queue.Declare", 9, Verdict.CUT_AFTER),  # T is made
     ("Basic.Publish", 1, Verdict.CUT_BEFORE),
     ("Basic.Publish", 120, Verdict.CUT_AFTER),
-    ("Basic.Ack", 1, Verdict.CUT_BEFORE),
     ("Basic.Ack", 2, Verdict.CUT_AFTER),
-    ("Queue.Delete", 1, Verdict.CUT_BEFORE),
     ("Queue.Delete", 1, Verdict.CUT_AFTER),
-    ("Basic.Publish", 251, Verdict.CUT_AFTER),
     ("Basic.Publish", 400, Verdict.CUT_AFTER),
     ("Queue.Delete", 2, Verdict.CUT_BEFORE),
     ("Queue.Delete", 2, Verdict.CUT_AFTER),
@@ -211,7 +210,7 @@ def cut_at(cut: Cut) -> Callable[[Direction, Frame], Verdict]:
 
 @pytest.mark.parametrize(
     ("kind", "cut"),
-    [*(("classic", cut) for cut in CUTS), *(("quorum", cut) for cut in CUTS[2::3])],
+    [*(("classic", cut) for cut in CUTS), *(("quorum", cut) for cut in CUTS[1::3])],
     ids=str,
 )
 async def test_whoever_runs_it_again_after_an_interruption_finishes_it_without_loss(
@@ -275,7 +274,7 @@ async def test_a_queue_that_somebody_consumes_is_left_alone_unless_forced(
         refused = await states(broker_url)
         forced = await applied(broker_url, force=True)
 
-    assert "The app is running: shop.Work.work has consumers" in caught.value.what
+    assert "The app is running (shop.Work.work has consumers)" in caught.value.what
     assert "rolekit stop" in caught.value.fix
     assert refused == {DEAD.name: "missing", WORK.name: "differs"}
     assert [one.did for one in forced] == ["made", "made anew"]
@@ -328,7 +327,9 @@ async def test_a_publisher_that_does_not_stop_loses_no_more_than_it_has_in_fligh
                 else:
                     stored.append(packet.id)
                     break
+            await asyncio.sleep(PAUSE_S)
 
+    await transport.start()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish())
         await applied(broker_url, of=[WORK])
@@ -336,7 +337,7 @@ async def test_a_publisher_that_does_not_stop_loses_no_more_than_it_has_in_fligh
     await transport.stop()
     found = await ids_in(broker_url, WORK.name)
 
-    assert set(errors) <= {"Unroutable", "PublishUnknown", "Unavailable"}
+    assert set(errors) <= {"Unroutable", "PublishUnknown", "Unavailable", "QueueFull"}
     assert len(stored) > 10
     assert set(IDS) < set(found)
     assert len(set(stored) - set(found)) <= 1  # confirmed by the deletion of its queue

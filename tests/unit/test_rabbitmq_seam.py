@@ -85,7 +85,9 @@ def test_a_setting_does_without_it(
     kinds: list[object] = []
 
     class Noted(connection.BrokerConnection):
-        def __init__(self, address: object, name: str, session_type: type[Session]) -> None:
+        def __init__(
+            self, address: object, name: str, file: object, session_type: type[Session]
+        ) -> None:
             kinds.append(session_type)
 
     monkeypatch.setenv("ROLEKIT_RABBITMQ_PLAIN", value)

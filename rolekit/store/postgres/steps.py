@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -129,7 +129,7 @@ class StepStore(PostgresBase):
             now_ms = self._clock.now_ms()
             for packet in packets:
                 packet.birth_ms = packet.birth_ms or now_ms
-        nothing: tuple[list[Any], ...] = ([],) * 6
+        nothing = tuple(list[Any]() for _ in range(6))
         columns = rows.packet_columns(packets) if packets else nothing
         arguments = (
             [step.id for step in ordered],

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import ConfigError, Unavailable
-from rolekit.transport.rabbitmq.address import AWAY, Address, explained
+from rolekit.transport.rabbitmq.address import AWAY, Address, UrlFile, explained, parse_address
 from rolekit.transport.rabbitmq.session import Session
 
 if TYPE_CHECKING:
@@ -38,13 +38,19 @@ class BrokerConnection:
     Args:
         address: Of the broker.
         name: Shown in the broker's list of connections.
+        file: Where its URL came from: a password that changed is found there.
         session_type: Of what it keeps open; see `plain` for another.
     """
 
     def __init__(
-        self, address: Address, name: str, session_type: type[Session] = Session
+        self,
+        address: Address,
+        name: str,
+        file: UrlFile | None = None,
+        session_type: type[Session] = Session,
     ) -> None:
         self._address = address
+        self._file = file
         self._session_type = session_type
         self._name = f"{name} ({socket.gethostname()} {os.getpid()})"
         self._session: Session | None = None
@@ -68,7 +74,7 @@ class BrokerConnection:
         """
         async with self._opening:
             if self._running is None:
-                await self._connect(self._shuffled())
+                await self._connect()
                 # Owned by stop(), which ends it.
                 self._running = asyncio.create_task(self._keep(), name=f"broker {self._name}")
 
@@ -111,10 +117,23 @@ class BrokerConnection:
         random.shuffle(urls)
         return urls
 
-    async def _connect(self, urls: Sequence[URL]) -> None:
+    async def _read_again(self) -> None:
+        """Take the address from its file, if that can be read."""
+        if self._file is None:
+            return
+        try:
+            self._address = parse_address(await asyncio.to_thread(self._file.read))
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            log.warning(
+                "the file with the broker's URL cannot be used; the URL from before is",
+                file=str(self._file.path), error=str(error),
+            )  # fmt: skip
+
+    async def _connect(self) -> None:
         """Open a session on the first host that answers."""
+        await self._read_again()
         wrong: Exception | None = None
-        for url in urls:
+        for url in self._shuffled():
             session = self._session_type()
             try:
                 await session.open(url, self._name)
@@ -159,7 +178,7 @@ class BrokerConnection:
         while True:
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
             try:
-                await self._connect(self._shuffled())
+                await self._connect()
             except (Unavailable, ConfigError) as error:
                 log.info("the broker cannot be reached yet", error=str(error))
                 wait_s = min(wait_s * 2, BACKOFF_MAX_S)

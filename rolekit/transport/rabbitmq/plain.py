@@ -188,7 +188,7 @@ class PlainSession(Session):
         """Connect."""
         connection = aio_pika.Connection(url.update_query(name=name))
         await connection.connect(timeout=CONNECT_S)
-        self._adopt(connection)
+        self._adopt(connection, url)
 
     @property
     def can_write(self) -> bool:

@@ -12,9 +12,9 @@ import aio_pika
 import structlog
 from aio_pika.abc import ConnectionParameter
 
-from rolekit.errors import RolekitError
+from rolekit.errors import ConfigError, RolekitError
 from rolekit.transport.rabbitmq.address import AWAY, HEARTBEAT_S
-from rolekit.transport.rabbitmq.demux import Demux, FrameError, Tap
+from rolekit.transport.rabbitmq.demux import MAX_FRAME, Demux, FrameError, Tap
 from rolekit.transport.rabbitmq.seam import check_seam, other_seam
 from rolekit.transport.rabbitmq.wire import HEARTBEAT_FRAME
 
@@ -225,6 +225,21 @@ class Channel:
         self.lose("closed")
 
 
+def _frame_max(tuned: int, url: URL) -> int:
+    """Return how many bytes a frame may have that goes to this broker.
+
+    Raises:
+        ConfigError: It may send larger ones than the demultiplexer takes.
+    """
+    if not 0 < tuned <= MAX_FRAME:
+        raise ConfigError(
+            f"The broker's frame_max is {tuned or 'unlimited'}; at most {MAX_FRAME} bytes are "
+            "expected.",
+            fix="Leave it out of rabbitmq.conf: RabbitMQ's own is 131072.",
+        )
+    return min(tuned, int(url.query.get("frame_max", tuned)))
+
+
 class Session:
     """One life of a connection.
 
@@ -258,17 +273,17 @@ class Session:
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
         with lost_not_cancelled():
             await connection.connect(timeout=CONNECT_S)
-        self._adopt(connection)
+        self._adopt(connection, url)
         if self._factory.protocol is None:
             raise other_seam("it did not use the transport that it was given")
 
-    def _adopt(self, connection: aio_pika.Connection) -> None:
+    def _adopt(self, connection: aio_pika.Connection, url: URL) -> None:
         """Take over a connection that is open."""
         self._connection = connection
         underlay = connection.transport.connection if connection.transport else None
         assert underlay is not None  # noqa: S101 - connect set it
         tuned = getattr(underlay, "connection_tune", None)
-        self.frame_max = getattr(tuned, "frame_max", 0) or self.frame_max
+        self.frame_max = _frame_max(getattr(tuned, "frame_max", 0), url)
         self.version = str(underlay.server_properties.get("version", ""))
         closing: asyncio.Future[Any] = underlay.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         closing.add_done_callback(self._closed)

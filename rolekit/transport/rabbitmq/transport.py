@@ -23,7 +23,7 @@ from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.access import check_read, check_write
-from rolekit.transport.rabbitmq.address import AWAY, parse_address
+from rolekit.transport.rabbitmq.address import AWAY, UrlFile, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.lint import refuse_dangers
@@ -50,7 +50,8 @@ class RabbitTransport:
     """Keeps the contract of `transport.base.Transport` on a RabbitMQ broker.
 
     Args:
-        url: `amqp://` or `amqps://`, one host or several.
+        url: `amqp://` or `amqps://`, one host or several; or a file with it, which is read
+            again before each connection.
         app: Name of the app: its queues begin with it.
         queue_type: Of handlers' queues.
         sole_types: Wire name of the only message a queue's handler takes, for messages
@@ -62,7 +63,7 @@ class RabbitTransport:
 
     def __init__(  # noqa: PLR0913 - given by name, each with its default
         self,
-        url: str,
+        url: str | UrlFile,
         *,
         app: str,
         queue_type: topology.QueueType = "quorum",
@@ -72,13 +73,14 @@ class RabbitTransport:
         is_plain: bool = False,
     ) -> None:
         self.features = Features(sees_holders=False, gives_up=True)
-        self._address = parse_address(url)
+        file = url if isinstance(url, UrlFile) else None
+        self._address = parse_address(url.url if isinstance(url, UrlFile) else url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
         self._clock = clock or SystemClock()
         kind = PlainSession if is_plain else Session
-        self._consuming = BrokerConnection(self._address, f"{app} consume", kind)
-        self._publishing = BrokerConnection(self._address, f"{app} publish", kind)
+        self._consuming = BrokerConnection(self._address, f"{app} consume", file, kind)
+        self._publishing = BrokerConnection(self._address, f"{app} publish", file, kind)
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
