@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rolekit.model.envelope import Packet
     from rolekit.testing.broker import PrivateBroker, QueueState
     from rolekit.testing.faults import Proxy
+    from rolekit.transport.rabbitmq.topology import QueueType
 
 APP = "f"
 STALE_S = 1.5 * QUORUM_TICK_MS / 1000
@@ -40,11 +41,17 @@ class Rig:
         self._asking = asyncio.Lock()
 
     async def connect(
-        self, *, heartbeat_s: int = 20, proxy: Proxy | None = None, app: str = APP
+        self,
+        *,
+        heartbeat_s: int = 20,
+        proxy: Proxy | None = None,
+        app: str = APP,
+        queue_type: QueueType = "quorum",
     ) -> RabbitTransport:
         """Open one more connection, as a process of its own would."""
         url = self.url if proxy is None else proxy.url(self.url)
-        transport = RabbitTransport(f"{url}?heartbeat={heartbeat_s}", app=app)
+        url = f"{url}?heartbeat={heartbeat_s}"
+        transport = RabbitTransport(url, app=app, queue_type=queue_type)
         self._opened.append(transport)
         await transport.start()
         return transport
@@ -54,9 +61,11 @@ class Rig:
         for transport in self._opened:
             await transport.stop()
 
-    async def delete(self, queue: str = "q") -> None:
-        """Delete a queue, whoever uses it."""
-        await asyncio.to_thread(self.broker.delete_queue, f"{APP}.{queue}", self.vhost)
+    async def delete(self, by: RabbitTransport, queue: str = "q") -> None:
+        """Delete a queue as a client does, whoever uses it."""
+        session = await by.consuming()
+        async with session.brief_channel() as channel:
+            await channel.calls.queue_delete(f"{APP}.{queue}")
 
     async def queue(self, queue: str = "q", app: str = APP) -> QueueState | None:
         """Say what the broker says of a queue; None when there is no such queue."""
@@ -127,3 +136,10 @@ async def published(transport: RabbitTransport, *wanted: Packet) -> int:
             await asyncio.sleep(0.05)
         else:
             return tries
+
+
+async def within(seconds: float, holds: Callable[[], bool]) -> None:
+    """Wait until something holds, which nobody tells."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.05)

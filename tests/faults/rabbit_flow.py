@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.faults.rabbit import Rig
 
 PARTS = 10
+WORK_S = 0.03
 DRAINS_S = 60.0
 
 
@@ -58,8 +59,10 @@ class Done(Message):
     i: int
 
 
-async def _nothing(part: Part) -> None:
+async def _for_a_while(part: Part) -> None:
+    """Keep a part in hand, so that a fault meets some."""
     del part
+    await asyncio.sleep(WORK_S)
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class Stage:
 
     ran_s: float = 0.0
     runs: int = 0
-    working: Callable[[Part], Awaitable[None]] = _nothing
+    working: Callable[[Part], Awaitable[None]] = _for_a_while
     began: asyncio.Event = field(default_factory=asyncio.Event)
 
     def beat(self) -> None:
@@ -193,7 +196,7 @@ class Flow:
             else:
                 return
 
-    async def keep_sending(self, enough: asyncio.Event, pause_s: float = 0.03) -> None:
+    async def keep_sending(self, enough: asyncio.Event, pause_s: float = 0.05) -> None:
         """Send jobs, one after another."""
         while not enough.is_set():
             await self.send()

@@ -6,12 +6,14 @@ Each time the same ids come again, flagged, and everything goes on by itself.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rolekit.errors import Unavailable
+from rolekit.testing.faults import Proxy
 from rolekit.transport.rabbitmq import publisher
 from tests.conformance.transport import Inbox, consume, packet, packets
 from tests.faults.rabbit import RESUMES_S, published
@@ -177,6 +179,21 @@ async def test_a_connection_that_is_lost_is_handed_to_nobody(rig: Rig) -> None:
 
     assert found is not lost
     assert not found.lost.done()
+
+
+async def test_a_connection_that_could_not_be_opened_leaves_nothing_to_close(
+    rig: Rig,
+) -> None:
+    gc.collect()
+    async with Proxy("127.0.0.1", rig.broker.port) as proxy:
+        proxy.is_refusing = True
+        before = asyncio.all_tasks()
+
+        with pytest.raises(Unavailable):
+            await rig.connect(proxy=proxy)
+        gc.collect()  # aio-pika closes what is forgotten open, in a task that nobody owns
+
+        assert {task.get_name() for task in asyncio.all_tasks() - before} == set()
 
 
 async def test_a_hand_back_after_the_connection_was_lost_gives_nothing_back_twice(

@@ -12,7 +12,7 @@ from rolekit.errors import ConfigError, Unroutable
 from rolekit.transport.base import Depth
 from rolekit.transport.rabbitmq import topology
 from tests.conformance.transport import Inbox, consume, packet, packets, settled
-from tests.faults.rabbit import APP, RESUMES_S, published
+from tests.faults.rabbit import APP, RESUMES_S, published, within
 
 if TYPE_CHECKING:
     from tests.faults.rabbit import Rig
@@ -26,29 +26,50 @@ pytestmark = [
 
 
 async def test_a_queue_deleted_and_declared_again_is_consumed_again(rig: Rig) -> None:
-    transport, other, inbox = await rig.connect(), await rig.connect(), Inbox()
+    transport, inbox = await rig.connect(queue_type="classic"), Inbox()
+    other = await rig.connect(queue_type="classic")
     await consume(transport, inbox)
+    await rig.until(lambda state: state.consumers == 1)
 
-    await rig.delete()
+    await rig.delete(other)
     await other.declare(["q"])
-    async with asyncio.timeout(RESUMES_S):
-        await other.publish([packet(1)])
-        await inbox.count(1)
+    await other.publish([packet(1)])
 
-    state = await rig.until(lambda state: state.consumers > 0)
-    assert state.consumers == 1
+    await within(RESUMES_S, lambda: bool(inbox.got))
+    assert inbox.bodies == [b"1"]
 
 
-async def test_a_consumer_whose_queue_is_gone_makes_it_again(rig: Rig) -> None:
+async def test_a_quorum_queue_declared_again_too_soon_loses_nothing(rig: Rig) -> None:
+    # RabbitMQ 3.10 then tells its consumer nothing, takes it over into the new queue, and
+    # sends what it hands out to nobody, until the consumer's channel ends.
     transport, other, inbox = await rig.connect(), await rig.connect(), Inbox()
     await consume(transport, inbox)
+    await rig.until(lambda state: state.consumers == 1)
 
-    await rig.delete()
+    await rig.delete(other)
+    await other.declare(["q"])
+    await other.publish([packet(1)])
+    await rig.until(lambda state: state.ready + state.unacked == 1)
+    await rig.close_connections()
+
+    await within(RESUMES_S, lambda: bool(inbox.got))
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+async def test_a_consumer_whose_queue_is_gone_makes_it_again(
+    rig: Rig, queue_type: topology.QueueType
+) -> None:
+    transport, inbox = await rig.connect(queue_type=queue_type), Inbox()
+    other = await rig.connect(queue_type=queue_type)
+    await consume(transport, inbox)
+    await rig.until(lambda state: state.consumers == 1)
+
+    await rig.delete(other)  # RabbitMQ cancels the consumer, or closes its connection
     state = await rig.until(lambda state: state.consumers == 1)
     await other.publish([packet(1)])
 
     await inbox.count(1)
-    assert state.arguments["x-overflow"] == "reject-publish"
+    assert state.type == queue_type
 
 
 async def test_a_queue_deleted_while_its_consumer_rests_is_made_again(rig: Rig) -> None:
@@ -57,20 +78,23 @@ async def test_a_queue_deleted_while_its_consumer_rests_is_made_again(rig: Rig) 
     subscription.pause()
     await rig.until(lambda state: state.consumers == 0)
 
-    await rig.delete()
+    await rig.delete(transport)
     subscription.resume()
 
     await rig.until(lambda state: state.consumers == 1)
 
 
 async def test_whoever_publishes_to_a_queue_that_it_declared_makes_it_again(rig: Rig) -> None:
-    transport = await rig.connect()
+    transport, other, inbox = await rig.connect(), await rig.connect(), Inbox()
     await transport.declare(["q", "r"])
-    await rig.delete()
+    await consume(other, inbox)
+    await rig.until(lambda state: state.consumers == 1)
 
+    await rig.delete(transport)
     await transport.publish([packet(1, "r"), packet(2)])
 
-    await settled(transport, Depth(1, 0))
+    await within(RESUMES_S, lambda: bool(inbox.got))
+    await settled(transport, Depth(1, 0), "r")
 
 
 # -- T2, T3, T4 -----------------------------------------------------------------------------

@@ -23,7 +23,13 @@ from pamqp import body, commands, frame, header
 
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.demux import Returned
-from rolekit.transport.rabbitmq.session import CONNECT_S, RPC_S, Channel, Session
+from rolekit.transport.rabbitmq.session import (
+    CONNECT_S,
+    RPC_S,
+    Channel,
+    Session,
+    lost_not_cancelled,
+)
 from rolekit.transport.rabbitmq.wire import FRAME, OVERHEAD
 
 if TYPE_CHECKING:
@@ -187,7 +193,9 @@ class PlainSession(Session):
     async def open(self, url: URL, name: str) -> None:
         """Connect."""
         connection = aio_pika.Connection(url.update_query(name=name))
-        await connection.connect(timeout=CONNECT_S)
+        self._connection = connection  # close() ends it, also where it cannot connect
+        with lost_not_cancelled():
+            await connection.connect(timeout=CONNECT_S)
         self._adopt(connection, url)
 
     @property

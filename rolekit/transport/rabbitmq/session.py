@@ -275,6 +275,7 @@ class Session:
         check_seam()
         _leave_the_talking_to_us()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
+        self._connection = connection  # close() ends it, also where it cannot connect
         with lost_not_cancelled():
             await connection.connect(timeout=CONNECT_S)
         self._adopt(connection, url)
