@@ -18,6 +18,7 @@ pytest.register_assert_rewrite(
     "tests.conformance.store_runs",
     "tests.conformance.store_sequences",
     "tests.conformance.store_services",
+    "tests.conformance.store_states",
 )
 
 

@@ -15,6 +15,7 @@ from tests.conformance import store as steps
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
+from tests.conformance import store_states as states
 from tests.conformance.store import error_of, id_of, packet, step
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class TestCommitting(steps.Committing):
     """See `tests.conformance.store`."""
 
 
-class TestStates(steps.States):
-    """See `tests.conformance.store`."""
+class TestStates(states.States):
+    """See `tests.conformance.store_states`."""
 
 
 class TestSequences(sequences.Sequences):

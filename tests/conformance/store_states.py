@@ -1,0 +1,117 @@
+"""States, saved with their step; part of the suite of stores, see `tests.conformance.store`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rolekit.errors import StateClash
+from rolekit.store.base import Reply, StateChange, StateKey
+from tests.conformance.store import (
+    SEQUENCE,
+    error_of,
+    id_of,
+    opening,
+    packet,
+    part,
+    release,
+    step,
+)
+
+if TYPE_CHECKING:
+    from rolekit.store.base import Store
+    from tests.conformance.store import Ground
+
+
+class States:
+    """Saved with the step, if nobody was faster."""
+
+    KEY = StateKey("scope", "Name", "key")
+
+    async def test_a_state_is_saved_and_its_version_grows(self, ground: Ground) -> None:
+        store = await ground.open()
+
+        await store.commit([step(1, states=[StateChange(self.KEY, 0, b"1")])])
+        await store.commit([step(2, states=[StateChange(self.KEY, 1, b"2")])])
+
+        other = StateKey("scope", "Name", "other")
+        assert await store.load_states([self.KEY, other]) == {self.KEY: (2, b"2")}
+
+    async def test_changes_that_follow_each_other_are_folded_in_one_batch(
+        self, ground: Ground
+    ) -> None:
+        store, other = await ground.open(), StateKey("scope", "Name", "other")
+        await store.commit([step(1, states=[StateChange(self.KEY, 0, b"1")])])
+        changes = [
+            [StateChange(self.KEY, 1, b"2"), StateChange(other, 0, b"a")],
+            [StateChange(self.KEY, 2, b"3")],
+            [StateChange(other, 1, b"b"), StateChange(self.KEY, 3, b"4")],
+        ]
+
+        await store.commit([step(n, states=each) for n, each in enumerate(changes, 2)])
+
+        assert await store.load_states([self.KEY, other]) == {
+            self.KEY: (4, b"4"),
+            other: (2, b"b"),
+        }
+
+    async def test_a_change_that_follows_one_of_a_repeat_undoes_the_batch(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        await store.commit([step(1, states=[StateChange(self.KEY, 0, b"1")])])
+        batch = [
+            step(1, states=[StateChange(self.KEY, 1, b"repeat")]),
+            step(2, states=[StateChange(self.KEY, 2, b"from what the repeat made")]),
+        ]
+
+        error = await error_of(store.commit(batch))
+
+        assert isinstance(error, StateClash)
+        assert await store.load_states([self.KEY]) == {self.KEY: (1, b"1")}
+
+    async def test_a_state_that_changed_meanwhile_undoes_the_whole_batch(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        await store.commit([step(1, states=[StateChange(self.KEY, 0, b"1")])])
+        batch = [
+            step(2, outputs=[packet(2)], replies=[Reply(root=id_of(9), id=id_of(8))]),
+            step(3, states=[StateChange(self.KEY, 0, b"lost")], opening=opening(1)),
+        ]
+
+        error = await error_of(store.commit(batch))
+        again = await store.commit([batch[0]])
+
+        assert isinstance(error, StateClash)
+        assert again.fresh == {(id_of(2), 0)}
+        assert await store.load_states([self.KEY]) == {self.KEY: (1, b"1")}
+        assert await store.view(SEQUENCE, 10, whole=False) is None
+        assert len(await store.replies({id_of(9): 0}, 10)) == 1
+
+    async def test_of_many_that_change_a_state_at_once_each_counts(
+        self, ground: Ground
+    ) -> None:
+        stores = [await ground.open() for _ in range(3)]
+
+        async def count(store: Store, number: int) -> None:
+            while True:
+                version, body = (await store.load_states([self.KEY])).get(self.KEY, (0, b"0"))
+                change = StateChange(self.KEY, version, str(int(body) + 1).encode())
+                if not isinstance(await error_of(store.commit([step(number, states=[change])])),
+                                  StateClash):  # fmt: skip
+                    return
+
+        await asyncio.gather(*(count(stores[n % 3], n) for n in range(15)))
+
+        assert await stores[0].load_states([self.KEY]) == {self.KEY: (15, b"15")}
+
+    async def test_a_sequence_that_is_over_takes_its_states_along(self, ground: Ground) -> None:
+        store = await ground.open()
+        own = StateKey(f"sequence:{SEQUENCE}", "Name", SEQUENCE)
+        changes = [StateChange(own, 0, b"1"), StateChange(self.KEY, 0, b"1")]
+        await store.commit([step(1, opening=opening(1), closings=[part(0)], states=changes)])
+
+        await release(store, 2)
+
+        assert await store.load_states([own, self.KEY]) == {self.KEY: (1, b"1")}
