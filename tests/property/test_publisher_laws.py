@@ -68,7 +68,7 @@ def right(packets: list[Packet]) -> str:
     queues = {packet.queue for packet in packets}
     if "gone" in queues:
         return "Unroutable"
-    return "Unavailable" if "full" in queues else "stored"
+    return "QueueFull" if "full" in queues else "stored"
 
 
 def built(lists: list[list[tuple[str, int]]]) -> list[list[Packet]]:
