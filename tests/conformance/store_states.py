@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from rolekit.errors import StateClash
 from rolekit.store.base import Reply, StateChange, StateKey
 from tests.conformance.store import (
@@ -21,6 +23,12 @@ from tests.conformance.store import (
 if TYPE_CHECKING:
     from rolekit.store.base import Store
     from tests.conformance.store import Ground
+
+WAYS = [
+    pytest.param([], id="a plain step"),
+    pytest.param([Reply(root=id_of(9), id=id_of(8))], id="a step with more"),
+]
+"""Postgres takes plain steps in one statement, and others in several."""
 
 
 class States:
@@ -115,3 +123,59 @@ class States:
         await release(store, 2)
 
         assert await store.load_states([own, self.KEY]) == {self.KEY: (1, b"1")}
+
+
+class Tokens:
+    """A change says which version it leaves, so that only those who saw it go on from it."""
+
+    KEY = StateKey("scope", "Name", "token")
+
+    @pytest.mark.parametrize("replies", WAYS)
+    async def test_a_state_gets_the_version_that_its_change_names(
+        self, ground: Ground, replies: list[Reply]
+    ) -> None:
+        store = await ground.open()
+        made = StateChange(self.KEY, 0, b"1", token=7_001)
+        saved = StateChange(self.KEY, 7_001, b"2", token=2**61 + 5)
+
+        await store.commit([step(1, states=[made], replies=replies)])
+        between = await store.load_states([self.KEY])
+        await store.commit([step(2, states=[saved], replies=replies)])
+
+        assert between == {self.KEY: (7_001, b"1")}
+        assert await store.load_states([self.KEY]) == {self.KEY: (2**61 + 5, b"2")}
+
+    @pytest.mark.parametrize("replies", WAYS)
+    async def test_a_chain_in_one_batch_leaves_the_version_of_its_last_change(
+        self, ground: Ground, replies: list[Reply]
+    ) -> None:
+        store = await ground.open()
+        first = StateChange(self.KEY, 0, b"1", token=91)
+        second = StateChange(self.KEY, 91, b"2", token=17)
+        third = StateChange(self.KEY, 17, b"3", token=55)
+        chain = [
+            step(n, states=[each], replies=replies)
+            for n, each in enumerate((first, second, third), 1)
+        ]
+
+        await store.commit(chain)
+
+        assert await store.load_states([self.KEY]) == {self.KEY: (55, b"3")}
+
+    @pytest.mark.parametrize("replies", WAYS)
+    async def test_what_went_on_from_a_body_that_was_never_committed_clashes(
+        self, ground: Ground, replies: list[Reply]
+    ) -> None:
+        mine, theirs = await ground.open(), await ground.open()
+        lost = StateChange(self.KEY, 0, b"mine", token=101)
+        other = StateChange(self.KEY, 0, b"theirs", token=202)
+        on_from_lost = StateChange(self.KEY, lost.becomes, b"mine and more", token=303)
+        await theirs.commit([step(1, states=[other], replies=replies)])
+
+        errors = [
+            await error_of(mine.commit([step(n, states=[change], replies=replies)]))
+            for n, change in enumerate((lost, on_from_lost), 2)
+        ]
+
+        assert [type(error) for error in errors] == [StateClash, StateClash]
+        assert await mine.load_states([self.KEY]) == {self.KEY: (202, b"theirs")}

@@ -58,6 +58,10 @@ class TestStates(states.States):
     """See `tests.conformance.store_states`."""
 
 
+class TestTokens(states.Tokens):
+    """See `tests.conformance.store_states`."""
+
+
 class TestSequences(sequences.Sequences):
     """See `tests.conformance.store_sequences`."""
 

@@ -12,7 +12,7 @@ import pytest
 from rolekit import link
 from rolekit.database import Database
 from rolekit.errors import TooOld, WriteFailed, WriteMissed
-from rolekit.store.base import Outcome, Step, Taken, Write
+from rolekit.store.base import Outcome, StateChange, StateKey, Step, Taken, Write
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
@@ -112,6 +112,10 @@ class TestCommitting(steps.Committing):
 
 
 class TestStates(states.States):
+    """See `tests.conformance.store_states`."""
+
+
+class TestTokens(states.Tokens):
     """See `tests.conformance.store_states`."""
 
 
@@ -295,6 +299,20 @@ async def test_where_postgres_is_the_broker_outputs_go_into_its_queues_and_claim
 
     assert (first.leaving, first.topics) == ([], {"q", "r"})
     assert (held, await ground.tags()) == (tags[1:], [])
+
+
+async def test_where_postgres_is_the_broker_states_get_the_versions_that_changes_name(
+    ground: PostgresGround,
+) -> None:
+    store = await ground.open(joins=True)
+    key = StateKey("scope", "Name", "key")
+    first = StateChange(key, 0, b"1", token=91)
+    second = StateChange(key, 91, b"2", token=17)
+
+    await store.commit([step(1, states=[first])])
+    await store.commit([step(2, states=[second])])
+
+    assert await store.load_states([key]) == {key: (17, b"2")}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rolekit.model.reassembly import Cursor
 from rolekit.store.base import Commit, Outgoing, Release, StateChange, StateKey, Step
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.memory import MemoryTransport
+from tests.unit.fakes_flow import SOON_S
 
 pytestmark = pytest.mark.anyio
 
@@ -268,3 +269,30 @@ async def test_who_was_cancelled_meanwhile_does_not_hold_up_the_others() -> None
 
         assert await second
         assert await desk.submit("c")[0]
+
+
+class OneSlow(ScriptedStore):
+    """One of its commits waits at the gate, the others do not."""
+
+    async def commit(self, steps: Sequence[Step]) -> Commit:
+        if [step.id for step in steps] != ["slow"]:
+            return Commit(fresh={step.key for step in steps})
+        return await super().commit(steps)
+
+
+async def test_while_one_commit_is_slow_the_others_go_on_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group, "SLOW_S", 0.0)
+    store = OneSlow()
+    store.gate.clear()
+    async with running(store) as desk, asyncio.timeout(SOON_S):
+        (slow,) = desk.submit("slow")
+        await store.entered.wait()
+        others = [await desk.submit(name)[0] for name in "abcd"]
+        is_still_slow = not slow.done()
+        store.gate.set()
+        await slow
+
+    assert others == [True] * 4
+    assert is_still_slow

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rolekit.bell import Bell
 from rolekit.clock import SystemClock
+from rolekit.errors import StateClash, Unavailable
 from rolekit.flow import states as module
+from rolekit.flow.commit import Committer
 from rolekit.flow.states import States
 from rolekit.store.base import StateChange, StateKey, Step
 from rolekit.store.memory import MemoryStore
+from tests.property.jumping import run
+from tests.unit.fakes_flow import SOON_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +66,15 @@ async def test_a_step_goes_on_from_what_the_one_before_made_of_it() -> None:
 
     assert await taken(states, X, "b") == (1, b"1")
     assert store.reads == 1
+
+
+async def test_a_step_goes_on_from_the_version_that_the_one_before_gave_it() -> None:
+    states = States(MemoryStore())
+    await taken(states, X, "a")
+
+    states.put(X, "a", StateChange(X, 0, b"1", token=77), unknown())
+
+    assert await taken(states, X, "b") == (77, b"1")
 
 
 async def test_a_step_waits_while_another_works_with_the_state() -> None:
@@ -190,3 +204,104 @@ async def test_one_that_was_cancelled_while_it_waited_holds_up_nobody() -> None:
     states.put(X, "a")
 
     assert await last == (0, None)
+
+
+class Reads(MemoryStore):
+    """Fails its first read, or holds it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+        self._error = error
+
+    async def load_states(self, keys: Sequence[StateKey]) -> dict[StateKey, tuple[int, bytes]]:
+        if not self.reading.is_set():
+            self.reading.set()
+            if self._error is not None:
+                raise self._error
+            await asyncio.Event().wait()
+        return await super().load_states(keys)
+
+
+async def test_who_could_not_read_a_state_holds_up_nobody() -> None:
+    states = States(Reads(Unavailable("The database is away.")))
+    with pytest.raises(Unavailable):
+        await taken(states, X, "a")
+
+    async with asyncio.timeout(SOON_S):
+        assert await taken(states, X, "b") == (0, None)
+
+
+async def test_who_was_cancelled_while_reading_a_state_holds_up_nobody() -> None:
+    store = Reads()
+    states = States(store)
+    gone = asyncio.create_task(taken(states, X, "a"))
+    await store.reading.wait()
+    gone.cancel()
+    await asyncio.wait([gone])
+
+    async with asyncio.timeout(SOON_S):
+        assert await taken(states, X, "b") == (0, None)
+
+
+@pytest.mark.parametrize("is_given_first", [True, False])
+async def test_one_that_is_cancelled_as_its_turn_comes_ends_as_cancelled(
+    *, is_given_first: bool
+) -> None:
+    states = States(MemoryStore())
+    await taken(states, X, "a")
+    gone = asyncio.create_task(taken(states, X, "b"))
+    await asyncio.sleep(0)
+
+    steps: list[Callable[[], object]] = [lambda: states.put(X, "a"), gone.cancel]
+    for do in steps if is_given_first else reversed(steps):
+        do()
+    await asyncio.wait([gone])
+
+    assert gone.cancelled()
+    async with asyncio.timeout(SOON_S):
+        assert await taken(states, X, "c") == (0, None)
+
+
+@pytest.mark.parametrize("is_given_first", [True, False])
+def test_one_whose_turn_comes_as_its_time_is_up_goes_on(*, is_given_first: bool) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        states = States(MemoryStore())
+        await taken(states, X, "a")
+        if is_given_first:
+            loop.call_later(module.WAIT_S, states.put, X, "a")
+        second = asyncio.create_task(taken(states, X, "b"))
+        await asyncio.sleep(0)
+        if not is_given_first:
+            loop.call_later(module.WAIT_S, states.put, X, "a")
+
+        assert await second == (0, None)
+        assert loop.time() == module.WAIT_S
+
+    run(main())
+
+
+async def test_a_commit_that_failed_takes_along_what_went_on_from_it() -> None:
+    here = MemoryStore()
+    there = MemoryStore(here.tables, owner=2)
+    states, committer = States(here), Committer(here, Bell(), None)
+    version, _ = await taken(states, X, "a")
+    lost = StateChange(X, version, b"a", token=101)
+    outcome = committer.submit(changing(1, lost))
+    states.put(X, "a", lost, outcome)
+    version, _ = await taken(states, X, "c")
+    gone_on = committer.submit(changing(2, StateChange(X, version, b"a and c", token=102)))
+
+    await there.commit([changing(3, StateChange(X, 0, b"b", token=103))])
+    running = asyncio.create_task(committer.run())
+    results = await asyncio.gather(outcome, gone_on, return_exceptions=True)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert [type(result) for result in results] == [StateClash, StateClash]
+    assert await here.load_states([X]) == {X: (103, b"b")}
+
+
+def changing(number: int, change: StateChange) -> Step:
+    return Step(id=f"{number:032x}", generation=0, birth_ms=NOW_MS, states=[change])

@@ -1,0 +1,128 @@
+"""Runners: what one handler leaves behind, and what becomes of them at a stop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from contextvars import ContextVar
+
+import pytest
+from structlog.contextvars import bind_contextvars, get_contextvars
+
+from rolekit import Context, State, WorkerRole, handle
+from tests.unit.fakes_flow import SOON_S, Line, Note, working
+from tests.unit.fakes_rabbitmq import turns
+
+pytestmark = pytest.mark.anyio
+
+user: ContextVar[str] = ContextVar("user", default="nobody")
+
+
+class Marking(WorkerRole):
+    """Sets what should be its message's own."""
+
+    concurrency = 1
+
+    def __init__(self) -> None:
+        self.users: list[str] = []
+        self.logged: list[dict[str, object]] = []
+
+    @handle
+    async def mark(self, note: Note) -> None:
+        self.users.append(user.get())
+        self.logged.append(get_contextvars())
+        if note.n == 1:
+            user.set("somebody")
+        if note.n == 2:
+            bind_contextvars(message=note.n)
+
+
+async def test_what_a_handler_sets_in_its_context_is_not_seen_by_the_next() -> None:
+    line = Line(Marking)
+
+    async with working(line) as role:
+        await line.send(Note(n=1), Note(n=3))
+        await line.idle()
+
+    assert role.users == ["nobody", "nobody"]
+
+
+async def test_what_a_handler_binds_to_its_log_lines_is_not_in_those_of_the_next() -> None:
+    line = Line(Marking)
+
+    async with working(line) as role:
+        await line.send(Note(n=2), Note(n=3))
+        await line.idle()
+
+    assert role.logged == [{}, {}]
+
+
+async def test_what_was_set_before_the_start_is_seen_by_every_handler() -> None:
+    token = user.set("the process")
+    line = Line(Marking)
+    user.reset(token)
+
+    async with working(line) as role:
+        await line.send(Note(n=1), Note(n=3))
+        await line.idle()
+
+    assert role.users == ["the process", "the process"]
+
+
+class Kept(State):
+    """A state that one has and another wants."""
+
+
+class Holding(WorkerRole):
+    """Take a state, one after the other, and go on for ever with it."""
+
+    concurrency = 16
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Semaphore(0)
+
+    @handle
+    async def hold(self, note: Note, ctx: Context) -> None:
+        self.begun.release()
+        await ctx.state(Kept, key="one")
+        await asyncio.Event().wait()
+
+
+async def test_a_stop_ends_one_that_has_a_state_and_those_that_wait_for_it_at_once() -> None:
+    line = Line(Holding)
+
+    async with working(line) as role:
+        await line.send(*(Note(n=n) for n in range(16)))
+        for _ in range(16):
+            await role.begun.acquire()
+        await turns()
+        async with asyncio.timeout(SOON_S):
+            await line.consumer.stop(0)
+
+    assert line.transport.broker.depth("Holding.hold").waiting == 16
+    assert line.store.tables.inbox == set()
+
+
+class Stubborn(WorkerRole):
+    """Does not hear that it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    @handle
+    async def work(self, note: Note) -> None:
+        self.begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+async def test_a_stop_ends_with_a_handler_that_swallows_its_cancellation() -> None:
+    line = Line(Stubborn)
+
+    async with working(line) as role:
+        await line.send(Note(n=1))
+        await role.begun.wait()
+        async with asyncio.timeout(SOON_S):
+            await line.consumer.stop(0)
+
+    assert line.consumer.handled == 1
