@@ -92,6 +92,7 @@ class FakeBroker:
     Attributes:
         channels: Those opened so far; the last one is in use.
         is_away: Nobody gets a session.
+        opened: Set, unless a test lets the connection wait.
     """
 
     def __init__(self) -> None:
@@ -100,11 +101,14 @@ class FakeBroker:
         self.is_blocked = False
         self.can_write = True
         self.is_away = False
+        self.opened = asyncio.Event()
+        self.opened.set()
         self.on_block: Callable[[bool], None] = lambda _: None
         self.resume: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Connect."""
+        await self.opened.wait()
 
     async def session(self, timeout_s: float) -> FakeBroker:
         if self.is_away:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rolekit.errors import PublishUnknown, Unavailable, Unroutable
+from rolekit.errors import CodecError, ConfigError, PublishUnknown, Unavailable, Unroutable
 from rolekit.flow import outbox as leaving
 from rolekit.flow.outbox import Forwarder, Outbox
 from rolekit.model.envelope import Packet
@@ -17,6 +17,7 @@ from rolekit.store.base import Outgoing, Step
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.base import Delivery, Subscription
 from rolekit.transport.memory import MemoryBroker, MemorySubscription, MemoryTransport
+from tests.unit.fakes_flow import SOON_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -239,6 +240,28 @@ async def test_there_is_no_room_while_too_much_is_unconfirmed(
         await asyncio.wait_for(waiting, 5)
         assert 4 <= len(broker.published) <= 5
         await outbox.empty()
+
+
+@pytest.mark.parametrize("error", [CodecError("too large"), ConfigError("no such name")])
+async def test_a_packet_that_cannot_be_written_holds_up_nobody_and_is_kept(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    outbox = Outbox(broker, store := Store(broker))
+    publish = broker.publish
+
+    async def refusing(packets: Sequence[Packet]) -> None:
+        if any(packet.id == "m2" for packet in packets):
+            raise error
+        await publish(packets)
+
+    monkeypatch.setattr(broker, "publish", refusing)
+    async with running(outbox), asyncio.timeout(SOON_S):
+        outbox.leave([row(1), row(2), row(3)])
+        await outbox.empty()
+
+    assert list(chain(*broker.published)) == ["m1", "m3"]
+    assert list(chain(*store.forgotten)) == [1, 3]
 
 
 class Acks(MemorySubscription):
