@@ -100,11 +100,17 @@ class AppClient:
     ) -> list[Receipt]:
         """Send many; return when all are durable, with one receipt each, in order."""
         receipts: list[Receipt] = []
-        leaving = _InOrder(self._intake)
+        leaving, intake = _InOrder(self._intake), self._intake
+        admitted: set[type] = set()
         try:
             async for message in _each(messages):
-                root = self._intake.root()
-                await leaving.add(await self._intake.packets(message, root, None))
+                if type(message) not in admitted:
+                    await intake.admit(type(message))
+                    admitted.add(type(message))
+                root = intake.root()
+                if leaving.add(intake.build(message, root)):
+                    await leaving.let_go()
+                    admitted.clear()
                 receipts.append(Receipt(id=root))
             await leaving.finish()
         finally:
@@ -274,13 +280,13 @@ class _InOrder:
         self._packets: list[Packet] = []
         self._leaving: deque[asyncio.Task[object]] = deque()
 
-    async def add(self, packets: list[Packet]) -> None:
-        """Add packets; wait while enough is under way."""
+    def add(self, packets: list[Packet]) -> bool:
+        """Add packets; say whether they are enough to let go."""
         self._packets += packets
-        if len(self._packets) >= CHUNK:
-            await self._let_go()
+        return len(self._packets) >= CHUNK
 
-    async def _let_go(self) -> None:
+    async def let_go(self) -> None:
+        """Let what was added leave; wait while enough is under way."""
         packets, self._packets = self._packets, []
         while len(self._leaving) >= self._intake.at_once:
             await self._leaving[0]
@@ -290,7 +296,7 @@ class _InOrder:
 
     async def finish(self) -> None:
         """Wait until everything is durable."""
-        await self._let_go()
+        await self.let_go()
         while self._leaving:
             await self._leaving[0]
             self._leaving.popleft()

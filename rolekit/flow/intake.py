@@ -15,7 +15,7 @@ from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.store.base import Commit, Due, KeyRow, Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.runtime import Runtime
@@ -86,19 +86,37 @@ class Intake:
             Unroutable: There is none.
             IntakeFull: Too much waits for one of them, or for the broker.
         """
+        await self.admit(type(message))
+        return self.build(message, root, headers, reply_to)
+
+    async def admit(self, cls: type) -> None:
+        """Refuse messages of a class while there is no room for them.
+
+        Raises:
+            IntakeFull: Too much waits for one of its handlers, or for the broker.
+        """
+        await self._check_room(self._runtime.targets(cls, ""))
+
+    def build(
+        self,
+        message: AnyMessage,
+        root: str,
+        headers: Mapping[str, str] | None = None,
+        reply_to: str = "",
+    ) -> list[Packet]:
+        """Build one packet for each handler that takes a message that was admitted.
+
+        Raises:
+            Unroutable: There is none.
+        """
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
-        targets = [
-            target
-            for target in plan.destinations.get(type(message), ())
-            if plan.handlers[target].kind != "gather"
-        ]
+        targets = self._runtime.targets(type(message), "")
         if not targets:
             raise Unroutable(
                 f"No handler of {plan.name} takes a {name}.",
                 fix="Add the role that does, or send what one takes.",
             )
-        await self._check_room(targets)
         head = encode_head(
             Head(
                 type=name,
@@ -116,7 +134,7 @@ class Intake:
             for target, id_ in zip(targets, ids, strict=True)
         ]
 
-    async def _check_room(self, targets: list[str]) -> None:
+    async def _check_room(self, targets: Sequence[str]) -> None:
         """Refuse what is too much, by what was seen a moment ago.
 
         Only the first message to a queue waits for a look; later ones find what the last

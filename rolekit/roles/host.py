@@ -239,6 +239,7 @@ def bound_socket(bind: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as supervisor/sockets.py
     opened.bind((host.strip("[]"), int(port)))
     opened.listen(1024)
     return opened
