@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=WorkerRole)
 
-SOON_S = 2.0
+SOON_S = 5.0
 """Nothing here takes so long, unless it never comes."""
 
 
