@@ -126,6 +126,14 @@ class Pipeline:
             if task is None or task.cancelling():
                 raise
             raise Interrupted("Something that the handler awaited was cancelled.") from error
+        except (Taken, *NOT_ITS_FAULT):
+            raise
+        except Exception as error:
+            if work.context is not None and not await work.context.rests_on_facts():
+                raise StateClash(
+                    "It failed over a state that is another one by now."
+                ) from error
+            raise
 
     async def _record(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
         """Hand on what came of a delivery: the future tells when it is durable."""

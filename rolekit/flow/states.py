@@ -161,12 +161,16 @@ class States:
         is_done = not outcome.cancelled() and outcome.exception() is None and outcome.result()
         if not is_done:
             entry.pending = None
-            self._kept.pop(key, None)
-            self._contest(key)
+            self.doubt(key)
         elif entry.pending is not None and entry.pending[0] == version:
             self._keep(key, entry.pending)
             entry.pending = None
         self._forget(key, entry)
+
+    def doubt(self, key: StateKey) -> None:
+        """Read a state anew from now on for a while: it is not what was kept."""
+        self._kept.pop(key, None)
+        self._contest(key)
 
     def _contest(self, key: StateKey) -> None:
         now_s = asyncio.get_running_loop().time()

@@ -225,6 +225,21 @@ class StepContext(Context[object]):
                 changes.append(StateChange(key, version, body, token, is_change))
         return changes
 
+    async def rests_on_facts(self) -> bool:
+        """Say whether the states that were taken without being read are what is stored.
+
+        A step that commits has their versions checked; one that fails asks here, or it would
+        fail for what somebody else has changed, or what was never committed.
+        """
+        taken = {key: v for key, (v, _, _, is_kept) in self._states.items() if is_kept}
+        if not taken:
+            return True
+        found = await self._runtime.store.load_states(list(taken))
+        wrong = [key for key, version in taken.items() if found.get(key, (0,))[0] != version]
+        for key in wrong:
+            self._runtime.states.doubt(key)
+        return not wrong
+
     def hand_on(self, changes: Sequence[StateChange], outcome: asyncio.Future[bool]) -> None:
         """Let others go on from the states of this step, which was submitted."""
         for change in changes:

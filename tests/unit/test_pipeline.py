@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rolekit import Backoff, Context, Message, State, WorkerRole, handle
-from rolekit.errors import StateClash, WriteFailed
+from rolekit.errors import Reject, StateClash, WriteFailed
 from rolekit.flow import pipeline
 from rolekit.model.codec import decode_value
 from rolekit.store.memory import MemoryStore
@@ -197,6 +197,35 @@ async def test_nothing_that_another_process_added_is_lost_to_one_that_went_on_fr
 
     ((_, body),) = held.tables.states.values()
     assert decode_value(Total, body) == Total(n=111)
+
+
+class Selling(WorkerRole):
+    """Puts things on a shelf, or takes them away; refuses where there are none."""
+
+    @handle
+    async def sell(self, note: Note, ctx: Context) -> None:
+        total = await ctx.state(Total, key="all")
+        if total.n + note.n < 0:
+            raise Reject(f"sold out: {total.n}")
+        total.n += note.n
+
+
+async def test_nobody_is_refused_over_a_state_that_another_process_has_changed() -> None:
+    store = MemoryStore()
+    here, there = Line(Selling, store), Line(Selling, MemoryStore(store.tables, owner=2))
+
+    async with working(here), working(there), asyncio.timeout(SOON_S):
+        for change in (1, -1):  # now it is kept here that there is none
+            await here.send(Note(n=change))
+            await here.idle()
+        await there.send(Note(n=5))
+        await there.idle()
+        await here.send(Note(n=-1))
+        await here.idle()
+
+    ((_, body),) = store.tables.states.values()
+    assert decode_value(Total, body) == Total(n=4)
+    assert not store.tables.dead
 
 
 class Threaded(WorkerRole):
