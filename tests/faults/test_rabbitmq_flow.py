@@ -80,7 +80,7 @@ async def test_a_memory_alarm_of_30_s_under_flow_loses_nothing(
 
 @pytest.mark.timeout(60)
 async def test_heartbeats_that_starve_lose_nothing(rig: Rig, database_url: str) -> None:
-    await _survives(rig, database_url, lambda flow: _starve(flow, 2), heartbeat_s=1)
+    await _survives(rig, database_url, lambda flow: _starve(flow, 1), heartbeat_s=1)
 
 
 @pytest.mark.load
