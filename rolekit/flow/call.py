@@ -59,7 +59,7 @@ async def call(
         What it gave, in order; nothing where it gave None.
 
     Raises:
-        TimeoutError: It took longer than its `timeout_s`.
+        Overran: It took longer than its `timeout_s`.
         Exception: Whatever the handler raised.
     """
     given = {"message": message, "run": run, "context": ctx}

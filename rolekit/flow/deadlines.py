@@ -34,7 +34,7 @@ class Deadlines:
         self._due_s = float("inf")
 
     def limit(self, seconds: float) -> Limit:
-        """Bound the block that this is entered for; it raises `TimeoutError` when over."""
+        """Bound the block that this is entered for; it raises `Overran` when over."""
         return Limit(self, seconds)
 
     def begin(self, seconds: float) -> tuple[asyncio.Task[Any], _Call]:

@@ -36,7 +36,7 @@ def instance_main(
     """Live as one instance, in a process that was just forked.
 
     Returns:
-        Exit code: 0 after a stop, 1 after a failure, 2 when it refuses to start.
+        Exit status: 0 after a stop, 2 when it refuses to start, `link.ENDED` otherwise.
     """
     settings = configuration.load(os.environ)
     app = load_app(spec.app)
