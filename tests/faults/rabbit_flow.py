@@ -20,6 +20,7 @@ from rolekit import App, Context, Message, Run, WorkerRole, gather, handle, wiri
 from rolekit.errors import RolekitError
 from rolekit.link import OWNER_BITS
 from rolekit.roles.host import Instance, Services
+from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.wiring.parts import build
 from rolekit.wiring.relaying import run_relay
 
@@ -196,7 +197,7 @@ class Flow:
             else:
                 return
 
-    async def keep_sending(self, enough: asyncio.Event, pause_s: float = 0.05) -> None:
+    async def keep_sending(self, enough: asyncio.Event, pause_s: float) -> None:
         """Send jobs, one after another."""
         while not enough.is_set():
             await self.send()
@@ -213,6 +214,12 @@ class Flow:
         """Wait until handlers ran so often."""
         while self.stage.runs < runs:
             await self.moved()
+
+    @property
+    def stale_acks(self) -> int:
+        """Acks that came too late for their channel."""
+        transports = [services.runtime.transport for services in self.services]
+        return sum(one.stale_acks for one in transports if isinstance(one, RabbitTransport))
 
     async def count(self, table: str) -> int:
         """Count the rows of a table."""
