@@ -68,6 +68,14 @@ def find_chromium() -> Path:
     raise NoBrowser(HOW_TO_GET_A_BROWSER)
 
 
+def find_swaks() -> Path:
+    """Return swaks, a mail client that shares no code with this project, on PATH."""
+    found = shutil.which("swaks")
+    if found is None:
+        raise NoServer("Tests need swaks on PATH: run `apt-get install swaks` as root.")
+    return Path(found)
+
+
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now."""
     with socket.socket() as listener:
@@ -209,6 +217,7 @@ def main() -> int:
         ("PostgreSQL", find_postgres, "postgresql"),
         ("RabbitMQ", find_rabbitmq, "rabbitmq-server"),
         ("Browser", find_chromium, "chromium"),
+        ("Mail client", find_swaks, "swaks"),
     )
     try:
         for what, find, package in wanted:

@@ -226,6 +226,8 @@ async def test_a_window_changed_while_the_connection_is_lost_holds_afterwards(
         subscription.widen("q", window)
         await asyncio.sleep(0.03)
 
+    await rig.until(lambda state: state.unacked >= 20)
+    subscription.ack(inbox.got)  # also what a window of in between brought
     await rig.until(lambda state: state.unacked == 20)
     await asyncio.sleep(0.3)
     await rig.until(lambda state: state.unacked == 20)

@@ -269,6 +269,7 @@ def packet() -> Packet:
 
 
 @pytest.mark.anyio
+@pytest.mark.timeout(60)
 async def test_a_password_that_changed_is_read_from_its_file_at_the_next_connection(
     broker: PrivateBroker, rotating: Rotating
 ) -> None:
