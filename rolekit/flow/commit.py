@@ -31,6 +31,9 @@ BATCH = 256
 IN_FLIGHT = 2
 PLENTY = 32
 """Steps that must wait before a second commit begins beside the first."""
+BUSY = 8
+LINGER_S = 0.001
+"""Batches of so many show that more comes at once: a moment's wait makes fewer, larger ones."""
 SLOW_S = 0.05
 """After so long of one commit, a second begins beside it however few steps wait."""
 AWAY_FIRST_S = 0.1
@@ -56,6 +59,7 @@ class Committer:
         self._something = asyncio.Event()
         self._plenty = asyncio.Event()
         self._slow: set[object] = set()
+        self._last = 0
         self._touched: set[StateKey | str] = set()
 
     def submit(self, step: Step) -> asyncio.Future[bool]:
@@ -91,7 +95,10 @@ class Committer:
     async def _run_one(self, enough: asyncio.Event) -> None:
         while True:
             await enough.wait()
+            if BUSY <= self._last < PLENTY and len(self._waiting) < PLENTY:
+                await asyncio.sleep(LINGER_S)
             batch, touched = self._take()
+            self._last = len(batch)
             if not batch:
                 # What waits changes what another batch is changing.
                 enough.clear()
