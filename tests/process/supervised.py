@@ -69,7 +69,25 @@ class Supervised:
         for one in self._seen.values():
             one.kill()
             os.close(one.pidfd)
-        self._reader.join()
+        while self._reader.is_alive():
+            self._end_who_still_writes()
+            self._reader.join(0.2)
+
+    def _end_who_still_writes(self) -> None:
+        """Kill what was started after the last look: it alone has this pipe for its output."""
+        assert self.process.stdout is not None
+        with suppress(ValueError, OSError):  # closed meanwhile: nobody writes any more
+            pipe = Path(f"/proc/self/fd/{self.process.stdout.fileno()}").readlink()
+            for folder in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    if int(folder.name) == os.getpid() or (folder / "fd/1").readlink() != pipe:
+                        continue
+                    held = os.pidfd_open(int(folder.name))
+                    try:
+                        if (folder / "fd/1").readlink() == pipe:
+                            signal.pidfd_send_signal(held, signal.SIGKILL)
+                    finally:
+                        os.close(held)
 
     @property
     def output(self) -> str:
