@@ -94,7 +94,7 @@ class BrokerConnection:
             self._session.abort()
 
     async def session(self, timeout_s: float) -> Session:
-        """Return the session, once there is one.
+        """Return what is open to the broker, once something is.
 
         Raises:
             Unavailable: There is none within that time.

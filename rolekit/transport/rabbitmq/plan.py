@@ -19,6 +19,8 @@ from rolekit.transport.rabbitmq.access import may_declare
 from rolekit.transport.rabbitmq.lint import lint
 from rolekit.transport.rabbitmq.topology import (
     MIGRATING,
+    NOTHING,
+    Counts,
     Difference,
     Queue,
     declare_one,
@@ -42,14 +44,6 @@ _WHOLE_NUMBERS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What a passive declaration tells."""
-
-    messages: int
-    consumers: int
-
-
-@dataclass(frozen=True, slots=True)
 class Planned:
     """What is to be done about one queue.
 
@@ -65,7 +59,7 @@ class Planned:
     state: State
     differences: tuple[Difference, ...] = ()
     there: Queue | None = None
-    counts: Counts = Counts(0, 0)
+    counts: Counts = NOTHING
 
     @property
     def dangers(self) -> list[str]:

@@ -230,9 +230,21 @@ def _value(said: str) -> tuple[str | None, str]:
     return (None, "") if found is None else (found[1], found[2] or "")
 
 
-async def counts(session: Session, names: Iterable[str]) -> dict[str, int]:
-    """Say how many messages wait in queues; those that are not there are left out."""
-    found: dict[str, int] = {}
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a passive declaration tells."""
+
+    messages: int = 0
+    consumers: int = 0
+
+
+NOTHING = Counts()
+"""Of an empty queue that nobody consumes."""
+
+
+async def counts(session: Session, names: Iterable[str]) -> dict[str, Counts]:
+    """Say what is in queues, asked on one channel; those that are not there are left out."""
+    found: dict[str, Counts] = {}
     left = list(names)
     while left:
         async with session.brief_channel() as channel:
@@ -242,5 +254,5 @@ async def counts(session: Session, names: Iterable[str]) -> dict[str, int]:
                     answer = await channel.calls.queue_declare(name, passive=True)
                 except aiormq.exceptions.ChannelNotFoundEntity:
                     break  # which closes the channel
-                found[name] = answer.message_count or 0
+                found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)
     return found

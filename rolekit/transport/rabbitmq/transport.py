@@ -208,7 +208,10 @@ class RabbitTransport:
         names = {queue: self._names.of(queue) for queue in queues}
         with self._calling():
             found = await topology.counts(session, names.values())
-        return {queue: Depth(found.get(name, 0)) for queue, name in names.items()}
+        return {
+            queue: Depth(found.get(name, topology.NOTHING).messages)
+            for queue, name in names.items()
+        }
 
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""
@@ -227,7 +230,7 @@ class RabbitTransport:
     # -- for its parts -------------------------------------------------------------------------
 
     async def consuming(self) -> Session:
-        """Return the session for consuming and calls, once there is one."""
+        """Return what is open for consuming and calls, once something is."""
         return await self._consuming.session(SESSION_S)
 
     def wanted(self, queues: Iterable[str]) -> list[topology.Queue]:

@@ -20,18 +20,17 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiormq
 import structlog
 
 from rolekit.errors import RolekitError
+from rolekit.transport.rabbitmq import topology
 from rolekit.transport.rabbitmq.address import AWAY
-from rolekit.transport.rabbitmq.plan import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rolekit.transport.rabbitmq.consumer import QueueConsumer
-    from rolekit.transport.rabbitmq.session import Session
+    from rolekit.transport.rabbitmq.topology import Counts
     from rolekit.transport.rabbitmq.transport import RabbitTransport
 
 log = structlog.get_logger("rolekit.rabbitmq")
@@ -113,7 +112,7 @@ class Watchdog:
         watched = [one for one in self._consumers() if one.is_consuming]
         names = {one: self._transport.broker_name(one.queue) for one in watched}
         before = {one: one.life for one in watched}
-        counts = await _counts(session, set(names.values()))
+        counts = await topology.counts(session, set(names.values()))
         last, self._seen = self._seen, {}
         for one in watched:
             if one.is_consuming and one.life == before[one]:
@@ -138,19 +137,3 @@ class Watchdog:
         log.warning("a consumer was dead without a word; beginning anew", queue=one.queue,
                     reason=why, healed=self.healed)  # fmt: skip
         one.restart(f"watchdog: {why}")
-
-
-async def _counts(session: Session, names: Iterable[str]) -> dict[str, Counts]:
-    """Ask for messages and consumers of queues, on one channel; leave out what is gone."""
-    found: dict[str, Counts] = {}
-    left = list(names)
-    while left:
-        async with session.brief_channel() as channel:
-            while left:
-                name = left.pop()
-                try:
-                    answer = await channel.calls.queue_declare(name, passive=True)
-                except aiormq.exceptions.ChannelNotFoundEntity:
-                    break  # which closes the channel
-                found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)
-    return found
