@@ -7,14 +7,14 @@ then sequences by id. Whoever waits for a lock waits for somebody further on.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.database import Database, Pooled, load_queries, translated
-from rolekit.errors import StateClash, WriteFailed, WriteMissed
+from rolekit.database import Database, Pooled, load_queries
+from rolekit.errors import StateClash, WriteMissed
 from rolekit.store.base import (
     SCHEDULE,
     Commit,
@@ -25,13 +25,20 @@ from rolekit.store.base import (
     StateChange,
     StateKey,
     Step,
-    Taken,
 )
 from rolekit.store.postgres import rows
+from rolekit.store.postgres.transactions import (
+    OpenTransaction,
+    Statements,
+    blamed,
+    roll_back,
+    rows_of,
+    tidy,
+)
 from rolekit.store.postgres.work import SequenceWork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from rolekit.model.envelope import Packet
 
@@ -261,7 +268,7 @@ class StepStore(PostgresBase):
     async def transaction(self) -> AsyncGenerator[RawTransaction]:
         """Open a transaction of the user's own; it commits when the block ends well."""
         async with self._db.borrowed() as connection:
-            statements = _Statements(connection)
+            statements = Statements(connection)
             await statements.execute("begin", ())
             try:
                 yield statements
@@ -273,117 +280,11 @@ class StepStore(PostgresBase):
 
     async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Open the transaction of a step, its inbox row first."""
-        step = _OpenStep(self, self._db, (message_id, generation), self._sql["delete_claims"])
+        step = OpenTransaction(
+            self, self._db, (message_id, generation), self._sql["delete_claims"]
+        )
         await step.open(self._sql["insert_inbox"], rows.day_of(birth_ms))
         return step
-
-
-class _OpenStep:
-    """A transaction that the user's code works in, with the inbox row taken."""
-
-    def __init__(
-        self, store: StepStore, database: Database, key: tuple[str, int], delete_claims: str
-    ) -> None:
-        self._delete_claims = delete_claims
-        self.transaction: _Statements
-        self._store = store
-        self._db = database
-        self._key = key
-        self._stack = AsyncExitStack()
-        self._connection: Pooled
-        self._is_over = False
-
-    async def open(self, insert_inbox: str, day: int) -> None:
-        """Begin, and take the row; somebody else's uncommitted row is waited for."""
-        try:
-            await self._stack.enter_async_context(self._store.tx_slots)
-            self._connection = await self._stack.enter_async_context(self._db.borrowed())
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        self.transaction = _Statements(self._connection)
-        try:
-            with translated():
-                await self._connection.execute("begin")
-                taken = await self._connection.fetch(
-                    insert_inbox, [self._key[0]], [self._key[1]], [day], [1], []
-                )
-        except BaseException:
-            await self.abandon()
-            raise
-        if not taken:
-            await self.abandon()
-            raise Taken(*self._key)
-
-    async def finish(self, step: Step) -> Commit:
-        """Commit the rest of the step with what the transaction did.
-
-        From here on the transaction is this method's: `abandon` leaves it alone.
-        """
-        self._is_over = True
-        commit = Commit(fresh={self._key})
-        try:
-            with translated():
-                if step.claim is not None:
-                    await self._connection.execute(self._delete_claims, [step.claim])
-                await self._store.effects(self._connection, [step], commit)
-                await self._connection.execute("commit")
-        except BaseException:
-            await self._roll_back()
-            raise
-        await tidy(self._connection)
-        await self._stack.aclose()
-        return commit
-
-    async def abandon(self) -> None:
-        """Roll everything back."""
-        if not self._is_over:
-            self._is_over = True
-            await self._roll_back()
-
-    async def _roll_back(self) -> None:
-        try:
-            await roll_back(self._connection)
-        finally:
-            await self._stack.aclose()
-
-
-TIDY = "select pg_advisory_unlock_all(); close all; unlisten *; reset all"
-"""The pool resets nothing, but the user's statements may have set anything."""
-
-
-async def roll_back(connection: Pooled) -> None:
-    """End a transaction of the user's, and whatever it set."""
-    try:
-        await connection.execute(f"rollback; {TIDY}")
-    except Exception:  # noqa: BLE001 - the connection is broken: its end rolls back too
-        connection.terminate()
-
-
-async def tidy(connection: Pooled) -> None:
-    """Undo what the user's statements set on the connection."""
-    try:
-        await connection.execute(TIDY)
-    except Exception:  # noqa: BLE001 - the transaction is committed: only the connection is lost
-        connection.terminate()
-
-
-class _Statements:
-    """What `ctx.tx` runs its statements on."""
-
-    def __init__(self, connection: Pooled) -> None:
-        self._connection = connection
-
-    async def execute(self, sql: str, args: Sequence[object]) -> int:
-        """Run one statement; return the rows touched."""
-        with translated(), blamed(self._connection):
-            return rows_of(await self._connection.execute(sql, *args))
-
-    async def fetch(self, sql: str, args: Sequence[object]) -> list[Mapping[str, object]]:
-        """Run one query; return its rows."""
-        with translated(), blamed(self._connection):
-            found: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
-        return [dict(row) for row in found]
 
 
 def is_plain(step: Step) -> bool:
@@ -417,24 +318,3 @@ def _folded(changes: Iterable[StateChange]) -> list[tuple[str, str, str, int, by
         for key, (first, body, after) in folded.items()
     ]
     return sorted(rows, key=lambda row: row[:3])
-
-
-@contextmanager
-def blamed(connection: Pooled) -> Generator[None]:
-    """Blame the statement for what asyncpg itself refuses, such as too many arguments.
-
-    asyncpg raises one error for that and for a connection that is gone; only the latter may
-    be tried again.
-    """
-    try:
-        yield
-    except asyncpg.InterfaceError as error:
-        if connection.is_closed():
-            raise
-        raise WriteFailed(f"A statement cannot be sent to Postgres: {error}.") from error
-
-
-def rows_of(status: str) -> int:
-    """Read the number of rows from a command tag such as "UPDATE 3"."""
-    last = status.rpartition(" ")[2]
-    return int(last) if last.isdigit() else 0
