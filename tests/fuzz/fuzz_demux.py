@@ -287,7 +287,7 @@ def _tap(heard: _Heard, channel: int) -> Tap:
         told.append(call)
 
     def on_return(it: Returned) -> None:
-        told.append((it.code, it.text, it.routing_key, it.props))
+        told.append((it.code, it.text, it.routing_key, it.props, it.body))
 
     return Tap(heard.delivered[channel].extend, on_confirm, on_return)
 

@@ -126,7 +126,7 @@ class Reader:
             self.said.delivered[channel].append((*message.call, message.props, message.body))
             self.said.spans[channel].append(message.spans)
         else:
-            self.said.told[channel].append((*message.call, message.props))
+            self.said.told[channel].append((*message.call, message.props, message.body))
 
     def _method(self, channel: int, name: str, fields: bytes, span: Span) -> bool:
         if name == "close":

@@ -71,7 +71,7 @@ def delivery(
 
 def returned(channel: int, key: str, props: bytes, pieces: Sequence[bytes]) -> Unit:
     method = commands.Basic.Return(312, "NO_ROUTE", "", key)
-    told: Call = ("returned", Returned(312, "NO_ROUTE", key, props))
+    told: Call = ("returned", Returned(312, "NO_ROUTE", key, props, b"".join(pieces)))
     return Unit(
         channel, [written(method, channel), *content(channel, props, pieces)], told=[told]
     )

@@ -85,15 +85,21 @@ def test_a_packet_is_one_header_and_its_body_in_frames_that_fit(
     (first, head), *rest = frames_of(b"".join(out))
     assert isinstance(head, header.ContentHeader)
     props = head.properties
-    meta = struct.pack(">IQ", packet.generation, packet.birth_ms or 0) + packet.head
-    assert (first, head.body_size) == (channel, len(packet.body))
+    whole = data_of(packet)
+    assert (first, head.body_size) == (channel, len(whole))
     assert (props.content_type, props.message_id) == (wire.CONTENT_TYPE, packet.id)
-    assert (props.headers, props.delivery_mode) == ({"rk": bytearray(meta)}, 2)
+    assert (props.headers, props.delivery_mode) == (None, 2)
     pieces = [it.value for _, it in rest if isinstance(it, body.ContentBody)]
-    assert len(pieces) == len(rest) == -(-len(packet.body) // max_payload)
+    assert len(pieces) == len(rest) == -(-len(whole) // max_payload)
     assert all(number == channel for number, _ in rest)
     assert all(0 < len(piece) <= max_payload for piece in pieces)
-    assert b"".join(pieces) == packet.body
+    assert b"".join(pieces) == whole
+
+
+@SOME
+@given(PACKETS)
+def test_properties_fit_into_what_a_broker_keeps_on_its_heap(packet: Packet) -> None:
+    assert len(props_of(packet)) <= 64
 
 
 @SOME
@@ -121,7 +127,14 @@ def test_a_delivery_is_given_back_alone_and_to_its_queue(channel: int, tag: int)
 
 
 def own_of(packet: Packet) -> wire.Own:
-    return wire.Own(packet.id, packet.generation, packet.birth_ms or 0, packet.head)
+    return wire.Own(
+        packet.id, packet.generation, packet.birth_ms or 0, packet.head, packet.body
+    )
+
+
+def data_of(packet: Packet) -> bytes:
+    meta = (1, len(packet.head), packet.generation, packet.birth_ms or 0)
+    return struct.pack(">BIIQ", *meta) + packet.head + packet.body
 
 
 def props_of(packet: Packet) -> bytes:
@@ -135,30 +148,28 @@ def props_of(packet: Packet) -> bytes:
 @SOME
 @given(PACKETS)
 def test_what_we_write_we_read(packet: Packet) -> None:
-    assert wire.read_properties(props_of(packet)) == own_of(packet)
+    assert wire.read(props_of(packet), data_of(packet)) == own_of(packet)
 
 
 EXTRAS = st.lists(
     st.sampled_from([X_DELIVERY_COUNT, X_DEATH]) | st.tuples(NAMES, VALUES), max_size=3
-).map(lambda fields: [each for each in fields if each[0] != "rk"])
+)
 
 
 @SOME
-@given(PACKETS, EXTRAS, EXTRAS)
+@given(PACKETS, EXTRAS)
 def test_our_own_is_read_whatever_headers_a_broker_adds(
-    packet: Packet, before: list[tuple[str, Written]], after: list[tuple[str, Written]]
+    packet: Packet, extras: list[tuple[str, Written]]
 ) -> None:
-    meta = struct.pack(">IQ", packet.generation, packet.birth_ms or 0) + packet.head
-    ours: tuple[str, Written] = ("rk", (b"x" + long(meta), meta))
     props = (
         struct.pack(">H", 0xB080)
         + short(wire.CONTENT_TYPE)
-        + table([*before, ours, *after])
+        + table(extras)
         + b"\x02"
         + short(packet.id)
     )
 
-    assert wire.read_properties(props) == own_of(packet)
+    assert wire.read(props, data_of(packet)) == own_of(packet)
 
 
 PROPERTIES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
@@ -207,8 +218,6 @@ def test_whatever_properties_pamqp_writes_are_read(given_: dict[str, Any]) -> No
 def test_our_own_is_read_beside_any_other_property(
     given_: dict[str, Any], packet: Packet
 ) -> None:
-    meta = struct.pack(">IQ", packet.generation, packet.birth_ms or 0) + packet.head
-    given_["headers"] = {**given_.get("headers", {}), "rk": bytearray(meta)}
     all_: dict[str, Any] = {
         **given_,
         "content_type": wire.CONTENT_TYPE,
@@ -217,7 +226,7 @@ def test_our_own_is_read_beside_any_other_property(
 
     props = commands.Basic.Properties(**all_).marshal()
 
-    assert wire.read_properties(props) == own_of(packet)
+    assert wire.read(props, data_of(packet)) == own_of(packet)
 
 
 @SOME
@@ -266,11 +275,18 @@ def spoilt(draw: st.DrawFn) -> bytes:
     return good
 
 
+@st.composite
+def spoilt_data(draw: st.DrawFn) -> bytes:
+    good = data_of(draw(PACKETS))
+    at = draw(st.integers(0, len(good)))
+    return good[:at] + draw(st.binary(max_size=3)) + good[at + draw(st.integers(0, 3)) :]
+
+
 @SOME
-@given(spoilt())
-def test_any_bytes_are_properties_or_are_refused_in_one_way(props: bytes) -> None:
+@given(spoilt() | PACKETS.map(props_of), spoilt_data() | st.binary(max_size=60))
+def test_any_bytes_are_a_message_or_are_refused_in_one_way(props: bytes, data: bytes) -> None:
     try:
-        read = wire.read_properties(props)
+        read = wire.read(props, data)
     except CodecError:
         return
     assert isinstance(read, (wire.Own, wire.Foreign))
@@ -303,16 +319,28 @@ def test_text_that_is_no_utf_8_is_read_all_the_same() -> None:
 TRANSPORT = RabbitTransport("amqp://nowhere", app="a")
 
 
+def example_of(packet: Packet) -> tuple[bytes, bytes]:
+    return props_of(packet), data_of(packet)
+
+
 @SOME
-@given(spoilt(), st.binary(max_size=9))
-@example(b"\x00\x40" + b"\xff" * 8, b"")  # a timestamp of 2 ** 64 - 1 seconds
-@example(props_of(Packet(queue="q", id="no hexadecimal digits, only text", head=b"")), b"")
-@example(props_of(Packet(queue="q", id="0" * 32, generation=2**32 - 1, head=b"")), b"")
-@example(props_of(Packet(queue="q", id="0" * 32, birth_ms=2**64 - 1, head=b"")), b"")
-def test_any_bytes_are_a_packet_that_a_store_can_keep(props: bytes, data: bytes) -> None:
+@given(
+    st.tuples(spoilt(), st.binary(max_size=9)) | st.tuples(PACKETS.map(props_of), spoilt_data())
+)
+@example((b"\x00\x40" + b"\xff" * 8, b""))  # a timestamp of 2 ** 64 - 1 seconds
+@example(example_of(Packet(queue="q", id="no hexadecimal digits, only text", head=b"")))
+@example(example_of(Packet(queue="q", id="0" * 32, generation=2**32 - 1, head=b"")))
+@example(example_of(Packet(queue="q", id="0" * 32, birth_ms=2**64 - 1, head=b"")))
+@example(
+    (props_of(Packet(queue="q", id="0" * 32, head=b"")), b"\x01\xff\xff\xff\xff" + bytes(12))
+)
+def test_any_bytes_are_a_packet_that_a_store_can_keep(arrived: tuple[bytes, bytes]) -> None:
+    props, data = arrived
+
     packet = TRANSPORT.packet("q", props, data)
 
-    assert (packet.queue, packet.body) == ("q", data)
+    assert packet.queue == "q"
+    assert data.endswith(packet.body)
     assert f"{int(packet.id, 16):032x}" == packet.id
     assert 0 <= packet.generation < 2**31
     assert packet.birth_ms is not None

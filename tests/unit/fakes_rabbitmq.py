@@ -11,7 +11,6 @@ from pamqp import body, commands, frame, header
 
 from rolekit.errors import Unavailable
 from rolekit.model.envelope import Packet
-from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.demux import Returned, Tap
 from rolekit.transport.rabbitmq.publisher import Publisher
 from tests.property.jumping import LoopClock
@@ -83,7 +82,7 @@ class FakeChannel:
     def send_back(self, number: int) -> None:
         """Return the message with this number."""
         one = self.written[number - 1]
-        self._tap.on_return(Returned(312, "NO_ROUTE", one.queue, one.props))
+        self._tap.on_return(Returned(312, "NO_ROUTE", one.queue, one.props, one.body))
 
 
 class FakeBroker:
@@ -192,6 +191,3 @@ def packets(count: int, *, first: int = 1, queue: str = "q", size: int = 1) -> l
 
 def ids(written: Sequence[Written]) -> list[int]:
     return [int(one.id, 16) for one in written]
-
-
-MAX_HEAD = 4096 - wire.OVERHEAD - wire.BESIDE_HEAD

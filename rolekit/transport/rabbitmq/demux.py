@@ -44,6 +44,7 @@ class Returned:
     text: str
     routing_key: str
     props: bytes
+    body: bytes
 
 
 def _ignore(*_: object) -> None:
@@ -219,7 +220,7 @@ class Demux:
             tap.arrived.append((tap.tag, tap.redelivered, props, body))
             touched.add(tap)
         else:
-            tap.on_return(Returned(*tap.returned, props))
+            tap.on_return(Returned(*tap.returned, props, body))
         self.taken += 1
 
 

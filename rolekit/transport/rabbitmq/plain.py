@@ -154,7 +154,8 @@ class PlainChannel(Channel):
                 method = outcome.delivery
                 code, text = getattr(method, "reply_code", 0), getattr(method, "reply_text", "")
                 props = properties_of(outcome)
-                self._tap.on_return(Returned(code, text, outcome.routing_key or "", props))
+                key = outcome.routing_key or ""
+                self._tap.on_return(Returned(code, text, key, props, outcome.body))
             self._tap.on_confirm(self._told, False, outcome is _REFUSED)  # noqa: FBT003 - a Tap
 
     # -- consuming ---------------------------------------------------------------------------

@@ -200,18 +200,12 @@ class Publisher:
             Where it ended, and how many bytes these are.
         """
         prefixes, size, now_ms = self._prefixes, 0, 0
-        room, max_head = WINDOW_BYTES - self._bytes, max_payload - wire.BESIDE_HEAD
+        room = WINDOW_BYTES - self._bytes
         for at in range(*some):
             packet = packets[at]
             if packet.birth_ms is None:
                 now_ms = now_ms or self._clock.now_ms()
                 packet.birth_ms = now_ms
-            if len(packet.head) > max_head:
-                raise CodecError(
-                    f"The head of message {packet.id} has {len(packet.head)} bytes; the "
-                    f"broker's frames take {max_head}.",
-                    fix="Send fewer headers, or set frame_max = 131072 for the broker.",
-                )
             prefix = prefixes.get(packet.queue) or self._prefix(number, packet.queue)
             out.append(prefix)
             wire.add_content(out, number, packet, max_payload)
@@ -306,7 +300,7 @@ class Publisher:
         """
         self.returned += 1
         try:
-            read = wire.read_properties(returned.props)
+            read = wire.read(returned.props, returned.body)
         except CodecError:
             read = wire.Foreign()
         if isinstance(read, wire.Own):

@@ -263,7 +263,7 @@ class RabbitTransport:
         try:
             if queue == DEAD_QUEUE:
                 queue = self._names.back(wire.first_death(props)) or queue
-            read = wire.read_properties(props)
+            read = wire.read(props, body)
         except CodecError as error:
             log.warning("a message cannot be read", queue=queue, error=str(error))
             id_ = blake2b(props + body, digest_size=16).hexdigest()
@@ -277,7 +277,7 @@ class RabbitTransport:
                 generation=read.generation,
                 birth_ms=read.birth_ms,
                 head=read.head,
-                body=body,
+                body=read.body,
             )
         return self._foreign(queue, read, body)
 

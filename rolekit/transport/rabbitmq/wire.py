@@ -3,14 +3,20 @@
 What rolekit writes has one layout, so that reading it back is slicing:
 
     content-type   "application/rolekit"
-    headers        one field "rk": generation (4 bytes), birth in ms (8), then the head
     delivery-mode  2: written to disk
     message-id     the id, 32 hexadecimal digits
+    body           layout (1 byte, 1), size of the head (4), generation (4), birth in ms (8),
+                   the head, then the message
+
+The head is no header field, because properties of more than 64 bytes cost a broker dear:
+Erlang keeps larger binaries outside the heaps of its processes. With the head among them a
+classic queue of RabbitMQ 3.10 took 16,000 messages a second, in front of the body 25,000.
 
 Whatever else comes, from other programs or with headers that the broker added, is read
 field by field.
 
-Source: AMQP 0-9-1 specification, 4.2 (frames, tables) and 1.8 (class basic).
+Source: AMQP 0-9-1 specification, 4.2 (frames, tables) and 1.8 (class basic); Erlang
+Efficiency Guide, "Constructing and Matching Binaries".
 """
 
 from __future__ import annotations
@@ -42,30 +48,23 @@ CHANNEL_CLOSE = b"\x00\x14\x00\x28"
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 CONTENT_TYPE = "application/rolekit"
-_FLAGS = 0xB080
-_PREFIX = _FLAGS.to_bytes(2, "big") + bytes([len(CONTENT_TYPE)]) + CONTENT_TYPE.encode()
-_AT_TABLE = len(_PREFIX)
-_AT_FIELD = _AT_TABLE + 4
-_FIELD = b"\x02rkx"
-_AT_META = _AT_FIELD + 8
-_AT_HEAD = _AT_META + 12
-_META_BYTES = 12
 _ID_BYTES = 32
 _HEX = b"0123456789abcdef"
+_PROPS = b"".join(
+    # flags; content type; delivery mode 2; and the length of the id that follows
+    (b"\x90\x80", bytes([len(CONTENT_TYPE)]), CONTENT_TYPE.encode(), b"\x02", b"\x20")
+)
+_PROPS_BYTES = len(_PROPS) + _ID_BYTES
 MAX_GENERATION = 2**31 - 1
 MAX_BIRTH_MS = 253_402_300_799_999
 """The last of the year 9999. Stores keep neither more than this nor a larger generation."""
-_TAIL = b"\x02\x20"
-"""Delivery mode 2, and the length of the id that follows."""
 
+LAYOUT = 1
+_META = Struct(">BIIQ")
+_META_BYTES = _META.size
 _CONTENT = Struct(">BHIHHQ")
-_TABLE = Struct(">I4sIIQ")
-_META = Struct(">IQ")
-_U32 = Struct(">I")
+_BODY = Struct(">BHIBIIQ")
 _BASIC = 60
-_FIXED = _AT_TABLE + _TABLE.size + len(_TAIL) + _ID_BYTES
-BESIDE_HEAD = _FIXED + 12
-"""Bytes of a header frame's payload that are not the packet's head."""
 
 
 _UNREADABLE = (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError)
@@ -91,23 +90,20 @@ def add_content(out: list[bytes], channel: int, packet: Packet, max_payload: int
         max_payload: Bytes that one frame may carry.
     """
     head, body = packet.head, packet.body
-    meta, size = _META_BYTES + len(head), len(body)
+    head_size = len(head)
+    size = _META_BYTES + head_size + len(body)
     out += (
-        _CONTENT.pack(HEADER, channel, BESIDE_HEAD + len(head), _BASIC, 0, size),
-        _PREFIX,
-        _TABLE.pack(8 + meta, _FIELD, meta, packet.generation, packet.birth_ms or 0),
-        head,
-        _TAIL,
+        _CONTENT.pack(HEADER, channel, 12 + _PROPS_BYTES, _BASIC, 0, size),
+        _PROPS,
         packet.id.encode(),
         END,
     )
+    meta = (LAYOUT, head_size, packet.generation, packet.birth_ms or 0)
     if size <= max_payload:
-        if size:
-            out += (FRAME.pack(BODY, channel, size), body, END)
-        return
-    for begin in range(0, size, max_payload):
-        piece = body[begin : begin + max_payload]
-        out += (FRAME.pack(BODY, channel, len(piece)), piece, END)
+        out += (_BODY.pack(BODY, channel, size, *meta), head, body, END)
+    else:
+        whole = b"".join((_META.pack(*meta), head, body))
+        _add_body(out, channel, whole, max_payload)
 
 
 def add_raw(
@@ -117,7 +113,11 @@ def add_raw(
     size = len(body)
     payload = _BASIC.to_bytes(2, "big") + b"\x00\x00" + size.to_bytes(8, "big") + props
     out += (FRAME.pack(HEADER, channel, len(payload)), payload, END)
-    for begin in range(0, size, max_payload):
+    _add_body(out, channel, body, max_payload)
+
+
+def _add_body(out: list[bytes], channel: int, body: bytes, max_payload: int) -> None:
+    for begin in range(0, len(body), max_payload):
         piece = body[begin : begin + max_payload]
         out += (FRAME.pack(BODY, channel, len(piece)), piece, END)
 
@@ -135,12 +135,13 @@ def requeue_frame(channel: int, tag: int) -> bytes:
 
 @dataclass(slots=True)
 class Own:
-    """What rolekit wrote beside a body."""
+    """What rolekit wrote; `body` is the message itself."""
 
     id: str
     generation: int
     birth_ms: int
     head: bytes
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -162,34 +163,63 @@ class Foreign:
     correlation_id: str | None = None
 
 
-def read_properties(props: bytes) -> Own | Foreign:
-    """Read the properties of a delivery: flags and values, as the header frame has them.
+def read(props: bytes, data: bytes) -> Own | Foreign:
+    """Read a delivery.
+
+    Args:
+        props: Flags and values of its properties, as the header frame has them.
+        data: Its body, as the body frames have it.
+
+    Returns:
+        What rolekit wrote; or the properties of another program's message, whose body is
+        `data`.
+
+    Raises:
+        CodecError: They are not what AMQP, or rolekit, says they are.
+    """
+    id_ = props[-_ID_BYTES:]
+    if (
+        len(props) == _PROPS_BYTES
+        and props.startswith(_PROPS)
+        and not id_.translate(None, _HEX)
+    ):
+        return _own(id_.decode(), data)
+    properties = read_properties(props)
+    id_or_not = properties.message_id
+    if properties.content_type != CONTENT_TYPE or id_or_not is None or not _is_id(id_or_not):
+        return properties
+    return _own(id_or_not, data)
+
+
+def _own(id_: str, data: bytes) -> Own:
+    if len(data) < _META_BYTES:
+        raise CodecError(f"Message {id_} has {len(data)} bytes, fewer than rolekit writes.")
+    layout, size, generation, birth_ms = _META.unpack_from(data)
+    at = _META_BYTES + size
+    if layout != LAYOUT or at > len(data):
+        raise CodecError(
+            f"Message {id_} is laid out in a way this rolekit cannot read: it begins with "
+            f"{layout}, {LAYOUT} is read, and its head has {size} of {len(data)} bytes.",
+            fix="Upgrade this host.",
+        )
+    if generation > MAX_GENERATION or birth_ms > MAX_BIRTH_MS:
+        raise CodecError(
+            f"Message {id_} says it is of generation {generation}, born {birth_ms} ms after "
+            "1970: no store keeps that."
+        )
+    return Own(id_, generation, birth_ms, data[_META_BYTES:at], data[at:])
+
+
+def read_properties(props: bytes) -> Foreign:
+    """Read properties, whoever wrote them.
 
     Raises:
         CodecError: They are not what AMQP says they are.
     """
-    if props.startswith(_PREFIX) and props[_AT_FIELD : _AT_FIELD + 4] == _FIELD:
-        own = _own_at_once(props)
-        if own is not None:
-            return own
     try:
-        read = _field_by_field(props)
+        return _field_by_field(props)
     except _UNREADABLE as wrong:
         raise CodecError(f"The properties of a message cannot be read: {wrong}.") from wrong
-    meta = read.headers.get("rk")
-    is_own = read.content_type == CONTENT_TYPE and isinstance(meta, bytes)
-    if not is_own or read.message_id is None or not _is_id(read.message_id):
-        return read
-    meta = cast("bytes", meta)
-    if len(meta) < _META_BYTES:
-        raise CodecError("The header field rk of a message is too short.")
-    generation, birth_ms = _META.unpack_from(meta)
-    if generation > MAX_GENERATION or birth_ms > MAX_BIRTH_MS:
-        raise CodecError(
-            f"A message says it is of generation {generation}, born {birth_ms} ms after 1970: "
-            "no store keeps that."
-        )
-    return Own(read.message_id, generation, birth_ms, meta[_META_BYTES:])
 
 
 def first_death(props: bytes) -> str:
@@ -198,35 +228,12 @@ def first_death(props: bytes) -> str:
     Raises:
         CodecError: The properties are not what AMQP says they are.
     """
-    try:
-        found = _field_by_field(props).headers.get("x-first-death-queue")
-    except _UNREADABLE as wrong:
-        raise CodecError(f"The properties of a message cannot be read: {wrong}.") from wrong
+    found = read_properties(props).headers.get("x-first-death-queue")
     return found if isinstance(found, str) else ""
 
 
 def _is_id(text: str) -> bool:
     return len(text) == _ID_BYTES and not text.encode().translate(None, _HEX)
-
-
-def _own_at_once(props: bytes) -> Own | None:
-    """Read the layout that rolekit writes; None: it is not quite that."""
-    size = len(props)
-    if size < _FIXED + _META_BYTES - 12:
-        return None
-    table = _U32.unpack_from(props, _AT_TABLE)[0]
-    meta = _U32.unpack_from(props, _AT_FIELD + 4)[0]
-    at_tail = _AT_FIELD + table
-    if meta < _META_BYTES or 8 + meta > table or at_tail + 2 + _ID_BYTES != size:
-        return None
-    generation, birth_ms = _META.unpack_from(props, _AT_META)
-    is_kept = generation <= MAX_GENERATION and birth_ms <= MAX_BIRTH_MS
-    if not is_kept or props[at_tail : at_tail + 2] != _TAIL:
-        return None
-    id_ = props[at_tail + 2 :]
-    if id_.translate(None, _HEX):
-        return None
-    return Own(id_.decode(), generation, birth_ms, props[_AT_HEAD : _AT_META + meta])
 
 
 # -- field by field -------------------------------------------------------------------------
