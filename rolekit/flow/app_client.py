@@ -24,10 +24,11 @@ from rolekit.store.base import KeyRow
 from rolekit.store.base import Reply as ReplyRow
 
 if TYPE_CHECKING:
-    from rolekit.flow.client import A, B, Executes
+    from rolekit.flow.client import A, B
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.runtime import Runtime
     from rolekit.model.envelope import Packet
+    from rolekit.store.base import Executes
 
 log = structlog.get_logger("rolekit.client")
 
@@ -59,7 +60,9 @@ class AppClient:
     async def run(self) -> None:
         """Read replies for whoever follows, until cancelled."""
         try:
-            await self._hub.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hub.run())
+                tasks.create_task(self._intake.reminder.run())
         finally:
             await asyncio.shield(self._close())
 
@@ -81,14 +84,18 @@ class AppClient:
         via: Executes | None = None,
     ) -> Receipt:
         """Send one message; return when it is durable, or with the request it is part of."""
-        _refuse_later_parts(stream, via)
+        _refuse_later_parts(stream)
+        if via is not None and idempotency_key is not None:
+            raise _key_and_via()
         if idempotency_key is not None:
             return await self._send_keyed(message, idempotency_key, delay_s, headers)
         scope = current_scope.get()
         root = self._intake.root() if scope is None else scope.next_root()
         packets = await self._intake.packets(message, root, headers)
         now, later = ([], self._intake.due(packets, delay_s)) if delay_s > 0 else (packets, [])
-        if scope is None:
+        if via is not None:
+            await self._intake.join(via, now, later)
+        elif scope is None:
             await self._intake.leave(now, later, None)
         else:
             scope.packets += now
@@ -308,10 +315,17 @@ class _InOrder:
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
 
-def _refuse_later_parts(stream: str | None, via: Executes | None) -> None:
-    if stream is not None or via is not None:
-        what = "stream=" if stream is not None else "via="
-        raise RolekitError(f"client.send({what}...) is not available yet.", fix="Leave it out.")
+def _refuse_later_parts(stream: str | None) -> None:
+    if stream is not None:
+        raise RolekitError("client.send(stream=...) is not available yet.", fix="Leave it out.")
+
+
+def _key_and_via() -> RolekitError:
+    return RolekitError(
+        "client.send got both idempotency_key= and via=: whether it was sent before is for the "
+        "transaction of via= to know.",
+        fix="Insert the key into a table of yours, where it is unique, in that transaction.",
+    )
 
 
 def _root_of(sent: Receipt | str) -> str:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 from rolekit.model.message import AnyMessage, Blob, Receipt, Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
+    from rolekit.store.base import Executes
+
 A = TypeVar("A", bound=Reply)
 B = TypeVar("B", bound=Reply)
 C = TypeVar("C", bound=Reply)
-
-
-class Executes(Protocol):
-    """A connection whose open transaction a message may join, such as asyncpg's."""
-
-    async def execute(self, query: str, /, *args: Any) -> object:  # noqa: ANN401 - as asyncpg has it
-        """Run a statement."""
-        ...
 
 
 class Client(Protocol):
@@ -44,7 +38,8 @@ class Client(Protocol):
             delay_s: Seconds until it is due.
             headers: Travel on to everything the message causes.
             stream: Gives it the next position of a sequence without end.
-            via: Commits, or does not, with the transaction of this connection.
+            via: Leaves if and only if the open transaction of this connection commits: one
+                of asyncpg, or `rolekit.sqlalchemy.via(session)`, to the app's own database.
 
         Raises:
             Unroutable: No handler takes this class.

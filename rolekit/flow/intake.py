@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
+from rolekit.flow.joined import Reminder
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.store.base import Commit, Due, KeyRow, Saved
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.runtime import Runtime
     from rolekit.model.message import AnyMessage
+    from rolekit.store.base import Executes
 
 LOOK_EVERY_S = 1.0
 AT_ONCE = 8
@@ -41,6 +43,7 @@ class Intake:
         self._full: dict[str, bool] = {}
         self._looked_at: dict[str, float] = {}
         self._looking: set[asyncio.Task[None]] = set()
+        self.reminder = Reminder(runtime.bell)
 
     @property
     def at_once(self) -> int:
@@ -58,6 +61,10 @@ class Intake:
         commit, other = await self._runtime.store.accept(packets, later, key)
         self._announce(commit)
         return other
+
+    async def join(self, via: Executes, packets: list[Packet], later: list[Due]) -> None:
+        """Let packets leave with a transaction that is somebody else's."""
+        self.reminder.remind(await self._runtime.store.accept_via(via, packets, later))
 
     def _announce(self, commit: Commit) -> None:
         if commit.leaving and self._outbox is not None:

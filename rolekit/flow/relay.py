@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import RolekitError
-from rolekit.store.base import SCHEDULE
+from rolekit.store.base import OUTBOX, SCHEDULE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -55,17 +55,23 @@ class Relay:
         self._clock = clock
         self._leave = leave
         self._planned = asyncio.Event()
+        self._left_behind = asyncio.Event()
 
     async def run(self) -> None:
         """Relay until cancelled."""
-        off = self._bell.on([SCHEDULE], self._planned.set)
+        offs = [
+            self._bell.on([SCHEDULE], self._planned.set),
+            self._bell.on([OUTBOX], self._left_behind.set),
+        ]
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._every(0, self._move_and_sleep))
                 tasks.create_task(self._every(ADOPT_EVERY_S, self.sweep))
+                tasks.create_task(self._every(0, self._adopt_when_told))
                 tasks.create_task(self._every(HOUSE_EVERY_S, self._keep_house))
         finally:
-            off()
+            for off in offs:
+                off()
 
     async def move_due(self) -> int:
         """Move everything that is due now; return how many packets that was."""
@@ -82,11 +88,19 @@ class Relay:
         """Hand back what the dead hold; end sequences whose time is up; adopt the outbox."""
         await self._transport.recover()
         self._tell(await self._store.expire(self._clock.now_ms(), BATCH))
+        await self._adopt()
+
+    async def _adopt(self) -> None:
         if self._leave is not None:
             rows = await self._store.adopt(BATCH)
             if rows:
-                log.info("adopted what instances that died had not sent", rows=len(rows))
+                log.info("adopted rows of the outbox that nobody held", rows=len(rows))
                 self._leave(rows)
+
+    async def _adopt_when_told(self) -> None:
+        await self._left_behind.wait()
+        self._left_behind.clear()
+        await self._adopt()
 
     async def _keep_house(self) -> None:
         await self._store.keep_house(self._clock.now_ms())

@@ -10,9 +10,10 @@ Two stores keep this contract: Postgres, and memory for tests. One conformance s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rolekit.store.records import (
+    OUTBOX,
     REPLIES,
     SCHEDULE,
     BlobInfo,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from rolekit.model.reassembly import Closing
 
 __all__ = [
+    "OUTBOX",
     "REPLIES",
     "SCHEDULE",
     "BlobInfo",
@@ -49,6 +51,7 @@ __all__ = [
     "DeadLetterRow",
     "Deaths",
     "Due",
+    "Executes",
     "KeyRow",
     "OpenStep",
     "Opening",
@@ -66,6 +69,14 @@ __all__ = [
     "Taken",
     "Write",
 ]
+
+
+class Executes(Protocol):
+    """A connection whose open transaction a message may join, such as asyncpg's."""
+
+    async def execute(self, query: str, /, *args: Any) -> object:  # noqa: ANN401 - as asyncpg has it
+        """Run a statement."""
+        ...
 
 
 class RawTransaction(Protocol):
@@ -235,6 +246,28 @@ class Store(Protocol):
 
         Returns:
             What was committed and None; or nothing and the earlier request with this key.
+        """
+        ...
+
+    async def accept_via(
+        self, via: Executes, packets: Sequence[Packet], later: Sequence[Due]
+    ) -> set[str]:
+        """Take in what a client sends, in a transaction that is somebody else's.
+
+        Nothing of it is there before that commits, and nobody tells the store that it did.
+        Then any relay finds it, whoever sent it may be gone.
+
+        Args:
+            via: Whose transaction is open.
+            packets: That leave once it commits.
+            later: For later.
+
+        Returns:
+            What to ring for when it has committed.
+
+        Raises:
+            RolekitError: No transaction is open there, or it is on another database, or has
+                no rights to the app's tables. The transaction may be spoilt by then.
         """
         ...
 

@@ -22,6 +22,7 @@ from rolekit.store.base import (
     Commit,
     DeadLetterRow,
     Due,
+    Executes,
     KeyRow,
     OpenStep,
     Outgoing,
@@ -250,6 +251,13 @@ class MemoryStore:
         self._send(packets, commit)
         self._plan(later, commit)
         return commit, None
+
+    async def accept_via(
+        self, via: Executes, packets: Sequence[Packet], later: Sequence[Due]
+    ) -> set[str]:
+        """Refuse: nobody else has a transaction here."""
+        del via, packets, later
+        raise self._no_sql("client.send(via=...)")
 
     async def find_key(self, key: str) -> KeyRow | None:
         """Look up an idempotency key."""

@@ -281,6 +281,9 @@ class Commit:
 SCHEDULE = "~schedule"
 """Topic that is woken when something was planned for later."""
 
+OUTBOX = "~outbox"
+"""Topic that is woken when there may be something in the outbox that nobody holds."""
+
 REPLIES = "~replies"
 """Topic that is woken when replies were stored."""
 

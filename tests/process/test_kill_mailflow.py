@@ -102,7 +102,7 @@ async def test_the_same_holds_when_the_broker_is_another_database(
     _assert_well(outcome)
     assert outcome.freed.owners >= 3
     # Whether a kill finds a row between its commit and its confirm is chance by now.
-    adopted = outcome.log.count("adopted what instances that died had not sent")
+    adopted = outcome.log.count("adopted rows of the outbox that nobody held")
     print(f"outbox rows of the dead were adopted {adopted} times")  # noqa: T201 - likewise
 
 

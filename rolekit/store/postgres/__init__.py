@@ -12,6 +12,7 @@ from __future__ import annotations
 from rolekit.store.postgres.deadletters import DeadLetterStore
 from rolekit.store.postgres.deaths import DeathStore
 from rolekit.store.postgres.intake import IntakeStore
+from rolekit.store.postgres.joining import JoinStore
 from rolekit.store.postgres.keeping import KeepingStore
 from rolekit.store.postgres.relay import RelayStore
 from rolekit.store.postgres.sequences import SequenceStore
@@ -21,7 +22,14 @@ __all__ = ["PostgresStore"]
 
 
 class PostgresStore(
-    StepStore, SequenceStore, KeepingStore, IntakeStore, RelayStore, DeadLetterStore, DeathStore
+    StepStore,
+    SequenceStore,
+    KeepingStore,
+    IntakeStore,
+    JoinStore,
+    RelayStore,
+    DeadLetterStore,
+    DeathStore,
 ):
     """Keeps the contracts of `store.base`, `Store` and `Deaths`, on one Postgres database."""
 

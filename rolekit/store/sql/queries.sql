@@ -250,6 +250,44 @@ order by is_failure, n desc limit 1;
 insert into {s}.idempotency (key, body_hash, status, media_type, headers, body)
 values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning key;
 
+-- who_we_are: Read the row of this process's host, which no other database has.
+select epoch, name, pid, started, current_database() from {s}.host where epoch = $1;
+
+-- via_outbox: Note packets that leave together, in somebody else's transaction; an error where the database is another one.
+with here as (
+    select 1 / count(*) as one from {s}.host
+    where epoch = $1::bigint and name = $2::text and pid = $3::int and started = $4::text
+      and current_database() = $5::text and lease_until > now() - interval '10 min')
+insert into {s}.outbox (owner, queues, ids, generations, births_ms, heads, bodies)
+select 0, array_agg(queue order by n), array_agg(id::uuid order by n), array_agg(0 order by n),
+       array_agg($10::bigint order by n), array_agg(decode(head, 'base64') order by n),
+       array_agg(decode(body, 'base64') order by n)
+from unnest($6::text[], $7::text[], $8::text[], $9::text[])
+     with ordinality as p (queue, id, head, body, n), here
+where one = 1;
+
+-- via_queue: Send packets through Postgres itself, in somebody else's transaction; an error where the database is another one.
+with here as (
+    select 1 / count(*) as one from {s}.host
+    where epoch = $1::bigint and name = $2::text and pid = $3::int and started = $4::text
+      and current_database() = $5::text and lease_until > now() - interval '10 min')
+insert into {s}.queue (queue, id, generation, birth_ms, head, body)
+select queue, id::uuid, 0, $10::bigint, decode(head, 'base64'), decode(body, 'base64')
+from unnest($6::text[], $7::text[], $8::text[], $9::text[])
+     with ordinality as p (queue, id, head, body, n), here
+where one = 1
+order by n;
+
+-- via_schedule: Note packets for later, in somebody else's transaction; an error where the database is another one.
+with here as (
+    select 1 / count(*) as one from {s}.host
+    where epoch = $1::bigint and name = $2::text and pid = $3::int and started = $4::text
+      and current_database() = $5::text and lease_until > now() - interval '10 min')
+insert into {s}.schedule (due_ms, queue, id, generation, head, body)
+select $10::bigint, queue, id::uuid, 0, decode(head, 'base64'), decode(body, 'base64')
+from unnest($6::text[], $7::text[], $8::text[], $9::text[]) as p (queue, id, head, body), here
+where one = 1;
+
 -- find_key: Read an idempotency key.
 select body_hash, status, media_type, headers, body from {s}.idempotency where key = $1;
 
