@@ -274,6 +274,11 @@ class TypedTransaction:
     def __init__(self, raw: RawTransaction) -> None:
         self._raw = raw
 
+    @property
+    def driver_connection(self) -> object:
+        """The connection of the driver beneath."""
+        return self._raw.driver_connection
+
     async def execute(self, sql: LiteralString, /, *args: object) -> int:
         """Run a statement; return how many rows it touched."""
         return await self._raw.execute(sql, args)

@@ -82,6 +82,11 @@ class Executes(Protocol):
 class RawTransaction(Protocol):
     """A transaction while the user's code uses it."""
 
+    @property
+    def driver_connection(self) -> object:
+        """The connection of the driver beneath, for libraries that build on it."""
+        ...
+
     async def execute(self, sql: str, args: Sequence[object]) -> int:
         """Run one statement; return the rows touched."""
         ...

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
 import pytest
 
+from rolekit import App, Backoff, Context, Message, WorkerRole, handle
 from rolekit.errors import RolekitError
 from rolekit.testing import run_app
 from tests.unit.programs_for_run_app import (
@@ -129,3 +130,33 @@ async def test_what_was_kept_is_there_in_the_next_run(rolekit_database: str) -> 
 
     async with run_app(news, database=rolekit_database) as running:
         assert await running.client.result(sent, Summary) == Summary(lines=[])
+
+
+class Severed(Message):
+    """Its handler's connection is cut at the first attempt."""
+
+
+class Cutter(WorkerRole):
+    """Has its own connection ended by the server."""
+
+    cuts: ClassVar[list[int]] = []
+
+    @handle(retry=Backoff(attempts=1))
+    async def cut(self, severed: Severed, ctx: Context) -> None:
+        tx = await ctx.tx()
+        await tx.execute("insert into cut values ($1)", ctx.attempt)
+        if not self.cuts:
+            self.cuts.append(1)
+            await tx.execute("select pg_terminate_backend(pg_backend_pid())")
+
+
+async def test_a_connection_lost_in_a_step_uses_up_no_attempt(rolekit_database: str) -> None:
+    async with (
+        tables(rolekit_database, "create table cut (attempt int)") as database,
+        run_app(App("cutter", roles=[Cutter]), database=rolekit_database) as running,
+    ):
+        await running.client.send(Severed())
+        await running.idle()
+
+        assert [row["attempt"] for row in await database.fetch("table cut")] == [1]
+        assert running.dead == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -96,7 +96,7 @@ async def roll_back(connection: Pooled) -> None:
     try:
         await connection.execute(f"rollback; {TIDY}")
     except Exception:  # noqa: BLE001 - the connection is broken: its end rolls back too
-        connection.terminate()
+        end(connection)
 
 
 async def tidy(connection: Pooled) -> None:
@@ -104,6 +104,12 @@ async def tidy(connection: Pooled) -> None:
     try:
         await connection.execute(TIDY)
     except Exception:  # noqa: BLE001 - the transaction is committed: only the connection is lost
+        end(connection)
+
+
+def end(connection: Pooled) -> None:
+    """Break a connection; one that is lost the pool may have taken back already."""
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
@@ -112,6 +118,11 @@ class Statements:
 
     def __init__(self, connection: Pooled) -> None:
         self._connection = connection
+
+    @property
+    def driver_connection(self) -> object:
+        """The connection of asyncpg."""
+        return self._connection
 
     async def execute(self, sql: str, args: Sequence[object]) -> int:
         """Run one statement; return the rows touched."""
