@@ -16,14 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from rolekit.errors import (
-    ConfigError,
-    Contended,
-    RolekitError,
-    TooOld,
-    Unavailable,
-    WriteFailed,
-)
+from rolekit.errors import ConfigError, Contended, RolekitError, TooOld, Unavailable
+from rolekit.refusals import AWAY, CONTENDED, has_no_day, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -50,24 +44,6 @@ SESSION = {
 
 Source: RELIABILITY E10, E11, H19.
 """
-
-_AWAY = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InvalidCatalogNameError,
-    TimeoutError,
-)
-_CONTENDED = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.SerializationError,
-)
 
 
 class _Connection(asyncpg.Connection):
@@ -132,18 +108,16 @@ def translated() -> Generator[None]:
         yield
     except RolekitError:
         raise
-    except _CONTENDED as error:
+    except CONTENDED as error:
         raise Contended(f"Postgres gave way: {error}.") from error
-    except _AWAY as error:
+    except AWAY as error:
         raise Unavailable(
             f"Postgres cannot be reached: {str(error) or type(error).__name__}."
         ) from error
-    except asyncpg.CheckViolationError as error:
-        if error.message and error.message.startswith("no partition of relation"):
-            raise TooOld("Too old, perhaps done: the inbox no longer has its day.") from error
-        raise WriteFailed(f"Postgres refused a statement: {error}.") from error
     except asyncpg.PostgresError as error:
-        raise WriteFailed(f"Postgres refused a statement: {error}.") from error
+        if has_no_day(error):
+            raise TooOld("Too old, perhaps done: the inbox no longer has its day.") from error
+        raise refused(error) from None
 
 
 class Database:
@@ -188,7 +162,7 @@ class Database:
             yield connection
         finally:
             # Shielded by asyncpg itself; a broken connection is dropped by the pool.
-            with contextlib.suppress(*_AWAY):
+            with contextlib.suppress(*AWAY):
                 await pool.release(connection)
 
     @asynccontextmanager

@@ -146,4 +146,17 @@ class TooOld(RolekitError):
 
 
 class WriteFailed(RolekitError):
-    """The database refused a statement of a handler; its effects were rolled back."""
+    """The database refused a statement of a handler; its effects were rolled back.
+
+    The sentence has no values of the statement in it, since it goes into logs.
+
+    Args:
+        what: As for all.
+        sqlstate: The server's code, such as "23505"; empty where it was not asked.
+        detail: What the server said, with values.
+    """
+
+    def __init__(self, what: str, *, sqlstate: str = "", detail: str = "") -> None:
+        super().__init__(what)
+        self.sqlstate = sqlstate
+        self.detail = detail

@@ -3,59 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+import sys
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from rolekit.cli.console import FAILED, out, out_json, table
+from rolekit.cli.console import FAILED, out, out_json, say, table
+from rolekit.cli.dead_choice import (
+    AllOption,
+    AnsweredOption,
+    DryRunOption,
+    HandlerOption,
+    IdsArgument,
+    LimitOption,
+    ReasonOption,
+    SinceOption,
+    TypeOption,
+    UntilOption,
+    chosen,
+    deliberate,
+    described,
+)
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings, target
 from rolekit.clock import as_datetime
-from rolekit.errors import ConfigError, RolekitError
+from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from rolekit.config import Config
-    from rolekit.store.base import DeadLetterRow
+    from rolekit.store.base import DeadLetterRow, Letters
+    from rolekit.wiring.operator import DeadLetters
 
 T = TypeVar("T")
 
 _WAIT_S = 10
+_CHUNK = 500
+"""Dead letters replayed in one transaction, where no rate is given."""
+_TURN_S = 0.1
 
 dead = typer.Typer(no_args_is_help=True, help="Look at dead letters; replay or drop them.")
 
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="As listed.")]
-AllOption = Annotated[bool, typer.Option("--all", help="All, or all of --handler.")]
-HandlerOption = Annotated[str, typer.Option("--handler", help="Only of this handler.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
-
-
-class DeadLetters(Protocol):
-    """What `wiring.dead_letters` opens."""
-
-    async def list(self, *, handler: str = "", limit: int = 100) -> Sequence[DeadLetterRow]:
-        """Return open dead letters, newest first."""
-        ...
-
-    async def show(self, id_: str, /) -> DeadLetterRow | None:
-        """Return one, open or closed; None: there is none of this id."""
-        ...
-
-    async def replay(self, ids: Sequence[str], *, force: bool = False) -> int:
-        """Send these again; return how many were. Closed ones are left out."""
-        ...
-
-    async def drop(self, ids: Sequence[str]) -> int:
-        """Close these; return how many were open."""
-        ...
+_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As listed, or how it begins.")]
 
 
 @dead.command("list")
-def list_(
+def list_(  # noqa: PLR0913 - each is an option of the command
+    ids: IdsArgument = None,
     *,
     handler: HandlerOption = "",
+    type_: TypeOption = "",
+    reason: ReasonOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    answered: AnsweredOption = False,
     limit: LimitOption = 100,
     app: AppOption = "",
     sets: SetOption = None,
@@ -63,40 +65,38 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List open dead letters, newest first."""
+    which = chosen(
+        ids, handler=handler, type_=type_, reason=reason, since=since, until=until,
+        answered=answered,
+    )  # fmt: skip
     config = settings(app, sets, config_file)
-    rows = _ask(config, lambda letters: letters.list(handler=handler, limit=limit))
-    if as_json:
-        out_json([_as_data(row) for row in rows])
-        return
-    columns = (("ID", False), ("HANDLER", False), ("TYPE", False), ("ATTEMPTS", True))
-    table(
-        (*columns, ("SINCE", False), ("REASON", False)),
-        [
-            (row.id, row.handler, row.type, str(row.attempts), _at(row), row.reason)
-            for row in rows
-        ],
-    )
+    rows = _ask(config, lambda letters: letters.list(which, limit=limit))
+    if not rows:
+        say(described(which))
+    _show_all(rows, as_json=as_json)
 
 
 @dead.command()
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="As listed.")],
+    id_: _IdArgument,
     *,
+    values: Annotated[
+        bool, typer.Option("--values", help="Also what the database said, with values.")
+    ] = False,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter: its message, and why it could not be handled."""
-    row = _ask(settings(app, sets, config_file), lambda letters: letters.show(id_))
-    if row is None:
-        raise RolekitError(
-            f"There is no dead letter {id_}.", fix="`rolekit dead list` has all."
-        )
+    row, body = _ask(settings(app, sets, config_file), lambda letters: letters.show(id_))
+    data = {**_as_data(row), "body": body, "traceback": row.traceback}
+    if row.detail:
+        data["detail"] = row.detail if values else "hidden: it has values in it; see --values"
     if as_json:
-        out_json(_as_data(row, whole=True))
+        out_json(data)
         return
-    for name, value in _as_data(row, whole=True).items():
+    for name, value in data.items():
         out(f"{name + ':':<12} {_plain(value)}")
 
 
@@ -106,24 +106,43 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     *,
     everything: AllOption = False,
     handler: HandlerOption = "",
+    type_: TypeOption = "",
+    reason: ReasonOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    answered: AnsweredOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also those that may have been handled already.")
     ] = False,
-    limit: LimitOption = 1000,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, metavar="N", help="At most so many a second.")
+    ] = 0,
+    dry_run: DryRunOption = False,
+    limit: LimitOption = 100_000,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Send dead letters again, as the next generation of their message."""
-    chosen = _Choice(ids or [], everything, handler, limit)
-    done = _ask(
-        settings(app, sets, config_file),
-        lambda letters: _each(
-            letters, chosen, lambda these: letters.replay(these, force=force)
-        ),
-    )
-    _report("replayed", *done, as_json=as_json)
+    """Send dead letters again, as the next generation of their message; oldest first."""
+    which = chosen(
+        ids, handler=handler, type_=type_, reason=reason, since=since, until=until,
+        answered=answered,
+    )  # fmt: skip
+    deliberate(which, everything=everything)
+
+    async def send(letters: DeadLetters, these: Sequence[str]) -> int:
+        done = 0
+        size = max(1, round(rate * _TURN_S)) if rate else _CHUNK
+        for at in range(0, len(these), size):
+            some = these[at : at + size]
+            done += await letters.replay(some, force=force, answered=answered)
+            if rate and at + size < len(these):
+                await asyncio.sleep(len(some) / rate)
+        return done
+
+    config = settings(app, sets, config_file)
+    _change(config, which, ("replayed", send), limit, dry_run=dry_run, as_json=as_json)
 
 
 @dead.command()
@@ -132,49 +151,106 @@ def drop(  # noqa: PLR0913 - each is an option of the command
     *,
     everything: AllOption = False,
     handler: HandlerOption = "",
-    limit: LimitOption = 1000,
+    type_: TypeOption = "",
+    reason: ReasonOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    dry_run: DryRunOption = False,
+    limit: LimitOption = 100_000,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Close dead letters for good; their messages will never be handled."""
-    chosen = _Choice(ids or [], everything, handler, limit)
-    done = _ask(
-        settings(app, sets, config_file),
-        lambda letters: _each(letters, chosen, letters.drop),
-    )
-    _report("dropped", *done, as_json=as_json)
+    which = chosen(ids, handler=handler, type_=type_, reason=reason, since=since, until=until)
+    deliberate(which, everything=everything)
+    config = settings(app, sets, config_file)
+
+    async def close(letters: DeadLetters, these: Sequence[str]) -> int:
+        return sum([await letters.drop(some) for some in _chunks(these)])
+
+    _change(config, which, ("dropped", close), limit, dry_run=dry_run, as_json=as_json)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """Which dead letters are meant."""
+@dead.command()
+def edit(
+    id_: _IdArgument,
+    body: Annotated[
+        str, typer.Argument(metavar="JSON", help="All its fields; - reads standard input.")
+    ],
+    *,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Change the message of a dead letter; `dead replay` then sends it.
 
-    ids: list[str]
-    everything: bool
-    handler: str
-    limit: int
-
-    def __post_init__(self) -> None:
-        if bool(self.ids) == self.everything:
-            raise ConfigError(
-                "Which dead letters?",
-                fix="Name their ids, or say --all (with --handler: of one).",
-            )
-        if self.ids and self.handler:
-            raise ConfigError("--handler goes with --all, not with ids.", fix="Leave one out.")
+    It must be such a message, or nothing is changed.
+    """
+    data = sys.stdin.buffer.read() if body == "-" else body.encode()
+    row = _ask(settings(app, sets, config_file), lambda letters: letters.edit(id_, data))
+    if as_json:
+        out_json({"edited": row.id})
+    else:
+        out(f"edited: {row.id}")
+        out(f"`rolekit dead replay {row.id}` sends it.")
 
 
-async def _each(
-    letters: DeadLetters, chosen: _Choice, act: Callable[[Sequence[str]], Awaitable[int]]
-) -> tuple[int, int]:
-    """Act on what was chosen; return how many were changed, and how many were meant."""
-    ids: Sequence[str] = chosen.ids
-    if chosen.everything:
-        rows = await letters.list(handler=chosen.handler, limit=chosen.limit)
-        ids = [row.id for row in rows]
-    return (await act(ids) if ids else 0), len(ids)
+_Act = tuple[str, "Callable[[DeadLetters, Sequence[str]], Awaitable[int]]"]
+
+
+def _change(
+    config: Config, which: Letters, act: _Act, limit: int, *, dry_run: bool, as_json: bool
+) -> None:
+    """Do something to all that are meant, and say to how many.
+
+    Raises:
+        RolekitError: There is none.
+    """
+    verb, work = act
+
+    async def run(letters: DeadLetters) -> tuple[Sequence[DeadLetterRow], int]:
+        rows = await letters.list(which, limit=limit)
+        if dry_run or not rows:
+            return rows, 0
+        return rows, await work(letters, [row.id for row in reversed(rows)])
+
+    rows, done = _ask(config, run)
+    if not rows:
+        raise RolekitError(described(which), fix="`rolekit dead list` has all that are open.")
+    if dry_run:
+        _show_all(rows, as_json=as_json)
+        say(f"{len(rows)} would be {verb}; nothing was changed.")
+        return
+    left = len(rows) - done
+    if as_json:
+        out_json({verb: done, "left": left})
+    else:
+        out(f"{verb}: {done}")
+    if left:
+        say(f"left: {left} (closed meanwhile, or only with --force)")
+        raise typer.Exit(FAILED)
+
+
+def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK)]
+
+
+def _show_all(rows: Sequence[DeadLetterRow], *, as_json: bool) -> None:
+    if as_json:
+        out_json([_as_data(row) for row in rows])
+        return
+    columns = (("ID", False), ("HANDLER", False), ("TYPE", False), ("ATTEMPTS", True))
+    if rows:
+        table(
+            (*columns, ("SINCE", False), ("REASON", False)),
+            [
+                (row.id, row.handler, row.type, str(row.attempts), _at(row), row.reason)
+                for row in rows
+            ],
+        )
 
 
 def _ask(config: Config, question: Callable[[DeadLetters], Awaitable[T]]) -> T:
@@ -189,19 +265,8 @@ async def _asked(config: Config, question: Callable[[DeadLetters], Awaitable[T]]
         return await question(letters)
 
 
-def _report(verb: str, done: int, meant: int, *, as_json: bool) -> None:
-    if as_json:
-        out_json({verb: done, "left": meant - done})
-    else:
-        out(f"{verb}: {done}")
-    if done < meant:
-        if not as_json:
-            out(f"left: {meant - done} (unknown, closed already, or only with --force)")
-        raise typer.Exit(FAILED)
-
-
-def _as_data(row: DeadLetterRow, *, whole: bool = False) -> dict[str, object]:
-    data: dict[str, object] = {
+def _as_data(row: DeadLetterRow) -> dict[str, object]:
+    return {
         "id": row.id,
         "handler": row.handler,
         "type": row.type,
@@ -209,12 +274,15 @@ def _as_data(row: DeadLetterRow, *, whole: bool = False) -> dict[str, object]:
         "since": _at(row),
         "reason": row.reason,
         "closed": row.is_closed,
+        "state": _state(row),
         "force": row.is_forced,
+        "edited": row.is_edited,
     }
-    if whole:
-        data["body"] = row.packet.body.decode("utf-8", "backslashreplace")
-        data["traceback"] = row.traceback
-    return data
+
+
+def _state(row: DeadLetterRow) -> str:
+    """Say what became of it: open, told (a handler is at it), or how it was closed."""
+    return row.closed_how if row.is_closed else "told" if row.told else "open"
 
 
 def _at(row: DeadLetterRow) -> str:

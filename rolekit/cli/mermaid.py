@@ -48,7 +48,17 @@ def _arrows(plan: AppPlan, names: dict[str, str]) -> list[str]:
     for cls, takers in plan.destinations.items():
         if cls not in made:
             lines += [_arrow("outside", "-->", _label(plan, cls), names[one]) for one in takers]
-    return lines
+    return [*lines, *_told(plan, names)]
+
+
+def _told(plan: AppPlan, names: dict[str, str]) -> list[str]:
+    """Draw who is told of whose dead letters."""
+    return [
+        _arrow(names[dying], "-. dead .->", _label(plan, cls), names[one])
+        for cls, told in plan.told.items()
+        for dying in plan.destinations.get(cls, ())
+        for one in told
+    ]
 
 
 def _arrow(source: str, arrow: str, label: str, to: str) -> str:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import random
 import traceback
+from dataclasses import replace as with_fields
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from rolekit.errors import CodecError, TooOld, UnknownType
+from rolekit.errors import CodecError, TooOld, UnknownType, WriteFailed
+from rolekit.flow.letters import answered_by, notices
 from rolekit.model.envelope import Head, Kind, Packet, encode_head
 from rolekit.model.ids import derive
 from rolekit.model.reassembly import ClosedBy, Closing
@@ -140,27 +142,50 @@ def parked(
 ) -> Step:
     """Build the step that makes a message a dead letter, and tells whoever waits for it."""
     packet, head = arrival.packet, arrival.head
+    answers = answered_by(head, packet.body)
     step = blank(runtime, arrival, Outcome.DEAD)
     step.skips_inbox = too_old
-    step.dead = DeadLetterRow(
+    dead = DeadLetterRow(
         id=f"{packet.id}-{packet.generation}",
         packet=packet,
         handler=arrival.plan.name,
-        type=_clean(head.type) or head.kind.name.lower(),
+        type=_type_of(head),
         reason=_clean(park.reason)[:2000],
         traceback="" if error is None else _trace(error),
         attempts=head.attempts.failures + head.attempts.crashes + 1,
         is_forced=too_old,
+        answers="" if answers is None else answers.letter,
+        detail=_clean(error.detail)[:2000] if isinstance(error, WriteFailed) else "",
     )
-    tell(step, head, step.dead.id, step.dead.reason)
+    park_in(runtime, step, dead, head)
     return step
 
 
-def tell(step: Step, head: Head, dead_letter: str, reason: str) -> None:
-    """Add to a step what its dead letter means to others: a gather, an asker, a follower."""
+def park_in(runtime: Runtime, step: Step, dead: DeadLetterRow, head: Head) -> None:
+    """Add a dead letter to a step, and what it means to others.
+
+    A gather that waits at its position is told that nothing comes. So is whoever asks or
+    follows, unless handlers are told of it: then they answer.
+    """
+    told = notices(runtime, dead, head)
+    step.dead = with_fields(dead, told=len(told))
+    step.outputs = [*step.outputs, *told]
+    notice = answered_by(head, dead.packet.body)
     if head.frames:
-        step.closings = [*step.closings, failed_position(head.frames[-1], dead_letter, reason)]
-    elif head.reply_to:
+        marker = failed_position(head.frames[-1], dead.id, dead.reason)
+        step.closings = [*step.closings, marker]
+    elif not told and not (notice is not None and notice.is_placed):
+        _tell(step, head, dead.id, dead.reason)
+
+
+def _type_of(head: Head) -> str:
+    name = _clean(head.type) or head.kind.name.lower()
+    return f"DeadLetter[{name}]" if head.kind is Kind.DEAD else name
+
+
+def _tell(step: Step, head: Head, dead_letter: str, reason: str) -> None:
+    """Add to a step that no answer will come, for whoever asks or follows."""
+    if head.reply_to:
         told = msgspec.structs.replace(head, kind=Kind.FAILURE, type="", frames=())
         body = msgspec.json.encode([dead_letter, reason])
         step.outputs = [
@@ -192,7 +217,7 @@ def fail_behind(runtime: Runtime, step: Step, head: Head, emitted: int) -> None:
 
     Args:
         runtime: Tells which gather waits.
-        step: Its last closing is the failure, as `tell` made it.
+        step: Its last closing is the failure, as `park_in` made it.
         head: Names the position.
         emitted: How many children there are; 0: the position is not split, and fails itself.
     """

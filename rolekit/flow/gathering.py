@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rolekit.errors import CodecError, Reject, UnknownType
-from rolekit.flow.failure import fail_behind, tell
+from rolekit.flow.failure import fail_behind, park_in
 from rolekit.model.envelope import decode_head
 from rolekit.model.ids import derive
 from rolekit.model.parts import Hole, Run
@@ -237,14 +237,14 @@ class Gathering:
             return
         source = job.split.source
         head = decode_head(source.head)
-        step.dead = DeadLetterRow(
+        dead = DeadLetterRow(
             id=f"{source.id}-{source.generation}",
             packet=source,
             handler=source.queue,
             type=head.type,
             reason=job.failed,
         )
-        tell(step, head, step.dead.id, step.dead.reason)
+        park_in(self._runtime, step, dead, head)
         fail_behind(self._runtime, step, head, job.emitted)
 
 

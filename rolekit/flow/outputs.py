@@ -53,6 +53,8 @@ def is_direct(runtime: Runtime, arrival: Arrival, results: Results) -> bool:
     plan, frames = arrival.plan, arrival.head.frames
     if plan.kind != "handle" or plan.shape != "one" or plan.record or len(results) > 1:
         return False
+    if arrival.head.kind is Kind.DEAD:
+        return False  # that a dead letter is answered must be recorded
     joins = runtime.transport.features.joins_store
     if not results:
         return not (frames and joins)

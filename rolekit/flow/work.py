@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from rolekit.flow import failure
 from rolekit.flow.call import Handler, call
 from rolekit.flow.gathering import Gathering
+from rolekit.flow.letters import letter_of
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
 from rolekit.flow.step_context import Caller, StepContext
 from rolekit.model.envelope import Kind, Packet
+from rolekit.model.parts import DeadLetter
 from rolekit.model.reassembly import ClosedBy, Closing
 from rolekit.store.base import OpenStep, Outcome, Step
 
@@ -72,7 +74,12 @@ class Worker:
 
     async def _handle(self, arrival: Arrival, handler: Handler, work: Work) -> None:
         runtime, head, packet, plan = self._runtime, arrival.head, arrival.packet, arrival.plan
-        message = runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
+        if head.kind is Kind.DEAD:
+            message: object = letter_of(runtime, head, packet.body)
+        else:
+            message = runtime.codec.decode(
+                head.type, head.type_version, head.codec, packet.body
+            )
         placing: Placing | None = None
         ctx: StepContext | None = None
         if handler.takes_context:
@@ -90,6 +97,8 @@ class Worker:
         placing = placing or Placing(runtime, plan, packet, head)
         place = placing.one if plan.shape == "one" else placing.split
         self._fill(arrival, work, place(results))
+        if isinstance(message, DeadLetter) and work.step is not None:
+            work.step.answers = message.id
 
     async def _release(self, arrival: Arrival, handler: Handler, work: Work) -> None:
         """Hand a run over, or move the cursor where there is nothing to hand over."""

@@ -35,6 +35,8 @@ class Kind(IntEnum):
     """An answer on its way straight back to whoever asks."""
     FAILURE = 4
     """Says to whoever asks that no answer will come; the body is text."""
+    DEAD = 5
+    """Tells a handler of a dead letter; the head is that of the message which died."""
 
 
 class Attempts(msgspec.Struct, frozen=True, array_like=True):

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from rolekit.model.codec import what_is_wrong
+from rolekit.model.graph_dead import check_told, told
 from rolekit.model.message import Reply, wire_name, wire_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Graph:
     opens: Mapping[str, str]
     wire_names: Mapping[type, str]
     types: Mapping[str, type]
+    told: Mapping[type, tuple[str, ...]]
     problems: Sequence[Problem]
 
 
@@ -102,6 +104,7 @@ def draw(
     for gather in drawing.gathers():
         _check_sequence(drawing, gather)
         _check_deadline(drawing, gather)
+    check_told(drawing.handlers, drawing.destinations, drawing.opens, drawing.complain)
     wire_names, types = _wire_names(drawing, names or {})
     return Graph(
         handlers=drawing.handlers,
@@ -110,6 +113,7 @@ def draw(
         opens=drawing.opens,
         wire_names=wire_names,
         types=types,
+        told=told(plans),
         problems=tuple(drawing.problems),
     )
 
@@ -365,7 +369,7 @@ def _classes(plans: Iterable[HandlerPlan], names: Mapping[type, str]) -> list[ty
     found: dict[type, None] = {}
     for plan in plans:
         source = () if plan.source is None else (plan.source,)
-        found |= dict.fromkeys((*source, *plan.takes, *plan.returns, *plan.sends))
+        found |= dict.fromkeys((*source, *plan.takes, *plan.dead, *plan.returns, *plan.sends))
     return list(found | dict.fromkeys(names))
 
 

@@ -36,6 +36,7 @@ class HandlerPlan:
         call: How to run the method.
         shape: How outputs come out of it.
         takes: Classes whose messages come to this queue; of a gather, the parts of its runs.
+        dead: Classes whose dead letters it is told of.
         source: Of a gather: the class of the message that was split.
         passes_source: Of a gather: whether the method has a parameter for that message.
         whole: Of a gather: takes `list[T]`, so is called once with everything.
@@ -61,6 +62,7 @@ class HandlerPlan:
     call: Call = "async"
     shape: Shape = "one"
     takes: tuple[type, ...] = ()
+    dead: tuple[type, ...] = ()
     source: type | None = None
     passes_source: bool = False
     whole: bool = False
@@ -101,6 +103,7 @@ class AppPlan:
         opens: For each handler that splits into a sequence, the name of its gather.
         wire_names: Class to wire name.
         types: Wire name, or alias, to class.
+        told: For each message class, the handlers that are told of its dead letters.
     """
 
     name: str
@@ -110,6 +113,7 @@ class AppPlan:
     opens: Mapping[str, str]
     wire_names: Mapping[type, str]
     types: Mapping[str, type]
+    told: Mapping[type, tuple[str, ...]] = field(default_factory=dict[type, tuple[str, ...]])
     retry: Backoff = field(default_factory=Backoff)
     codec: Literal["json", "msgpack"] = "json"
     horizon_s: float = 7 * 86400

@@ -118,6 +118,7 @@ class App:
             opens=graph.opens,
             wire_names=graph.wire_names,
             types=graph.types,
+            told=graph.told,
             retry=self.retry,
             codec=self.codec,
             horizon_s=self.horizon_s,

@@ -186,6 +186,7 @@ def _plan(
         call=result.call,
         shape=result.shape,
         takes=taken.classes if taken else (),
+        dead=taken.dead if taken else (),
         source=message.classes[0] if is_gather and message else None,
         passes_source=is_gather and message is not None,
         whole=taken is not None and taken.whole,

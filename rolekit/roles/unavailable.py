@@ -49,6 +49,5 @@ def _of_handler(found: Found) -> Iterator[str]:
         "ordered=False": not declared.ordered,
         "source=": declared.source,
         "a Batch handler": any(each.role == "batch" for each in found.parameters),
-        "a DeadLetter handler": any(each.dead for each in found.parameters),
     }
     yield from (what for what, is_used in used.items() if is_used)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rolekit.store.letters import Letters
 from rolekit.store.records import (
     OUTBOX,
     REPLIES,
@@ -53,6 +54,7 @@ __all__ = [
     "Due",
     "Executes",
     "KeyRow",
+    "Letters",
     "OpenStep",
     "Opening",
     "Outcome",
@@ -317,18 +319,32 @@ class Store(Protocol):
 
     # -- dead letters ------------------------------------------------------------------------
 
-    async def dead_letters(
-        self, *, handler: str | None, ids: Sequence[str] | None, limit: int
-    ) -> list[DeadLetterRow]:
-        """List open dead letters, newest first; closed ones too when asked by id."""
+    async def dead_letters(self, which: Letters, *, limit: int) -> list[DeadLetterRow]:
+        """List the dead letters that are meant, newest first."""
         ...
 
-    async def replay(self, ids: Sequence[str], *, force: bool) -> Commit:
-        """Close these dead letters and send their messages as the next generation."""
+    async def replay(
+        self, ids: Sequence[str], *, force: bool, answered: bool = False
+    ) -> Commit:
+        """Close these dead letters and send their messages as the next generation.
+
+        Args:
+            ids: Of dead letters; those that are closed are left out.
+            force: Also those that may have been handled already.
+            answered: Also those that handlers were told of.
+        """
+        ...
+
+    async def edit(self, id_: str, head: bytes, body: bytes) -> bool:
+        """Change the message of a dead letter that is not closed; say whether it was there."""
         ...
 
     async def drop(self, ids: Sequence[str]) -> int:
-        """Close these dead letters for good; return how many were open."""
+        """Close these dead letters for good; return how many were not closed.
+
+        What waits for them goes on without: a position closes as dropped, a sequence whose
+        release was given up ends as failed, and what they were to answer is open again.
+        """
         ...
 
     async def count_dead(self) -> dict[str, int]:

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.errors import CodecError, RolekitError, StateClash, TooOld, Unavailable
-from rolekit.model.envelope import Attempts, Packet, decode_head, encode_head
 from rolekit.store.base import (
     REPLIES,
     SCHEDULE,
     BlobInfo,
     Commit,
-    DeadLetterRow,
     Due,
     Executes,
     KeyRow,
@@ -32,6 +30,7 @@ from rolekit.store.base import (
     StateKey,
     Step,
 )
+from rolekit.store.memory_letters import MemoryLetters
 from rolekit.store.memory_sequences import FINISHED
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
 
@@ -39,11 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from rolekit.model.envelope import Packet
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing
 
 
-class MemoryStore:
+class MemoryStore(MemoryLetters):
     """Keeps the contract of `store.base.Store`.
 
     Args:
@@ -89,7 +89,8 @@ class MemoryStore:
         for change in (change for step in fresh for change in step.states):
             t.states[change.key] = (change.becomes, change.body)
         for dead in (step.dead for step in fresh if step.dead is not None):
-            t.dead.setdefault(dead.id, with_fields(dead, at_ms=t.clock.now_ms()))
+            self._park(dead)
+        self._answer((step.answers for step in fresh if step.answers), done=True)
         now, later = t.sequences.run(fresh, t.clock.now_ms())
         self._drop_states_of_the_finished(fresh)
         self._send([*(packet for step in fresh for packet in step.outputs), *now], commit)
@@ -322,57 +323,6 @@ class MemoryStore:
         t.replies = [(at, reply) for at, reply in t.replies if at >= oldest_ms]
         t.keys = {name: row for name, row in t.keys.items() if row[0] >= oldest_ms}
 
-    # -- dead letters ------------------------------------------------------------------------
-
-    async def dead_letters(
-        self, *, handler: str | None = None, ids: Sequence[str] | None = None, limit: int = 100
-    ) -> list[DeadLetterRow]:
-        """List open dead letters, newest first; closed ones too when asked by id."""
-        dead = self.tables.dead
-        if ids is not None:
-            return [dead[id_] for id_ in ids if id_ in dead][:limit]
-        found = [
-            row
-            for row in dead.values()
-            if not row.is_closed and (handler is None or row.handler == handler)
-        ]
-        return sorted(found, key=lambda row: (-row.at_ms, row.id))[:limit]
-
-    async def replay(self, ids: Sequence[str], *, force: bool) -> Commit:
-        """Close these dead letters and send their messages as the next generation."""
-        closed = self._close(ids, force=force)
-        commit = Commit(fresh={(row.packet.id, row.packet.generation) for row in closed})
-        self._send([_next_generation(row.packet) for row in closed], commit)
-        return commit
-
-    async def drop(self, ids: Sequence[str]) -> int:
-        """Close these dead letters for good; return how many were open."""
-        return len(self._close(ids, force=True))
-
-    def _close(self, ids: Sequence[str], *, force: bool) -> list[DeadLetterRow]:
-        dead = self.tables.dead
-        named = [dead[id_] for id_ in dict.fromkeys(ids) if id_ in dead]
-        closed = [row for row in named if not row.is_closed and (force or not row.is_forced)]
-        for row in closed:
-            dead[row.id] = with_fields(row, is_closed=True)
-        return closed
-
-    async def count_dead(self) -> dict[str, int]:
-        """Count open dead letters by handler."""
-        counts: dict[str, int] = {}
-        for row in self.tables.dead.values():
-            if not row.is_closed:
-                counts[row.handler] = counts.get(row.handler, 0) + 1
-        return counts
-
 
 def _inbox_key(step: Step) -> tuple[str, int, int]:
     return (step.id, step.generation, step.birth_ms // DAY_MS)
-
-
-def _next_generation(packet: Packet) -> Packet:
-    """Return the packet of a replay: born now, with its attempts forgotten."""
-    head = msgspec.structs.replace(decode_head(packet.head), attempts=Attempts())
-    return msgspec.structs.replace(
-        packet, generation=packet.generation + 1, birth_ms=None, head=encode_head(head)
-    )

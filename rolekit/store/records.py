@@ -188,8 +188,15 @@ class DeadLetterRow:
         traceback: Of the last attempt, or empty.
         attempts: How often it was tried.
         at_ms: When, milliseconds since 1970; 0 before it is stored.
-        is_closed: Replayed or dropped.
+        is_closed: Replayed, dropped, or answered by every handler that was told.
         is_forced: Replayed only by force: it may have been handled already.
+        told: Handlers of `DeadLetter[M]` that were told of it and are not done.
+        is_answered: Whether one of them is done.
+        answers: Of a message that told a handler of another dead letter: the id of that.
+        detail: What the database said, with the values that `reason` leaves out; or empty.
+        closed_how: "replayed", "dropped", "answered", or "overtaken": what it was to answer
+            was replayed. Empty while open.
+        is_edited: Whether an operator changed the message.
     """
 
     id: str
@@ -202,6 +209,12 @@ class DeadLetterRow:
     at_ms: int = 0
     is_closed: bool = False
     is_forced: bool = False
+    told: int = 0
+    is_answered: bool = False
+    answers: str = ""
+    detail: str = ""
+    closed_how: str = ""
+    is_edited: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -223,6 +236,7 @@ class Step:
         replies: For whoever follows.
         states: To save.
         dead: The dead letter this step parks.
+        answers: The dead letter whose handler this step is; empty for none.
         skips_inbox: The inbox has no room for it: too old. The dead letter's id decides.
     """
 
@@ -240,6 +254,7 @@ class Step:
     replies: Sequence[Reply] = ()
     states: Sequence[StateChange] = ()
     dead: DeadLetterRow | None = None
+    answers: str = ""
     skips_inbox: bool = False
 
     @property

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from rolekit.bell import Bell
 from rolekit.database import Database
+from rolekit.errors import CodecError, ConfigError, RolekitError, UnknownType
+from rolekit.flow.letters import answered_by, with_body
+from rolekit.model.codec import Codec
+from rolekit.model.envelope import Head, encode_head
+from rolekit.model.message import wire_of
+from rolekit.store.letters import Letters, readable
 from rolekit.store.postgres import PostgresStore
 from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
 
@@ -15,34 +23,109 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from rolekit.config import Config
+    from rolekit.model.plan import AppPlan
     from rolekit.store.base import DeadLetterRow
 
 
 class DeadLetters:
-    """Open dead letters of one app."""
+    """Dead letters of one app."""
 
-    def __init__(self, store: PostgresStore, bell: Bell) -> None:
+    def __init__(self, store: PostgresStore, bell: Bell, plan: AppPlan) -> None:
         self._store = store
         self._bell = bell
+        self._plan = plan
 
-    async def list(self, *, handler: str = "", limit: int = 100) -> Sequence[DeadLetterRow]:
-        """Return open dead letters, newest first."""
-        return await self._store.dead_letters(handler=handler or None, limit=limit)
+    async def list(self, which: Letters, *, limit: int) -> Sequence[DeadLetterRow]:
+        """Return those that are meant, newest first."""
+        return await self._store.dead_letters(which, limit=limit)
 
-    async def show(self, id_: str, /) -> DeadLetterRow | None:
-        """Return one, open or closed; None: there is none of this id."""
-        found = await self._store.dead_letters(ids=[id_], limit=1)
-        return found[0] if found else None
+    async def show(self, id_: str, /) -> tuple[DeadLetterRow, str]:
+        """Return one, open or closed, and its body as text.
 
-    async def replay(self, ids: Sequence[str], *, force: bool = False) -> int:
+        Raises:
+            RolekitError: There is none that begins so, or there are several.
+        """
+        row = await self._one(id_)
+        return row, _text_of(row)
+
+    async def replay(
+        self, ids: Sequence[str], *, force: bool = False, answered: bool = False
+    ) -> int:
         """Send these again; return how many were. Closed ones are left out."""
-        commit = await self._store.replay(ids, force=force)
+        commit = await self._store.replay(ids, force=force, answered=answered)
         self._bell.ring(commit.topics)
         return len(commit.fresh)
 
     async def drop(self, ids: Sequence[str]) -> int:
         """Close these; return how many were open."""
         return await self._store.drop(ids)
+
+    async def edit(self, id_: str, data: bytes, /) -> DeadLetterRow:
+        """Change the message of one that is open to what this JSON says.
+
+        Raises:
+            ConfigError: It is no such message; nothing was changed.
+            RolekitError: There is no such dead letter, it is closed, or nobody knows what
+                its message is.
+        """
+        row = await self._one(id_)
+        head = readable(row.packet.head)
+        if head is None or not head.type:
+            raise RolekitError(
+                f"What message {row.id} was cannot be read, so it cannot be edited.",
+                fix="Drop it, and send another message instead.",
+            )
+        head, body = self._encoded(row, head, data)
+        if not await self._store.edit(row.id, encode_head(head), body):
+            raise RolekitError(f"{row.id} is closed already; nothing was changed.")
+        return row
+
+    def _encoded(self, row: DeadLetterRow, head: Head, data: bytes) -> tuple[Head, bytes]:
+        plan = self._plan
+        cls = plan.types.get(head.type)
+        if cls is None:
+            raise RolekitError(
+                f"No message of this app is called {head.type!r}; nothing was changed.",
+                fix="Name the app that knows it.",
+            )
+        codec = Codec(plan.types, plan.wire_names, plan.codec)
+        try:
+            message = codec.decode(plan.wire_names[cls], wire_of(cls).version, "json", data)
+            name, version, body = codec.encode(message)
+        except (CodecError, UnknownType) as error:
+            raise ConfigError(f"Nothing was changed. {error.what}", fix=error.fix) from error
+        edited = msgspec.structs.replace(
+            head, type=name, type_version=version, codec=codec.default
+        )
+        return edited, with_body(head, row.packet.body, body)
+
+    async def _one(self, id_: str) -> DeadLetterRow:
+        """Return the one whose id begins so, in whatever state."""
+        which = Letters(prefixes=(id_,), closed=True)
+        rows = await self._store.dead_letters(which, limit=3)
+        exact = [row for row in rows if row.id == id_]
+        if not rows or not id_:
+            raise RolekitError(
+                f"There is no dead letter {id_}.", fix="`rolekit dead list` has all."
+            )
+        if len(rows) > 1 and not exact:
+            names = " and ".join(row.id for row in rows[:2])
+            raise RolekitError(
+                f"Several dead letters begin with {id_}, such as {names}.",
+                fix="Write more of the id.",
+            )
+        return exact[0] if exact else rows[0]
+
+
+def _text_of(row: DeadLetterRow) -> str:
+    """Return the body of a dead letter as a person can read it, as JSON where it can be."""
+    head = readable(row.packet.head) or Head()
+    notice = answered_by(head, row.packet.body)
+    body = row.packet.body if notice is None else notice.body
+    if head.codec == "msgpack":
+        with suppress(msgspec.DecodeError, TypeError, ValueError):  # then as it is
+            body = msgspec.json.encode(msgspec.msgpack.decode(body))
+    return body.decode("utf-8", "backslashreplace")
 
 
 @asynccontextmanager
@@ -54,7 +137,7 @@ async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
     try:
         bell = Bell(carry_by_notify(database, 0))
         carrying = asyncio.create_task(bell.run())
-        yield DeadLetters(PostgresStore(database, joins=joins), bell)
+        yield DeadLetters(PostgresStore(database, joins=joins), bell, app.plan())
         carrying.cancel()
     finally:
         await database.close()

@@ -15,6 +15,7 @@ pytest.register_assert_rewrite(
     "tests.conformance.transport",
     "tests.conformance.transport_settling",
     "tests.conformance.store",
+    "tests.conformance.store_letters",
     "tests.conformance.store_runs",
     "tests.conformance.store_sequences",
     "tests.conformance.store_services",

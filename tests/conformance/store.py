@@ -16,6 +16,7 @@ from rolekit.store.base import (
     Commit,
     DeadLetterRow,
     Due,
+    Letters,
     Opening,
     Outcome,
     Release,
@@ -69,6 +70,7 @@ class Fields(TypedDict, total=False):
     replies: Sequence[Reply]
     states: Sequence[StateChange]
     dead: DeadLetterRow | None
+    answers: str
     skips_inbox: bool
 
 
@@ -309,7 +311,7 @@ class Committing:
         for _ in range(2):
             await store.commit([step(1, birth_ms=birth_ms, skips_inbox=True, dead=letter(1))])
 
-        assert len(await store.dead_letters(handler=None, ids=None, limit=10)) == 1
+        assert len(await store.dead_letters(Letters(), limit=10)) == 1
 
     async def test_a_packet_without_birth_is_born_with_the_commit(self, ground: Ground) -> None:
         store = await ground.open()

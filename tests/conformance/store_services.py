@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from rolekit.model.envelope import Attempts, decode_head
 from rolekit.store.base import Due, KeyRow, Reply, Saved
 from tests.conformance.store import (
     error_of,
     id_of,
-    letter,
     now_ms,
     packet,
     pieces,
@@ -19,7 +17,6 @@ from tests.conformance.store import (
 )
 
 if TYPE_CHECKING:
-    from rolekit.store.base import DeadLetterRow, Store
     from tests.conformance.store import Ground
 
 
@@ -259,102 +256,3 @@ class Relaying:
 
         numbers = [[int(out.packet.id, 16) for out in each] for each in adopted]
         assert (before, numbers) == ([], [[2, 3, 4], [5], []])
-
-
-async def park(store: Store, *letters: DeadLetterRow) -> None:
-    for number, each in enumerate(letters):
-        await store.commit([step(1000 + number, dead=each)])
-
-
-class Dead:
-    """Dead letters: listed, replayed, dropped."""
-
-    async def test_a_dead_letter_is_read_as_it_was_parked(self, ground: Ground) -> None:
-        store = await ground.open()
-        before_ms = now_ms()
-        await park(store, letter(1))
-
-        (found,) = await store.dead_letters(handler=None, ids=None, limit=10)
-
-        given = letter(1)
-        assert (found.id, found.packet, found.handler) == (given.id, given.packet, "H.h")
-        assert (found.reason, found.traceback, found.attempts) == ("why", "where", 3)
-        assert before_ms - 1000 <= found.at_ms <= before_ms + 5000
-        assert (found.is_closed, found.is_forced) == (False, False)
-
-    async def test_open_ones_are_listed_and_counted_by_handler(self, ground: Ground) -> None:
-        store = await ground.open()
-        await park(store, letter(1), letter(2, handler="O.o"), letter(3))
-        await store.drop([letter(3).id])
-
-        every = await store.dead_letters(handler=None, ids=None, limit=10)
-        some = await store.dead_letters(handler="O.o", ids=None, limit=10)
-        few = await store.dead_letters(handler=None, ids=None, limit=1)
-
-        assert {each.id for each in every} == {letter(1).id, letter(2).id}
-        assert ([each.id for each in some], len(few)) == ([letter(2).id], 1)
-        assert await store.count_dead() == {"H.h": 1, "O.o": 1}
-
-    async def test_the_newest_is_listed_first(self, ground: Ground) -> None:
-        store = await ground.open()
-        await park(store, letter(1))
-        await asyncio.sleep(0.005)
-        await store.commit([step(2, dead=letter(2))])
-
-        found = await store.dead_letters(handler=None, ids=None, limit=10)
-
-        assert [each.id for each in found] == [letter(2).id, letter(1).id]
-
-    async def test_closed_ones_are_shown_when_asked_by_id(self, ground: Ground) -> None:
-        store = await ground.open()
-        await park(store, letter(1))
-        await store.drop([letter(1).id])
-
-        (found,) = await store.dead_letters(handler=None, ids=[letter(1).id, "no"], limit=10)
-
-        assert found.is_closed
-
-    async def test_a_replay_sends_the_next_generation_afresh(self, ground: Ground) -> None:
-        store = await ground.open()
-        await park(store, letter(1, generation=4))
-        before_ms = now_ms()
-
-        commit = await store.replay([letter(1, generation=4).id], force=False)
-
-        (out,) = commit.leaving
-        assert (out.packet.id, out.packet.generation) == (id_of(1), 5)
-        assert (out.packet.queue, out.packet.body) == ("q", b"1")
-        assert (out.packet.birth_ms or 0) >= before_ms - 1000
-        assert decode_head(out.packet.head).attempts == Attempts()
-        assert commit.fresh == {(id_of(1), 4)}
-
-    async def test_a_replay_is_done_once(self, ground: Ground) -> None:
-        stores = [await ground.open() for _ in range(3)]
-        await park(stores[0], letter(1))
-
-        commits = await asyncio.gather(*(s.replay([letter(1).id], force=False) for s in stores))
-
-        assert sum(len(commit.leaving) for commit in commits) == 1
-        assert await stores[0].count_dead() == {}
-
-    async def test_what_was_perhaps_done_is_replayed_by_force_only(
-        self, ground: Ground
-    ) -> None:
-        store = await ground.open()
-        await park(store, letter(1, forced=True))
-
-        gentle = await store.replay([letter(1).id], force=False)
-        forced = await store.replay([letter(1).id], force=True)
-
-        assert (len(gentle.leaving), len(forced.leaving)) == (0, 1)
-
-    async def test_a_drop_tells_how_many_were_open_and_sends_nothing(
-        self, ground: Ground
-    ) -> None:
-        store = await ground.open()
-        await park(store, letter(1), letter(2, forced=True))
-
-        dropped = [await store.drop([letter(1).id, letter(2).id, "no"]) for _ in range(2)]
-        replayed = await store.replay([letter(1).id], force=True)
-
-        assert (dropped, replayed.leaving) == ([2, 0], [])

@@ -12,6 +12,7 @@ from rolekit.store.base import StateChange, StateKey, Write
 from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from tests.conformance import store as steps
+from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
@@ -94,8 +95,12 @@ class TestRelaying(services.Relaying):
     """See `tests.conformance.store_services`."""
 
 
-class TestDead(services.Dead):
-    """See `tests.conformance.store_services`."""
+class TestDead(letters.Dead):
+    """See `tests.conformance.store_letters`."""
+
+
+class TestAnswers(letters.Answers):
+    """See `tests.conformance.store_letters`."""
 
 
 async def test_writes_are_recorded_with_their_commit_only(ground: MemoryGround) -> None:

@@ -18,6 +18,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
 from tests.conformance import store as steps
+from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
@@ -147,8 +148,12 @@ class TestRelaying(services.Relaying):
     """See `tests.conformance.store_services`."""
 
 
-class TestDead(services.Dead):
-    """See `tests.conformance.store_services`."""
+class TestDead(letters.Dead):
+    """See `tests.conformance.store_letters`."""
+
+
+class TestAnswers(letters.Answers):
+    """See `tests.conformance.store_letters`."""
 
 
 class TestMeeting(runs.Meeting):

@@ -9,6 +9,7 @@ import pytest
 from rolekit import App, Message, WorkerRole, handle, wiring
 from rolekit.flow.given_up import GivenUp
 from rolekit.link import OWNER_BITS
+from rolekit.store.letters import Letters
 from rolekit.transport.rabbitmq import topology
 from rolekit.wiring.parts import build
 
@@ -52,7 +53,7 @@ async def test_what_was_delivered_too_often_is_a_dead_letter_of_its_handler(
             async with asyncio.timeout(20):
                 while not (  # noqa: ASYNC110 - another process would tell
                     dead := await runtime.store.dead_letters(
-                    handler="Hands.hold", ids=None, limit=10
+                    Letters(handler="Hands.hold"), limit=10
                 )):  # fmt: skip
                     await asyncio.sleep(0.05)
 

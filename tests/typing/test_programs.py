@@ -85,7 +85,6 @@ def test_each_later_feature_is_named_where_it_is_used() -> None:
 
     for expected in (
         "Bookings.reserve: key= is not available yet.",
-        "Bookings.undo: a DeadLetter handler is not available yet.",
         "Bank.debit: circuit= is not available yet.",
         "Interpreter.translate: rate= is not available yet.",
         "Nightly.due: @cron is not available yet.",

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from rolekit.errors import CodecError
-from rolekit.model.envelope import (
-    Attempts,
-    Head,
-    Kind,
-    Packet,
-    decode_head,
-    encode_head,
-)
-from rolekit.model.reassembly import ClosedBy, Closing
+from rolekit.model.envelope import Kind, Packet
 from rolekit.store.base import Commit, DeadLetterRow
+from rolekit.store.letters import OPEN, Letters, dropped, next_generation, readable
 from rolekit.store.postgres.steps import PostgresBase
 from rolekit.store.postgres.work import SequenceWork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rolekit.model.position import Frame
     from rolekit.store.postgres.rows import Row
 
 
@@ -31,22 +20,27 @@ class DeadLetterStore(PostgresBase):
     """What an operator asks of the store."""
 
     async def dead_letters(
-        self, *, handler: str | None = None, ids: Sequence[str] | None = None, limit: int = 100
+        self,
+        which: Letters = OPEN,
+        *,
+        limit: int = 100,
     ) -> list[DeadLetterRow]:
-        """List open dead letters, newest first; closed ones too when asked by id."""
+        """List the dead letters that are meant, newest first."""
         async with self._db.connection() as connection:
-            if ids is None:
-                found = await connection.fetch(self._sql["list_dead"], handler, limit)
-            else:
-                found = await connection.fetch(self._sql["show_dead"], list(ids), limit)
+            found = await connection.fetch(
+                self._sql["list_dead"], which.answered, which.closed, which.handler, which.type,
+                which.reason, which.since_ms, which.until_ms, list(which.prefixes), limit,
+            )  # fmt: skip
         return [_dead_of(row) for row in found]
 
-    async def replay(self, ids: Sequence[str], *, force: bool) -> Commit:
+    async def replay(
+        self, ids: Sequence[str], *, force: bool, answered: bool = False
+    ) -> Commit:
         """Close these dead letters and send their messages as the next generation."""
         commit = Commit()
         async with self._db.transaction() as connection:
             closed = await connection.fetch(
-                self._sql["close_dead"], list(ids), "replayed", force
+                self._sql["replay_dead"], list(ids), force, answered
             )
             commit.fresh = {(row["message_id"].hex, row["generation"]) for row in closed}
             await self._send(
@@ -54,20 +48,29 @@ class DeadLetterStore(PostgresBase):
             )
         return commit
 
+    async def edit(self, id_: str, head: bytes, body: bytes) -> bool:
+        """Change the message of a dead letter that is not closed; say whether it was there."""
+        async with self._db.connection() as connection:
+            status = await connection.execute(self._sql["edit_dead"], id_, head, body)
+        return str(status) == "UPDATE 1"
+
     async def drop(self, ids: Sequence[str]) -> int:
-        """Close these dead letters for good; return how many were open.
+        """Close these dead letters for good; return how many were not closed.
 
         What waits for them goes on without: a position closes as dropped, a sequence whose
-        release was given up ends as failed.
+        release was given up ends as failed, and what they were to answer is open again.
         """
         commit = Commit()
         async with self._db.transaction() as connection:
             closed = await connection.fetch(self._sql["drop_dead"], list(ids))
-            heads = [head for row in closed if (head := _readable(row["head"])) is not None]
+            heads = [head for row in closed if (head := readable(row["head"])) is not None]
             ended = [head.sequence for head in heads if head.kind is Kind.RELEASE]
             if ended:
                 await connection.execute(self._sql["fail_sequences"], ended)
-            closings = [_dropped(head.frames[-1]) for head in heads if head.frames]
+            answers = [row["answers"] for row in closed if row["answers"]]
+            if answers:
+                await connection.execute(self._sql["answer_dead"], answers, False)  # noqa: FBT003
+            closings = [closing for head in heads for closing in dropped(head)]
             if closings:
                 work = SequenceWork(connection, self._sql, self._clock.now_ms())
                 tokens = await work.close(closings)
@@ -80,25 +83,6 @@ class DeadLetterStore(PostgresBase):
         async with self._db.connection() as connection:
             found = await connection.fetch(self._sql["count_dead"])
         return {row["handler"]: row["n"] for row in found}
-
-
-def _readable(head: bytes) -> Head | None:
-    try:
-        return decode_head(head)
-    except CodecError:
-        return None
-
-
-def _dropped(frame: Frame) -> Closing:
-    return Closing(sequence=frame.sequence, path=frame.path, by=ClosedBy.DROPPED)
-
-
-def next_generation(packet: Packet) -> Packet:
-    """Return the packet of a replay: born now, with its attempts forgotten."""
-    head = msgspec.structs.replace(decode_head(packet.head), attempts=Attempts())
-    return msgspec.structs.replace(
-        packet, generation=packet.generation + 1, birth_ms=None, head=encode_head(head)
-    )
 
 
 def _packet(row: Row) -> Packet:
@@ -124,4 +108,10 @@ def _dead_of(row: Row) -> DeadLetterRow:
         at_ms=row["at_ms"],
         is_closed=row["closed_at"] is not None,
         is_forced=row["is_forced"],
+        told=row["told"],
+        is_answered=row["is_answered"],
+        answers=row["answers"],
+        detail=row["detail"],
+        closed_how=row["closed_how"] or "",
+        is_edited=row["edited_at"] is not None,
     )

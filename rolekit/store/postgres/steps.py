@@ -188,6 +188,9 @@ class StepStore(PostgresBase):
         for step in steps:
             if step.dead is not None:
                 await self._park(connection, step)
+        answers = [step.answers for step in steps if step.answers]
+        if answers:
+            await connection.execute(self._sql["answer_dead"], answers, True)  # noqa: FBT003
         tokens = await SequenceWork(connection, self._sql, self._clock.now_ms()).run(steps)
         outputs = [packet for step in steps for packet in step.outputs]
         await self._send(connection, outputs + tokens.now, commit)
@@ -198,7 +201,7 @@ class StepStore(PostgresBase):
 
     async def _write(self, connection: Pooled, step: Step) -> None:
         for write in step.writes:
-            with blamed(connection):
+            with blamed(connection, step.id, write.sql):
                 status = await connection.execute(write.sql, *write.args)
             touched = rows_of(status)
             if write.expect is not None and touched != write.expect:
@@ -231,7 +234,7 @@ class StepStore(PostgresBase):
         await connection.execute(
             self._sql["insert_dead"], dead.id, p.queue, p.id, p.generation, p.birth_ms or 0,
             p.head, p.body, dead.handler, dead.type, dead.reason, dead.traceback, dead.attempts,
-            dead.is_forced,
+            dead.is_forced, dead.told, dead.answers, dead.detail,
         )  # fmt: skip
 
     async def _keep_replies(
@@ -297,6 +300,7 @@ def is_plain(step: Step) -> bool:
         or step.later
         or step.replies
         or step.dead is not None
+        or step.answers
         or step.skips_inbox
     )
 

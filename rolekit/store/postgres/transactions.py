@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from rolekit.database import Database, Pooled, translated
 from rolekit.errors import WriteFailed
+from rolekit.refusals import is_refusal, refused
 from rolekit.store.base import Commit, Step, Taken
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class OpenTransaction:
         except BaseException:
             await self._stack.aclose()
             raise
-        self.transaction = Statements(self._connection)
+        self.transaction = Statements(self._connection, self._key[0])
         try:
             with translated():
                 await self._connection.execute("begin")
@@ -114,10 +115,11 @@ def end(connection: Pooled) -> None:
 
 
 class Statements:
-    """What `ctx.tx` runs its statements on."""
+    """What `ctx.tx` runs its statements on; where one fails, `message_id` says of whom."""
 
-    def __init__(self, connection: Pooled) -> None:
+    def __init__(self, connection: Pooled, message_id: str = "") -> None:
         self._connection = connection
+        self._message_id = message_id
 
     @property
     def driver_connection(self) -> object:
@@ -126,29 +128,38 @@ class Statements:
 
     async def execute(self, sql: str, args: Sequence[object]) -> int:
         """Run one statement; return the rows touched."""
-        with translated(), blamed(self._connection):
+        with translated(), self._blamed(sql):
             return rows_of(await self._connection.execute(sql, *args))
 
     async def fetch(self, sql: str, args: Sequence[object]) -> list[Mapping[str, object]]:
         """Run one query; return its rows."""
-        with translated(), blamed(self._connection):
+        with translated(), self._blamed(sql):
             found: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return [dict(row) for row in found]
 
+    def _blamed(self, sql: str) -> AbstractContextManager[None]:
+        return blamed(self._connection, self._message_id, sql)
+
 
 @contextmanager
-def blamed(connection: Pooled) -> Generator[None]:
-    """Blame the statement for what asyncpg itself refuses, such as too many arguments.
+def blamed(connection: Pooled, message_id: str, sql: str) -> Generator[None]:
+    """Blame a statement for what the server, or asyncpg itself, refuses.
 
-    asyncpg raises one error for that and for a connection that is gone; only the latter may
-    be tried again.
+    asyncpg raises one error for too many arguments and for a connection that is gone; only
+    the latter may be tried again.
     """
     try:
         yield
     except asyncpg.InterfaceError as error:
         if connection.is_closed():
             raise
-        raise WriteFailed(f"A statement cannot be sent to Postgres: {error}.") from error
+        raise WriteFailed(
+            f"A statement cannot be sent to Postgres: {error}. The statement: {sql}"
+        ) from None
+    except asyncpg.PostgresError as error:
+        if not is_refusal(error):
+            raise
+        raise refused(error, message_id, sql) from None
 
 
 def rows_of(status: str) -> int:

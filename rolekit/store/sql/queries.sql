@@ -319,21 +319,42 @@ delete from {s}.outbox where n = any($1::bigint[]);
 
 -- insert_dead: Park a message.
 insert into {s}.dead_letter (id, queue, message_id, generation, birth_ms, head, body,
-                             handler, type, reason, traceback, attempts, at_ms, is_forced)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, (extract(epoch from now()) * 1000)::bigint, $13)
+                             handler, type, reason, traceback, attempts, at_ms, is_forced,
+                             told, answers, detail)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, (extract(epoch from now()) * 1000)::bigint, $13,
+        $14, $15, $16)
 on conflict do nothing;
 
--- list_dead: List dead letters that are open, newest first.
+-- answer_dead: Note that handlers are done with dead letters ($2), or will never be; the last one closes its letter.
+update {s}.dead_letter d
+set told = greatest(d.told - a.n, 0), is_answered = d.is_answered or $2,
+    closed_at = case when d.told <= a.n and (d.is_answered or $2) then now() end,
+    closed_how = case when d.told <= a.n and (d.is_answered or $2) then 'answered' end
+from (select id, count(*)::smallint as n from unnest($1::text[]) as t (id) group by id) a
+where d.id = a.id and d.closed_at is null;
+
+-- list_dead: List dead letters that fit, newest first: open ones, those that are answered too ($1), or all ($2).
 select * from {s}.dead_letter
-where closed_at is null and ($1::text is null or handler = $1) order by at_ms desc, id limit $2;
+where ($2 or (closed_at is null and (told = 0 or $1)) or ($1 and closed_how = 'answered'))
+  and $3 in ('', handler) and $4 in ('', type) and strpos(lower(reason), lower($5)) > 0
+  and ($6::bigint is null or at_ms >= $6) and ($7::bigint is null or at_ms < $7)
+  and (cardinality($8::text[]) = 0 or exists (select from unnest($8::text[]) as t (p) where starts_with(id, p)))
+order by at_ms desc, id limit $9;
 
--- show_dead: Read dead letters by id, open or closed.
-select * from {s}.dead_letter where id = any($1::text[]) limit $2;
+-- replay_dead: Close dead letters that are replayed: open ones, those that are answered too ($3); and what was to answer them.
+with again as (
+    update {s}.dead_letter set closed_at = now(), closed_how = 'replayed'
+    where id = any($1::text[]) and ($2 or not is_forced)
+      and ((closed_at is null and (told = 0 or $3)) or ($3 and closed_how = 'answered'))
+    returning *),
+overtaken as (
+    update {s}.dead_letter set closed_at = now(), closed_how = 'overtaken'
+    where closed_at is null and answers = any(array(select id from again)))
+select * from again order by at_ms, id;
 
--- close_dead: Close dead letters that are open.
-update {s}.dead_letter set closed_at = now(), closed_how = $2
-where id = any($1::text[]) and closed_at is null and ($3 or not is_forced)
-returning *;
+-- edit_dead: Change the message of a dead letter that is not closed.
+update {s}.dead_letter set head = $2, body = $3, edited_at = now()
+where id = $1 and closed_at is null;
 
 -- drop_dead: Close dead letters that are open, for good.
 update {s}.dead_letter set closed_at = now(), closed_how = 'dropped'
@@ -343,7 +364,7 @@ where id = any($1::text[]) and closed_at is null returning *;
 update {s}.sequence set state = 2 where id = any($1::uuid[]) and state = 0;
 
 -- count_dead: Count open dead letters by handler.
-select handler, count(*) as n from {s}.dead_letter where closed_at is null group by handler;
+select handler, count(*) as n from {s}.dead_letter where closed_at is null and told = 0 group by handler;
 
 -- drop_sequences: Drop sequences that are over and older than any part that may still come.
 delete from {s}.sequence where state <> 0 and opened_at < now() - make_interval(secs => $1);
