@@ -8,10 +8,11 @@ Source: DESIGN 4, "Releasing".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rolekit.errors import CodecError, Reject, UnknownType
+from rolekit.flow import heaping
 from rolekit.flow.failure import fail_behind, park_in
 from rolekit.model.envelope import decode_head
 from rolekit.model.ids import derive
@@ -55,11 +56,7 @@ class Job:
 
     def moved(self, emitted: int) -> Release:
         """Return the release with the positions its outputs have filled."""
-        r = self.release
-        return Release(
-            sequence=r.sequence, before=r.before, after=r.after, released=r.released,
-            emitted=emitted, keeps_parts=r.keeps_parts, more=r.more,
-        )  # fmt: skip
+        return replace(self.release, emitted=emitted)
 
 
 class Gathering:
@@ -75,9 +72,13 @@ class Gathering:
             What to do, or None when the sequence is over or was moved on.
         """
         sequence, plan = arrival.head.sequence, arrival.plan
+        if not plan.ordered:
+            return await self._heap(sequence, plan)
         view = await self._runtime.store.view(sequence, plan.size + SPLITS, whole=False)
         if view is None or not view.is_open:
             return None
+        if not view.is_ordered:  # it was opened when its gather took parts as they come
+            return await self._heap(sequence, plan)
         found = walk(sequence, view.cursor, view.closings, _rules(plan, view))
         if plan.whole:
             return await self._whole(sequence, plan, view, found)
@@ -89,6 +90,21 @@ class Gathering:
         if sealed is None:
             return None
         return self._job(sequence, view, sealed, self._run(sequence, view, sealed))
+
+    async def _heap(self, sequence: str, plan: HandlerPlan) -> Job | None:
+        """Read the next run of a sequence whose parts are taken as they come."""
+        scoop = await heaping.scooped(self._runtime.store, sequence, plan)
+        if scoop is None:
+            return None
+        view, found = scoop.view, scoop.found
+        if found.failure is not None:
+            return self._ended(sequence, view, found, _why_failed(found.failure), view.runs)
+        run = None
+        if not scoop.is_empty:
+            run = self._run(sequence, view, found, heaping.run_id(sequence, view))
+        return self._job(
+            sequence, view, found, run, release=heaping.release_of(sequence, scoop)
+        )
 
     async def _sealed(
         self, sequence: str, plan: HandlerPlan, view: SequenceView, found: Walk
@@ -153,10 +169,12 @@ class Gathering:
         start = Cursor((0,), view.cursor.totals[:1])
         return walk(sequence, start, every.closings, rules).items
 
-    def _run(self, sequence: str, view: SequenceView, found: Walk) -> Run[object]:
+    def _run(
+        self, sequence: str, view: SequenceView, found: Walk, run_id: str = ""
+    ) -> Run[object]:
         return Run(
             [self._part(closing) for closing in found.items],
-            id=derive(sequence, "run", *view.cursor.next),
+            id=run_id or derive(sequence, "run", *view.cursor.next),
             source_id=view.source.id,
             offset=view.released,
             is_last=found.cursor.is_finished,
@@ -182,9 +200,10 @@ class Gathering:
         parts: object | None,
         *,
         keeps_parts: bool = False,
+        release: Release | None = None,
     ) -> Job:
         source: object = None
-        if parts is not None:
+        if parts is not None and not view.is_stream:
             head = decode_head(view.source.head)
             try:
                 source = self._runtime.codec.decode(
@@ -196,7 +215,8 @@ class Gathering:
                 ) from error
         has_moved = found.cursor.next != view.cursor.next
         return Job(
-            release=Release(
+            release=release
+            or Release(
                 sequence=sequence,
                 before=view.cursor.next,
                 after=found.cursor,
@@ -207,12 +227,21 @@ class Gathering:
             ),
             parts=parts,
             source=source,
-            run_id=derive(sequence, "run", *view.cursor.next),
+            run_id=parts.id
+            if isinstance(parts, Run)
+            else derive(sequence, "run", *view.cursor.next),
             emitted=view.emitted,
             is_last=found.cursor.is_finished,
         )
 
-    def _ended(self, sequence: str, view: SequenceView, found: Walk, why: str) -> Job:
+    def _ended(
+        self,
+        sequence: str,
+        view: SequenceView,
+        found: Walk,
+        why: str,
+        run: int | None = None,
+    ) -> Job:
         return Job(
             release=Release(
                 sequence=sequence,
@@ -221,6 +250,7 @@ class Gathering:
                 released=0,
                 emitted=view.emitted,
                 is_failed=True,
+                run=run,
             ),
             parts=None,
             source=None,

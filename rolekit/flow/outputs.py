@@ -312,4 +312,5 @@ class Placing:
             source=self._cause,
             deadline_ms=self._now_ms + round((gather.deadline_s or DAY_S) * 1000),
             age_s=gather.age_s,
+            is_ordered=gather.ordered or gather.whole,
         )

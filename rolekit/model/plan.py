@@ -53,6 +53,7 @@ class HandlerPlan:
         deadline_s: Of a gather; None is the default of a day, then as `on_dead` says.
         size: Of a gather: parts in a run, at most.
         age_s: Of a gather: how long to wait for a fuller run.
+        ordered: Of a gather: whether its runs come in order, or parts as they come.
     """
 
     name: str
@@ -78,6 +79,7 @@ class HandlerPlan:
     deadline_s: float | None = None
     size: int = 1000
     age_s: float = 0
+    ordered: bool = True
 
     @property
     def positions(self) -> tuple[Together, ...]:

@@ -226,7 +226,7 @@ class _Walker:
         at = self.cursor.next
         if self.cursor.is_finished or at == self._rules.until:
             return False
-        if len(self.items) >= self._rules.limit:
+        if max(len(self.items), len(self.missing)) >= self._rules.limit:
             return False
         # The end first: once a split has ended early, what came behind its end counts no more.
         if self._learn_total():

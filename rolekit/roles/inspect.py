@@ -135,7 +135,7 @@ def _check_parameters(declared: Declared, parameters: tuple[Parameter, ...]) -> 
             "Take a union of messages in one parameter, and one Context.",
         )
     if declared.marker == "gather":
-        _check_gather(parameters)
+        _check_gather(parameters, ordered=declared.ordered)
     elif declared.marker == "handle":
         if "run" in kinds:
             raise Unreadable("takes a Run, but is a @handle.", "Decorate it with @gather.")
@@ -150,12 +150,17 @@ def _check_parameters(declared: Declared, parameters: tuple[Parameter, ...]) -> 
         )
 
 
-def _check_gather(parameters: tuple[Parameter, ...]) -> None:
+def _check_gather(parameters: tuple[Parameter, ...], *, ordered: bool) -> None:
     by_role = {each.role: each for each in parameters}
     if "run" not in by_role or "batch" in by_role:
         raise Unreadable(
             "is a @gather, but takes no run.",
             "Take the parts in order: Run[...], or list[...] for all of them at once.",
+        )
+    if by_role["run"].whole and not ordered:
+        raise Unreadable(
+            "takes a list, which is everything at once: ordered=False would change nothing.",
+            "Take a Run, which is called with parts as they come; or leave ordered=False out.",
         )
     source = by_role.get("message")
     if source and (len(source.classes) != 1 or source.dead):
@@ -204,4 +209,5 @@ def _plan(
         deadline_s=declared.deadline_s,
         size=declared.size or 1000,
         age_s=declared.age_s or 0,
+        ordered=declared.ordered,
     )

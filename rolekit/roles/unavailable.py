@@ -46,7 +46,6 @@ def _of_handler(found: Found) -> Iterator[str]:
         "key=": declared.key,
         "rate=": declared.rate,
         "circuit=": declared.circuit,
-        "ordered=False": not declared.ordered,
         "source=": declared.source,
         "a Batch handler": any(each.role == "batch" for each in found.parameters),
     }

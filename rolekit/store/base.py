@@ -206,6 +206,31 @@ class Store(Protocol):
         """
         ...
 
+    async def heap(self, sequence: str, limit: int) -> SequenceView | None:
+        """Read a sequence whose parts are taken as they come.
+
+        Its closings are up to `limit` of those that were not handed over, or all of the run
+        that was sealed; the horizon is where they, or the positions handed over, go on.
+        """
+        ...
+
+    async def seal_heap(
+        self, sequence: str, run: int, paths: Sequence[Path] | None, closings: Sequence[Closing]
+    ) -> tuple[Path, ...] | None:
+        """Fix what run number `run` takes, for this and every later attempt.
+
+        Args:
+            sequence: Its id.
+            run: How many releases there were before.
+            paths: What the run would take; what was fixed earlier wins. None fixes nothing.
+            closings: As in `seal`.
+
+        Returns:
+            What it takes; None, and nothing is changed, when another run has begun, or the
+            sequence is over or unknown.
+        """
+        ...
+
     async def expire(self, now_ms: int, limit: int) -> Commit:
         """Note which sequences' time is up, and let their gathers release what there is.
 

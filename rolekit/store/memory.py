@@ -184,6 +184,17 @@ class MemoryStore(MemoryLetters):
         """Fix where the run that begins at `before` ends, for this and every later attempt."""
         return self.tables.sequences.seal(sequence, before, end, closings)
 
+    async def heap(self, sequence: str, limit: int) -> SequenceView | None:
+        """Read a sequence whose parts are taken as they come."""
+        row = self.tables.sequences.rows.get(sequence)
+        return None if row is None else row.heap(limit)
+
+    async def seal_heap(
+        self, sequence: str, run: int, paths: Sequence[Path] | None, closings: Sequence[Closing]
+    ) -> tuple[Path, ...] | None:
+        """Fix what run number `run` takes, for this and every later attempt."""
+        return self.tables.sequences.seal_heap(sequence, run, paths, closings)
+
     async def expire(self, now_ms: int, limit: int) -> Commit:
         """Note which sequences' time is up, and let their gathers release what there is."""
         commit = Commit()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rolekit.errors import StateClash
+from rolekit.model import heap
 from rolekit.model.envelope import Packet
 from rolekit.model.ids import derive
 from rolekit.model.reassembly import Closing, Cursor, is_awaited, replaces
@@ -33,19 +34,38 @@ class SequenceRow:
     is_ready: bool = False
     is_expired: bool = False
     tokens: int = 0
+    runs: int = 0
+    taken: dict[Path, int | None] = field(default_factory=dict["Path", "int | None"])
+    sealed_paths: tuple[Path, ...] | None = None
 
     def close(self, closing: Closing) -> None:
         """Store a closing; the first one counts, but for what `replaces` says."""
+        if not self.opening.is_ordered and self._is_taken(closing):
+            return
         held = self.parts.get(closing.path)
         if held is None or replaces(held, closing, waits=self.opening.waits):
             self.parts[closing.path] = closing
 
+    def _is_taken(self, closing: Closing) -> bool:
+        """Whether a position of a heap was handed over, and no split ends there now."""
+        if heap.is_late(self.cursor, closing.path):
+            return True
+        path = closing.path
+        return path in self.taken and not heap.ends_taken(self.taken[path], closing)
+
     def lets_move(self, closings: Iterable[Closing]) -> bool:
         """Whether one of these closings lets the cursor move."""
+        if not self.opening.is_ordered:
+            return any(c.path in self.parts and self._is_welcome(c) for c in closings)
         return any(is_awaited(self.cursor, c, waits=self.opening.waits) for c in closings)
+
+    def _is_welcome(self, closing: Closing) -> bool:
+        return heap.is_welcome(closing, waits=self.opening.waits)
 
     def can_go_on(self) -> bool:
         """Whether what the cursor waits for is there already."""
+        if not self.opening.is_ordered:
+            return any(map(self._is_welcome, self.parts.values()))
         paths = [self.cursor.next, *self.cursor.open_ancestors()]
         return self.lets_move(self.parts[path] for path in paths if path in self.parts)
 
@@ -61,19 +81,23 @@ class SequenceRow:
         self.cursor = release.after
         self.released += release.released
         self.emitted = release.emitted
-        self.is_ready, self.sealed = False, None
+        self.is_ready, self.sealed, self.sealed_paths = False, None, None
+        self.runs += 1
+        for path in release.taken:
+            self.taken[path] = heap.taken_total(self.parts.pop(path))
         self.state = FAILED if release.is_failed else OPEN
         if self.state == OPEN and self.cursor.is_finished:
             self.state = FINISHED
         if self.state != OPEN:
             self.parts.clear()
+            self.taken.clear()
         elif not release.keeps_parts:
             kept = set(self.cursor.open_ancestors())
-            self.parts = {
-                path: closing
-                for path, closing in self.parts.items()
-                if path >= self.cursor.next or path in kept
-            }
+            self.parts = {p: c for p, c in self.parts.items() if self._is_kept(p, kept)}
+            self.taken = {p: n for p, n in self.taken.items() if self._is_kept(p, kept)}
+
+    def _is_kept(self, path: Path, open_ancestors: set[Path]) -> bool:
+        return path >= self.cursor.next or path in open_ancestors
 
     def view(self, limit: int, *, whole: bool) -> SequenceView:
         """Show it, with the next `limit` closings; from the first one if `whole`."""
@@ -92,6 +116,37 @@ class SequenceRow:
             source=self.opening.source,
             closings={path: self.parts[path] for path in paths},
             horizon=paths[-1] if len(ahead) >= limit else None,
+            is_ordered=self.opening.is_ordered,
+            is_stream=self.opening.is_stream,
+            runs=self.runs,
+        )
+
+    def heap(self, limit: int) -> SequenceView:
+        """Show it where parts are taken as they come."""
+        welcome = sorted(path for path, c in self.parts.items() if self._is_welcome(c))
+        chosen = welcome[:limit] if self.sealed_paths is None else self.sealed_paths
+        above = [path for path in self.cursor.open_ancestors() if path in self.taken]
+        ahead = sorted(path for path in self.taken if path >= self.cursor.next)[:limit]
+        cuts = [some[-1] for some in (chosen, ahead) if len(some) >= limit]
+        return SequenceView(
+            gather=self.opening.gather,
+            cursor=self.cursor,
+            released=self.released,
+            emitted=self.emitted,
+            sealed=None,
+            is_open=self.state == OPEN,
+            is_expired=self.is_expired,
+            source=self.opening.source,
+            closings={path: self.parts[path] for path in chosen},
+            horizon=min(cuts, default=None),
+            is_ordered=self.opening.is_ordered,
+            is_stream=self.opening.is_stream,
+            runs=self.runs,
+            taken={
+                path: heap.outline(self.opening.id, path, self.taken[path])
+                for path in [*above, *ahead]
+            },
+            sealed_paths=self.sealed_paths,
         )
 
 
@@ -110,9 +165,7 @@ class Sequences:
         moved: set[str] = set()
         for release in releases:
             row = self.rows.get(release.sequence)
-            is_there = (
-                row is not None and row.state == OPEN and row.cursor.next == release.before
-            )
+            is_there = row is not None and row.state == OPEN and _is_at(row, release)
             if not is_there or release.sequence in moved:
                 raise StateClash(
                     f"Sequence {release.sequence} was moved on by another instance."
@@ -173,6 +226,19 @@ class Sequences:
             row.sealed = end
         return row.sealed
 
+    def seal_heap(
+        self, sequence: str, run: int, paths: Sequence[Path] | None, closings: Iterable[Closing]
+    ) -> tuple[Path, ...] | None:
+        """Fix what a run takes; what was fixed earlier wins. None: another has begun."""
+        row = self.rows.get(sequence)
+        if row is None or row.state != OPEN or row.runs != run:
+            return None
+        for closing in closings:
+            row.close(closing)
+        if row.sealed_paths is None and paths is not None:
+            row.sealed_paths = tuple(paths)
+        return row.sealed_paths or ()
+
     def expire(self, now_ms: int, limit: int) -> list[Packet]:
         """Note whose time is up; return the tokens of those that have none on its way."""
         due = [row for row in self.waiting() if row.opening.deadline_ms <= now_ms]
@@ -190,3 +256,10 @@ class Sequences:
             for row in self.rows.values()
             if row.state == OPEN and not row.is_expired and not row.opening.waits
         ]
+
+
+def _is_at(row: SequenceRow, release: Release) -> bool:
+    """Whether a sequence still is where a release began."""
+    if release.run is not None:
+        return row.runs == release.run
+    return row.cursor.next == release.before

@@ -53,6 +53,8 @@ class Opening:
         source: The message that was split, as it was; `list` gathers and dead letters use it.
         deadline_ms: When it is over, milliseconds since 1970.
         age_s: How long a run may wait for more parts, seconds.
+        is_ordered: Whether parts are released in order; otherwise as they come.
+        is_stream: It has no end, and no message was split.
     """
 
     id: str
@@ -63,6 +65,8 @@ class Opening:
     source: Packet
     deadline_ms: int
     age_s: float = 0
+    is_ordered: bool = True
+    is_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,9 @@ class Release:
         keeps_parts: Whether parts before the cursor are still needed (`list` gathers).
         is_failed: The sequence ends here, failed.
         more: The run ended at its limit, not at a hole: there is something to release now.
+        run: Where parts are taken as they come: the number of this run, which is compared
+            instead of `before`, since the cursor may stand still.
+        taken: The positions this run takes then.
     """
 
     sequence: str
@@ -88,6 +95,8 @@ class Release:
     keeps_parts: bool = False
     is_failed: bool = False
     more: bool = False
+    run: int | None = None
+    taken: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +114,11 @@ class SequenceView:
         source: The message that was split.
         closings: From the cursor on, in order, and the open splits above it.
         horizon: The last path read, where there are more; None: all were read.
+        is_ordered: Whether parts are released in order; otherwise see `Store.heap`.
+        is_stream: It has no end, and no message was split.
+        runs: How many releases there were.
+        taken: Of a heap: positions from the cursor on that were handed over already.
+        sealed_paths: Of a heap: what the run that was begun takes; None: none was begun.
     """
 
     gather: str
@@ -117,6 +131,11 @@ class SequenceView:
     source: Packet
     closings: Mapping[Path, Closing]
     horizon: Path | None
+    is_ordered: bool = True
+    is_stream: bool = False
+    runs: int = 0
+    taken: Mapping[Path, Closing] = field(default_factory=dict["Path", "Closing"])
+    sealed_paths: tuple[Path, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

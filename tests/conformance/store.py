@@ -102,7 +102,12 @@ def tokens(commit: Commit) -> list[str]:
 
 
 def opening(
-    total: int | None = None, *, waits: bool = True, age_s: float = 0, deadline_ms: int = 0
+    total: int | None = None,
+    *,
+    waits: bool = True,
+    age_s: float = 0,
+    deadline_ms: int = 0,
+    is_ordered: bool = True,
 ) -> Opening:
     return Opening(
         id=SEQUENCE,
@@ -115,6 +120,7 @@ def opening(
         ),
         deadline_ms=deadline_ms or now_ms() + HOUR_MS,
         age_s=age_s,
+        is_ordered=is_ordered,
     )
 
 

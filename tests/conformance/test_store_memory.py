@@ -12,6 +12,7 @@ from rolekit.store.base import StateChange, StateKey, Write
 from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from tests.conformance import store as steps
+from tests.conformance import store_heaps as heaps
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
@@ -65,6 +66,10 @@ class TestTokens(states.Tokens):
 
 class TestSequences(sequences.Sequences):
     """See `tests.conformance.store_sequences`."""
+
+
+class TestHeaps(heaps.Heaps):
+    """See `tests.conformance.store_heaps`."""
 
 
 class TestSealing(runs.Sealing):

@@ -18,6 +18,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
 from tests.conformance import store as steps
+from tests.conformance import store_heaps as heaps
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
@@ -122,6 +123,10 @@ class TestTokens(states.Tokens):
 
 class TestSequences(sequences.Sequences):
     """See `tests.conformance.store_sequences`."""
+
+
+class TestHeaps(heaps.Heaps):
+    """See `tests.conformance.store_heaps`."""
 
 
 class TestSealing(runs.Sealing):

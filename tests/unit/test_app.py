@@ -14,11 +14,9 @@ from rolekit import (
     Backoff,
     Batch,
     Message,
-    Run,
     VMRole,
     WebRole,
     WorkerRole,
-    gather,
     handle,
 )
 from rolekit.errors import AppError
@@ -157,14 +155,6 @@ class Later:
         @handle(source="celery")
         async def work(self, ask: Ask) -> None: ...
 
-    class Unordered(WorkerRole):
-        @handle
-        async def work(self, ask: Ask) -> list[Part]:
-            raise NotImplementedError
-
-        @gather(ordered=False)
-        async def end(self, run: Run[Part]) -> None: ...
-
     class Guarded(VMRole):
         guest = Guest(Exec("true"), host=Process())
 
@@ -175,7 +165,6 @@ class Later:
         (Later.Keyed, "Keyed.work: key= is not"),
         (Later.Batched, "Batched.work: a Batch handler is not"),
         (Later.Foreign, "Foreign.work: source= is not"),
-        (Later.Unordered, "Unordered.end: ordered=False is not"),
         (Later.Guarded, "Guarded.guest: a Guest (guests come with a later part) is not"),
     ],
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from rolekit.store.postgres.deadletters import DeadLetterStore
 from rolekit.store.postgres.deaths import DeathStore
+from rolekit.store.postgres.heaps import HeapStore
 from rolekit.store.postgres.intake import IntakeStore
 from rolekit.store.postgres.joining import JoinStore
 from rolekit.store.postgres.keeping import KeepingStore
@@ -27,6 +28,7 @@ class PostgresStore(
     KeepingStore,
     IntakeStore,
     JoinStore,
+    HeapStore,
     RelayStore,
     DeadLetterStore,
     DeathStore,

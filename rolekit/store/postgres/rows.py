@@ -110,7 +110,7 @@ def opening_columns(openings: Sequence[Opening]) -> tuple[list[Any], ...]:
     columns = [
         (o.id, o.gather, *pack_cursor(o.cursor), o.waits, round(o.age_s * 1000), o.deadline_ms,
          o.token.head, o.source.queue, o.source.id, o.source.generation, o.source.birth_ms or 0,
-         o.source.head, o.source.body)
+         o.source.head, o.source.body, o.is_ordered, o.is_stream)
         for o in sorted(openings, key=lambda o: o.id)
     ]  # fmt: skip
     return tuple(list(column) for column in zip(*columns, strict=True))

@@ -106,4 +106,7 @@ def _view_of(sequence: str, group: Sequence[Row], limit: int, *, whole: bool) ->
         source=rows.source_of(row),
         closings={closing.path: closing for closing in closings},
         horizon=ahead[-1].path if len(ahead) >= limit else None,
+        is_ordered=row["is_ordered"],
+        is_stream=row["is_stream"],
+        runs=row["runs"],
     )

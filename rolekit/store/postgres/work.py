@@ -18,6 +18,7 @@ from rolekit.model.position import Path, pack, unpack
 from rolekit.model.reassembly import Closing, is_awaited, replaces
 from rolekit.store.base import Due, Opening, Release, Step
 from rolekit.store.postgres import rows
+from rolekit.store.postgres.heap_work import HeapWork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +59,7 @@ class SequenceWork:
         self._sql = sql
         self._now_ms = now_ms
         self._ready: list[Ready] = []
+        self._heaps = HeapWork(connection, sql)
         self.tokens = Tokens()
 
     async def run(self, steps: Sequence[Step]) -> Tokens:
@@ -108,6 +110,7 @@ class SequenceWork:
             by_sequence.setdefault(closing.sequence, []).append(closing)
         moving: list[tuple[Row, Release]] = []
         over: list[str] = []
+        welcomed = await self._welcomed(locked, by_sequence)
         for row in locked:
             sequence = row["id"].hex
             release = releases.get(sequence)
@@ -116,7 +119,11 @@ class SequenceWork:
                 moving.append((row, release))
             elif row["state"] != 0:
                 over.append(sequence)
-            elif not row["is_ready"] and _awaits(row, by_sequence[sequence]):
+            elif not row["is_ready"] and (
+                sequence in welcomed
+                if not row["is_ordered"]
+                else _awaits(row, by_sequence[sequence])
+            ):
                 self._ready.append(ready_of(row, row["age_ms"]))
         over += [release.sequence for _, release in moving if _is_over(release)]
         if moving:
@@ -125,11 +132,22 @@ class SequenceWork:
         if over:
             await self._end(over)
 
+    async def _welcomed(
+        self, locked: Sequence[Row], closings: Mapping[str, Sequence[Closing]]
+    ) -> set[str]:
+        """Name the heaps among these that got something to take."""
+        heaps = {row["id"].hex: row for row in locked if not row["is_ordered"]}
+        stored = [one for sequence in heaps for one in closings.get(sequence, ())]
+        return await self._heaps.welcomed(heaps, stored) if stored else set()
+
     async def _release(self, releases: Sequence[Release]) -> None:
         await self._connection.execute(
             self._sql["move_sequences"], *rows.release_columns(releases)
         )
         going_on = [r for r in releases if not _is_over(r) and not r.keeps_parts]
+        for release in [r for r in going_on if r.run is not None]:
+            await self._heaps.take(release)
+        going_on = [r for r in going_on if r.run is None]
         if going_on:
             kept = [(r.sequence, pack(p)) for r in going_on for p in r.after.open_ancestors()]
             await self._connection.execute(
@@ -156,6 +174,12 @@ class SequenceWork:
                 self._ready.append(ready_of(row))
             else:
                 unsure[release.sequence] = (row, release)
+        heaps = [sequence for sequence, (row, _) in unsure.items() if not row["is_ordered"]]
+        for sequence in await self._heaps.have_more(heaps) if heaps else ():
+            row = unsure[sequence][0]
+            self._ready.append(ready_of(row, row["age_ms"]))
+        for sequence in heaps:
+            del unsure[sequence]
         if not unsure:
             return
         asked = [
@@ -191,7 +215,10 @@ class SequenceWork:
 
 
 def _check_cursor(row: Row, release: Release) -> None:
-    if unpack(row["next"]) != release.before or row["state"] != 0:
+    is_there = unpack(row["next"]) == release.before
+    if release.run is not None:
+        is_there = row["runs"] == release.run
+    if not is_there or row["state"] != 0:
         raise StateClash(f"Sequence {release.sequence} was moved on by another instance.")
 
 

@@ -99,11 +99,12 @@ select * from unnest($1::bigint[], $2::text[], $3::uuid[], $4::int[], $5::bytea[
 -- insert_sequences: Make the rows of sequences; a repeat of a first commit changes nothing.
 insert into {s}.sequence (
     id, gather, next, totals, waits, age_ms, deadline_ms, token_head,
-    source_queue, source_id, source_generation, source_birth_ms, source_head, source_body
+    source_queue, source_id, source_generation, source_birth_ms, source_head, source_body,
+    is_ordered, is_stream
 )
 select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::boolean[], $6::int[],
                      $7::bigint[], $8::bytea[], $9::text[], $10::uuid[], $11::int[], $12::bigint[],
-                     $13::bytea[], $14::bytea[])
+                     $13::bytea[], $14::bytea[], $15::boolean[], $16::boolean[])
 on conflict do nothing;
 
 -- insert_parts: Close positions; the first closing counts, but a split may end and a part fill a waiting hole.
@@ -120,13 +121,15 @@ where (held.closed_by = 3 and held.total is null and excluded.closed_by = 3 and 
        and (select waits from {s}.sequence where id = excluded.sequence));
 
 -- lock_sequences: Lock these sequences, in one order for everybody.
-select id, gather, next, totals, released, state, is_ready, is_expired, waits, age_ms, token_head
+select id, gather, next, totals, released, state, is_ready, is_expired, waits, age_ms, token_head,
+       is_ordered, is_stream, runs
 from {s}.sequence where id = any($1::uuid[]) order by id for update;
 
 -- move_sequences: Move sequences on behind their runs.
 update {s}.sequence s
 set next = m.next, totals = m.totals, released = s.released + m.released, state = m.state,
-    emitted = m.emitted, is_ready = false, sealed = null
+    emitted = m.emitted, is_ready = false, sealed = null, sealed_paths = null, runs = s.runs + 1,
+    moved_at = now()
 from unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bigint[], $5::smallint[], $6::bigint[])
      as m (id, next, totals, released, state, emitted)
 where s.id = m.id;
@@ -143,7 +146,58 @@ where p.sequence = m.id and p.path < m.next
       select from unnest($3::uuid[], $4::bytea[]) as k (id, path)
       where k.id = p.sequence and k.path = p.path);
 
+-- forget_repeats: Delete what came to positions of heaps that were handed over before; but a split may end there.
+with gone as (
+    delete from {s}.part p
+    using unnest($1::uuid[], $2::bytea[], $3::boolean[]) as c (sequence, path, is_late)
+    where p.sequence = c.sequence and p.path = c.path
+      and (c.is_late or exists (
+          select from {s}.taken t
+          where t.sequence = c.sequence and t.path = c.path
+            and not (t.total = -1 and p.closed_by = 3 and p.total is not null)))
+    returning p.sequence, p.path)
+select sequence, path from gone;
+
+-- take_parts: Hand over positions of a heap; those beyond its cursor, and the splits that go on, are remembered.
+with gone as (
+    delete from {s}.part where sequence = $1 and path = any($2::bytea[])
+    returning sequence, path, closed_by, total)
+insert into {s}.taken (sequence, path, total)
+select sequence, path, case when closed_by = 3 then coalesce(total, -1) end from gone
+where path >= $3 or path = any($4::bytea[])
+on conflict (sequence, path) do update set total = excluded.total;
+
+-- forget_taken: Forget what was handed over behind the cursor, but not the splits that still go on.
+delete from {s}.taken where sequence = $1 and path < $2 and not path = any($3::bytea[]);
+
+-- is_welcome: Say whether heaps have anything to take.
+select id from {s}.sequence s
+where id = any($1::uuid[])
+  and exists (select from {s}.part p where p.sequence = s.id and not (s.waits and p.closed_by = 2));
+
+-- heap: Read a sequence whose parts are taken as they come.
+select id, gather, next, totals, released, emitted, sealed_paths, state, is_expired, runs, waits, is_ordered, is_stream,
+       source_queue, source_id, source_generation, source_birth_ms, source_head, source_body
+from {s}.sequence where id = $1;
+
+-- heap_parts: Read what of a heap was not handed over, or what its sealed run takes.
+select path, closed_by, total, type, type_version, codec, body, detail, dead_letter
+from {s}.part
+where sequence = $1 and not ($2 and closed_by = 2) and ($3::bytea[] is null or path = any($3::bytea[]))
+order by path limit $4;
+
+-- heap_taken: Read what of a heap was handed over, from its cursor on, and the open splits above it.
+(select path, total from {s}.taken where sequence = $1 and path >= $2 order by path limit $4)
+union all
+select path, total from {s}.taken where sequence = $1 and path < $2 and path = any($3::bytea[]);
+
+-- seal_heap: Fix what a run of a heap takes; what was fixed first stays. No row: another run has begun.
+update {s}.sequence set sealed_paths = coalesce(sealed_paths, $3::bytea[])
+where id = $1 and runs = $2 and state = 0
+returning coalesce(sealed_paths, '{}') as sealed_paths;
+
 -- delete_parts: Delete every part of sequences that are over.
+with taken as (delete from {s}.taken where sequence = any($1::uuid[]))
 delete from {s}.part where sequence = any($1::uuid[]);
 
 -- find_parts: Read some positions of some sequences.
@@ -152,7 +206,7 @@ from unnest($1::uuid[], $2::bytea[]) as k (sequence, path) join {s}.part p using
 
 -- view: Read sequences with their next closings, and the open splits above each cursor.
 select s.id, s.gather, s.next, s.totals, s.released, s.emitted, s.sealed, s.state, s.is_expired,
-       s.source_queue, s.source_id, s.source_generation, s.source_birth_ms, s.source_head, s.source_body,
+       s.is_ordered, s.is_stream, s.runs, s.source_queue, s.source_id, s.source_generation, s.source_birth_ms, s.source_head, s.source_body,
        p.path, p.closed_by, p.total, p.type, p.type_version, p.codec, p.body, p.detail, p.dead_letter
 from {s}.sequence s
 left join lateral (
