@@ -11,6 +11,7 @@ from rolekit.cli import app as about_app
 from rolekit.cli import fleet, up
 from rolekit.cli.console import report
 from rolekit.cli.dead import dead
+from rolekit.cli.holes import holes
 from rolekit.cli.send import send
 from rolekit.cli.topology import topology
 from rolekit.errors import RolekitError
@@ -37,6 +38,7 @@ cli.command()(about_app.config)
 cli.command()(about_app.graph)
 cli.command()(about_app.migrate)
 cli.command()(send)
+cli.command()(holes)
 cli.add_typer(dead, name="dead")
 cli.add_typer(topology, name="topology")
 

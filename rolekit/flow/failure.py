@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rolekit.pipeline")
 
 TRACE_CHARS = 20_000
+WHY_CHARS = 300
 
 
 def step_for(runtime: Runtime, arrival: Arrival, error: Exception) -> Step:
@@ -55,7 +56,7 @@ def step_for(runtime: Runtime, arrival: Arrival, error: Exception) -> Step:
         in_s=round(verdict.delay_s, 3),
         error=f"{type(error).__name__}: {error}",
     )
-    return _retried(runtime, arrival, verdict)
+    return _retried(runtime, arrival, verdict, error)
 
 
 def _decided(runtime: Runtime, arrival: Arrival, error: Exception) -> Again | Park:
@@ -118,7 +119,7 @@ def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:
     )
 
 
-def _retried(runtime: Runtime, arrival: Arrival, again: Again) -> Step:
+def _retried(runtime: Runtime, arrival: Arrival, again: Again, error: Exception) -> Step:
     due_ms = runtime.clock.now_ms() + round(again.delay_s * 1000)
     head = msgspec.structs.replace(arrival.head, attempts=again.attempts)
     packet = msgspec.structs.replace(
@@ -128,8 +129,15 @@ def _retried(runtime: Runtime, arrival: Arrival, again: Again) -> Step:
         head=encode_head(head),
     )
     step = blank(runtime, arrival, Outcome.RETRY)
-    step.later = [Due(packet, due_ms)]
+    step.later = [Due(packet, due_ms, _why_again(again, error))]
     return step
+
+
+def _why_again(again: Again, error: Exception) -> str:
+    """Say for an operator which attempt failed, and how."""
+    tried = again.attempts.failures
+    which = f"attempt {tried} of {again.of}" if again.of else f"after attempt {tried}"
+    return f"{which} ({_clean(f'{type(error).__name__}: {error}')[:WHY_CHARS]})"
 
 
 def parked(

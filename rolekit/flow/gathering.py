@@ -79,6 +79,11 @@ class Gathering:
             return None
         if not view.is_ordered:  # it was opened when its gather took parts as they come
             return await self._heap(sequence, plan)
+        return await self._in_order(sequence, plan, view)
+
+    async def _in_order(
+        self, sequence: str, plan: HandlerPlan, view: SequenceView
+    ) -> Job | None:
         found = walk(sequence, view.cursor, view.closings, _rules(plan, view))
         if plan.whole:
             return await self._whole(sequence, plan, view, found)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rolekit.model.plan import HandlerPlan
     from rolekit.model.position import Path
+    from rolekit.model.reassembly import Closing
     from rolekit.store.base import SequenceView, Store
 
 
@@ -70,7 +71,7 @@ async def scooped(store: Store, sequence: str, plan: HandlerPlan) -> Scooped | N
             return one
 
 
-def _missing(sequence: str, plan: HandlerPlan, view: SequenceView) -> Sequence[heap.Closing]:
+def _missing(sequence: str, plan: HandlerPlan, view: SequenceView) -> Sequence[Closing]:
     """Return what ran out of time, unless what is there fills a run already."""
     if len(view.closings) >= plan.size:
         return ()

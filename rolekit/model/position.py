@@ -54,3 +54,17 @@ def pack(path: Path) -> bytes:
 def unpack(data: bytes) -> Path:
     """Decode a packed path."""
     return tuple(int.from_bytes(data[i : i + 4], "big") for i in range(0, len(data), 4))
+
+
+ROW = 2**31
+"""Positions of a stream are counted in rows of so many, since an index has four bytes."""
+
+
+def stream_path(number: int) -> Path:
+    """Return where the message of this number stands in its stream."""
+    return divmod(number, ROW)
+
+
+def stream_number(path: Path) -> int:
+    """Return the number of a message in its stream, or of the first one of a row."""
+    return path[0] * ROW + (path[1] if len(path) > 1 else 0)

@@ -21,10 +21,17 @@ MAX_DELAY_S = 10 * 365 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again: the next generation, due in `delay_s` seconds."""
+    """Try again: the next generation, due in `delay_s` seconds.
+
+    Attributes:
+        delay_s: When.
+        attempts: Of the next generation.
+        of: How many attempts there are at most; 0: they are not counted.
+    """
 
     delay_s: float
     attempts: Attempts
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,8 @@ def decide(
     tried = attempts.failures + 1
     if policy is None or tried >= policy.attempts:
         return Park(f"{type(error).__name__}: {error}")
-    return Again(_kept(span_s(policy, tried) * chance), _counted(attempts, tried))
+    delay_s = _kept(span_s(policy, tried) * chance)
+    return Again(delay_s, _counted(attempts, tried), policy.attempts)
 
 
 def _retry(error: Retry, attempts: Attempts, policy: Backoff, chance: float) -> Again | Park:
@@ -66,7 +74,8 @@ def _retry(error: Retry, attempts: Attempts, policy: Backoff, chance: float) -> 
     delay_s = error.delay_s
     if delay_s is None:
         delay_s = span_s(policy, max(tried, 1)) * chance
-    return Again(_kept(delay_s), _counted(attempts, tried))
+    of = policy.attempts if error.counts else 0
+    return Again(_kept(delay_s), _counted(attempts, tried), of)
 
 
 def _kept(delay_s: float) -> float:

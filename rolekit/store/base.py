@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rolekit.store.flights import Flight, Held
 from rolekit.store.letters import Letters
 from rolekit.store.records import (
     OUTBOX,
@@ -53,6 +54,8 @@ __all__ = [
     "Deaths",
     "Due",
     "Executes",
+    "Flight",
+    "Held",
     "KeyRow",
     "Letters",
     "OpenStep",
@@ -235,6 +238,17 @@ class Store(Protocol):
         """Note which sequences' time is up, and let their gathers release what there is.
 
         A sequence that waits for its holes has no such end.
+        """
+        ...
+
+    async def flights(self, limit: int) -> list[Flight]:
+        """List open sequences, what moved longest ago first."""
+        ...
+
+    async def held(self, sequences: Sequence[str]) -> list[Held]:
+        """List packets that stand in these sequences, or are to move them on.
+
+        Those that are with a broker which is not the store's are not known to it.
         """
         ...
 

@@ -30,6 +30,7 @@ from rolekit.store.base import (
     StateKey,
     Step,
 )
+from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_letters import MemoryLetters
 from rolekit.store.memory_sequences import FINISHED
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from rolekit.model.envelope import Packet
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing
+    from rolekit.store.flights import Flight, Held
 
 
 class MemoryStore(MemoryLetters):
@@ -205,6 +207,14 @@ class MemoryStore(MemoryLetters):
         """Say when the time of the next sequence is up."""
         open_ones = self.tables.sequences.waiting()
         return min((row.opening.deadline_ms for row in open_ones), default=None)
+
+    async def flights(self, limit: int) -> list[Flight]:
+        """List open sequences, what moved longest ago first."""
+        return flights_in(self.tables, limit)
+
+    async def held(self, sequences: Sequence[str]) -> list[Held]:
+        """List packets that stand in these sequences, or are to move them on."""
+        return held_in(self.tables, sequences)
 
     # -- what handlers ask for ---------------------------------------------------------------
 

@@ -37,19 +37,30 @@ class SequenceRow:
     runs: int = 0
     taken: dict[Path, int | None] = field(default_factory=dict["Path", "int | None"])
     sealed_paths: tuple[Path, ...] | None = None
+    moved_ms: int = 0
+    late: int = 0
+    repeated: int = 0
+    conflicting: int = 0
 
     def close(self, closing: Closing) -> None:
         """Store a closing; the first one counts, but for what `replaces` says."""
+        if heap.is_late(self.cursor, closing.path):
+            self.late += 1
+            return
         if not self.opening.is_ordered and self._is_taken(closing):
+            self.repeated += 1
             return
         held = self.parts.get(closing.path)
         if held is None or replaces(held, closing, waits=self.opening.waits):
             self.parts[closing.path] = closing
+        else:
+            self.repeated += 1
+            self.conflicting += (held.by, held.total, held.body) != (
+                closing.by, closing.total, closing.body,
+            )  # fmt: skip
 
     def _is_taken(self, closing: Closing) -> bool:
         """Whether a position of a heap was handed over, and no split ends there now."""
-        if heap.is_late(self.cursor, closing.path):
-            return True
         path = closing.path
         return path in self.taken and not heap.ends_taken(self.taken[path], closing)
 
@@ -76,8 +87,9 @@ class SequenceRow:
         id_ = derive(self.opening.id, "release", self.tokens)
         return Packet(queue=self.opening.gather, id=id_, head=self.opening.token.head)
 
-    def move(self, release: Release) -> None:
+    def move(self, release: Release, now_ms: int) -> None:
         """Put the cursor behind a run; what was released is forgotten."""
+        self.moved_ms = now_ms
         self.cursor = release.after
         self.released += release.released
         self.emitted = release.emitted
@@ -155,6 +167,7 @@ class Sequences:
 
     def __init__(self) -> None:
         self.rows: dict[str, SequenceRow] = {}
+        self.streams: dict[str, tuple[str, int]] = {}
 
     def check(self, releases: Iterable[Release]) -> None:
         """Refuse releases whose cursor was moved on.
@@ -178,7 +191,7 @@ class Sequences:
         later: list[Due] = []
         for step in steps:
             if step.opening is not None and step.opening.id not in self.rows:
-                now += self._open(step.opening)
+                now += self._open(step.opening, now_ms)
         closings: dict[str, list[Closing]] = {}
         for closing in (closing for step in steps for closing in step.closings):
             closings.setdefault(closing.sequence, []).append(closing)
@@ -188,7 +201,7 @@ class Sequences:
         for sequence in sorted({*closings, *releases} & self.rows.keys()):
             row, release = self.rows[sequence], releases.get(sequence)
             if release is not None:
-                row.move(release)
+                row.move(release, now_ms)
             if row.state != OPEN:
                 row.parts.clear()
             elif release is not None and (release.more or row.is_expired):
@@ -197,8 +210,9 @@ class Sequences:
                 self._tell(row, now_ms, now, later)
         return now, later
 
-    def _open(self, opening: Opening) -> list[Packet]:
-        row = self.rows[opening.id] = SequenceRow(opening, opening.cursor)
+    def _open(self, opening: Opening, now_ms: int) -> list[Packet]:
+        row = SequenceRow(opening, opening.cursor, moved_ms=now_ms)
+        self.rows[opening.id] = row
         # A split into nothing: its gather is called once, with an empty run.
         return [row.token()] if opening.cursor.is_finished else []
 

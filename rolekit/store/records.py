@@ -33,10 +33,17 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A packet for later; its birth is when it is due."""
+    """A packet for later; its birth is when it is due.
+
+    Attributes:
+        packet: What is sent then.
+        due_ms: When, milliseconds since 1970.
+        why: For an operator who asks what holds something up; may be empty.
+    """
 
     packet: Packet
     due_ms: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

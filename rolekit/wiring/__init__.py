@@ -5,6 +5,7 @@ run_role        one role in the foreground, its own supervisor in small
 open_host       what a supervisor needs from the databases
 open_client     the way in for scripts
 dead_letters    for the command line
+holes           likewise: sequences in flight, and what holds them up
 open_topology   likewise: which queues there are, and which there should be
 """
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 from rolekit.wiring.foreground import open_client, run_role
 from rolekit.wiring.hosting import migrate, open_host, wait_for, wait_for_broker
 from rolekit.wiring.instance import instance_main
-from rolekit.wiring.operator import dead_letters
+from rolekit.wiring.operator import dead_letters, holes
 from rolekit.wiring.topology import open_topology
 
 __all__ = [
     "dead_letters",
+    "holes",
     "instance_main",
     "migrate",
     "open_client",

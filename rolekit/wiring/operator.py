@@ -1,4 +1,4 @@
-"""Dead letters, for the command line."""
+"""What an operator asks for on the command line: dead letters, and holes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.bell import Bell
+from rolekit.clock import SystemClock
 from rolekit.database import Database
 from rolekit.errors import CodecError, ConfigError, RolekitError, UnknownType
+from rolekit.flow.holes import Line, explain
 from rolekit.flow.letters import answered_by, with_body
 from rolekit.model.codec import Codec
 from rolekit.model.envelope import Head, encode_head
@@ -139,5 +141,18 @@ async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
         carrying = asyncio.create_task(bell.run())
         yield DeadLetters(PostgresStore(database, joins=joins), bell, app.plan())
         carrying.cancel()
+    finally:
+        await database.close()
+
+
+async def holes(config: Config, limit: int) -> Sequence[Line]:
+    """Say which sequences of the app are open, and what each waits for."""
+    app = load_app(config.app)
+    database = Database(config.database, app.name)
+    try:
+        store = PostgresStore(database, joins=joins_store(config.database, config.broker))
+        flights = await store.flights(limit)
+        held = await store.held([flight.id for flight in flights]) if flights else []
+        return explain(flights, held, SystemClock().now_ms())
     finally:
         await database.close()

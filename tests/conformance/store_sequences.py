@@ -337,6 +337,17 @@ class Sequences:
         assert (tokens(commit), tokens(meanwhile), len(tokens(moved))) == ([], [], 1)
         assert 29_000 < due_ms - before_ms < 40_000
 
+    async def test_late_and_repeated_parts_are_counted(self, ground: Ground) -> None:
+        store = await ground.open()
+        await store.commit([step(1, opening=opening(4), closings=[part(0), part(2)])])
+        await release(store, 2)
+
+        await close(store, 3, part(0), part(2))
+        await close(store, 4, part(2, body=b"another"), part(1))
+
+        (flight,) = await store.flights(10)
+        assert (flight.late, flight.repeated, flight.conflicting) == (1, 2, 1)
+
     async def test_there_is_no_view_of_what_was_never_opened(self, ground: Ground) -> None:
         store = await ground.open()
 

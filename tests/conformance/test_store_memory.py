@@ -12,6 +12,7 @@ from rolekit.store.base import StateChange, StateKey, Write
 from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from tests.conformance import store as steps
+from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
@@ -70,6 +71,10 @@ class TestSequences(sequences.Sequences):
 
 class TestHeaps(heaps.Heaps):
     """See `tests.conformance.store_heaps`."""
+
+
+class TestFlights(flights.Flights):
+    """See `tests.conformance.store_flights`."""
 
 
 class TestSealing(runs.Sealing):

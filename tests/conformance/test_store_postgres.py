@@ -18,6 +18,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
 from tests.conformance import store as steps
+from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
@@ -127,6 +128,10 @@ class TestSequences(sequences.Sequences):
 
 class TestHeaps(heaps.Heaps):
     """See `tests.conformance.store_heaps`."""
+
+
+class TestFlights(flights.Flights):
+    """See `tests.conformance.store_flights`."""
 
 
 class TestSealing(runs.Sealing):

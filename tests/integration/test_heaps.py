@@ -112,9 +112,7 @@ class Counts(Voting):
 
 class Holes(Voting):
     @gather(ordered=False, size=3, deadline_s=60)
-    async def count(
-        self, poll: Poll, run: Run[Counted | Hole], ctx: Context
-    ) -> Result | None:
+    async def count(self, poll: Poll, run: Run[Counted | Hole], ctx: Context) -> Result | None:
         return await counted(run, ctx)
 
     @handle
@@ -200,4 +198,7 @@ async def test_it_fails_with_the_first_that_died(database: str) -> None:
         await running.idle()
 
         assert running.seen(Result) == []
-        assert sorted(letter.handler for letter in running.dead) == ["Fails.check", "Fails.open"]
+        assert sorted(letter.handler for letter in running.dead) == [
+            "Fails.check",
+            "Fails.open",
+        ]

@@ -47,6 +47,10 @@ class Base(WorkerRole):
 class Wrong:
     """One role for each mistake."""
 
+    class ListAsTheyCome(WorkerRole):
+        @gather(ordered=False)
+        async def work(self, parts: list[Part]) -> None: ...
+
     class NoMessage(WorkerRole):
         @handle
         async def work(self, ctx: Context) -> None: ...
@@ -152,6 +156,7 @@ class Overridden(Base):
 @pytest.mark.parametrize(
     ("role", "found", "fix"),
     [
+        (Wrong.ListAsTheyCome, "takes a list, which is everything at once", "Take a Run"),
         (Wrong.NoMessage, "takes no message", "Annotate one parameter"),
         (Wrong.Twice, "returns tuple[Part, Part], but Part is in it twice.", "different"),
         (Wrong.PerhapsTwice, "but Part is in it twice.", "a position of its own"),

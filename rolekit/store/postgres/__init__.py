@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from rolekit.store.postgres.deadletters import DeadLetterStore
 from rolekit.store.postgres.deaths import DeathStore
+from rolekit.store.postgres.flights import FlightStore
 from rolekit.store.postgres.heaps import HeapStore
 from rolekit.store.postgres.intake import IntakeStore
 from rolekit.store.postgres.joining import JoinStore
@@ -25,10 +26,11 @@ __all__ = ["PostgresStore"]
 class PostgresStore(
     StepStore,
     SequenceStore,
+    HeapStore,
+    FlightStore,
     KeepingStore,
     IntakeStore,
     JoinStore,
-    HeapStore,
     RelayStore,
     DeadLetterStore,
     DeathStore,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rolekit.database import Pooled
     from rolekit.model.reassembly import Closing
     from rolekit.store.base import Release
+    from rolekit.store.postgres.odd import Odd
     from rolekit.store.postgres.rows import Row
 
 
@@ -28,11 +29,13 @@ class HeapWork:
     Args:
         connection: In the transaction of the commit.
         sql: Named queries.
+        odd: Counts what is late or repeated.
     """
 
-    def __init__(self, connection: Pooled, sql: Mapping[str, str]) -> None:
+    def __init__(self, connection: Pooled, sql: Mapping[str, str], odd: Odd) -> None:
         self._connection = connection
         self._sql = sql
+        self._odd = odd
 
     async def welcomed(
         self, locked: Mapping[str, Row], closings: Sequence[Closing]
@@ -51,6 +54,9 @@ class HeapWork:
             late,
         )
         forgotten = {(row["sequence"].hex, unpack(row["path"])) for row in gone}
+        for closing, is_late in zip(closings, late, strict=True):
+            if (closing.sequence, closing.path) in forgotten:
+                (self._odd.late if is_late else self._odd.repeated)[closing.sequence] += 1
         return {
             c.sequence
             for c in closings
@@ -69,9 +75,7 @@ class HeapWork:
             after,
             kept,
         )
-        await self._connection.execute(
-            self._sql["forget_taken"], release.sequence, after, kept
-        )
+        await self._connection.execute(self._sql["forget_taken"], release.sequence, after, kept)
 
     async def have_more(self, sequences: Sequence[str]) -> set[str]:
         """Say which of these have something to take."""

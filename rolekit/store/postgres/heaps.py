@@ -13,6 +13,7 @@ from rolekit.store.postgres.steps import PostgresBase
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rolekit.database import Pooled
     from rolekit.model.reassembly import Closing
     from rolekit.store.postgres.rows import Row
 
@@ -51,14 +52,20 @@ class HeapStore(PostgresBase):
                     await connection.execute(
                         self._sql["insert_parts"], *rows.closing_columns(closings)
                     )
-                sealed = await connection.fetchval(
-                    self._sql["seal_heap"], sequence, run, packed
-                )
-                if sealed is None:
-                    raise _AnotherRun
+                sealed = await self._seal_run(connection, sequence, run, packed)
         except _AnotherRun:
             return None
         return tuple(unpack(path) for path in sealed)
+
+    async def _seal_run(
+        self, connection: Pooled, sequence: str, run: int, packed: list[bytes] | None
+    ) -> list[bytes]:
+        sealed: list[bytes] | None = await connection.fetchval(
+            self._sql["seal_heap"], sequence, run, packed
+        )
+        if sealed is None:
+            raise _AnotherRun
+        return sealed
 
 
 def _view_of(

@@ -98,8 +98,9 @@ class PostgresBase:
             queue, id_, generation, _, head, body = columns
             due_ms = [due.due_ms for due in later]
             await connection.execute(
-                self._sql["insert_schedule"], due_ms, queue, id_, generation, head, body
-            )
+                self._sql["insert_schedule"], due_ms, queue, id_, generation, head, body,
+                [due.why for due in later],
+            )  # fmt: skip
 
 
 class StepStore(PostgresBase):

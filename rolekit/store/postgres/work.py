@@ -19,6 +19,8 @@ from rolekit.model.reassembly import Closing, is_awaited, replaces
 from rolekit.store.base import Due, Opening, Release, Step
 from rolekit.store.postgres import rows
 from rolekit.store.postgres.heap_work import HeapWork
+from rolekit.store.postgres.odd import Odd
+from rolekit.store.postgres.transactions import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +61,8 @@ class SequenceWork:
         self._sql = sql
         self._now_ms = now_ms
         self._ready: list[Ready] = []
-        self._heaps = HeapWork(connection, sql)
+        self._odd = Odd(connection, sql)
+        self._heaps = HeapWork(connection, sql, self._odd)
         self.tokens = Tokens()
 
     async def run(self, steps: Sequence[Step]) -> Tokens:
@@ -79,13 +82,16 @@ class SequenceWork:
         """Close positions and move sequences on; return the tokens that must leave."""
         releases = releases or {}
         for some in _rounds(closings):
-            await self._connection.execute(
+            status = await self._connection.execute(
                 self._sql["insert_parts"], *rows.closing_columns(some)
             )
+            if rows_of(status) < len(some):
+                await self._odd.look(some)
         touched = sorted({c.sequence for c in closings} | set(releases))
         if touched:
             await self._move(touched, closings, releases)
         await self.tell(self._ready)
+        await self._odd.count()
         return self.tokens
 
     async def _open(self, openings: Sequence[Opening]) -> None:
@@ -113,6 +119,8 @@ class SequenceWork:
         welcomed = await self._welcomed(locked, by_sequence)
         for row in locked:
             sequence = row["id"].hex
+            if row["is_ordered"] and sequence in by_sequence:
+                self._odd.late_among(rows.cursor_of(row), by_sequence[sequence])
             release = releases.get(sequence)
             if release is not None:
                 _check_cursor(row, release)

@@ -93,8 +93,8 @@ values ($7, $1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::by
 returning n;
 
 -- insert_schedule: Note packets for later.
-insert into {s}.schedule (due_ms, queue, id, generation, head, body)
-select * from unnest($1::bigint[], $2::text[], $3::uuid[], $4::int[], $5::bytea[], $6::bytea[]);
+insert into {s}.schedule (due_ms, queue, id, generation, head, body, why)
+select * from unnest($1::bigint[], $2::text[], $3::uuid[], $4::int[], $5::bytea[], $6::bytea[], $7::text[]);
 
 -- insert_sequences: Make the rows of sequences; a repeat of a first commit changes nothing.
 insert into {s}.sequence (
@@ -119,6 +119,21 @@ on conflict (sequence, path) do update set
 where (held.closed_by = 3 and held.total is null and excluded.closed_by = 3 and excluded.total is not null)
    or (held.closed_by = 2 and excluded.closed_by <> 2
        and (select waits from {s}.sequence where id = excluded.sequence));
+
+-- find_repeats: Say of which of these positions were closed before this transaction, and whether by something else.
+select c.sequence, count(*) as repeated,
+       count(*) filter (where (p.closed_by, p.total, p.body) is distinct from (c.closed_by, c.total, c.body)) as conflicting
+from unnest($1::uuid[], $2::bytea[], $3::smallint[], $4::int[], $5::bytea[])
+     as c (sequence, path, closed_by, total, body)
+join {s}.part p on p.sequence = c.sequence and p.path = c.path
+where p.xmin <> pg_current_xact_id()::xid
+group by c.sequence;
+
+-- count_odd: Count what came too late to sequences, or twice.
+update {s}.sequence s
+set late = s.late + c.late, repeated = s.repeated + c.repeated, conflicting = s.conflicting + c.conflicting
+from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) as c (id, late, repeated, conflicting)
+where s.id = c.id;
 
 -- lock_sequences: Lock these sequences, in one order for everybody.
 select id, gather, next, totals, released, state, is_ready, is_expired, waits, age_ms, token_head,
@@ -221,6 +236,32 @@ left join lateral (
 ) as p on true
 where s.id = any($1::uuid[])
 order by s.id, p.path;
+
+-- flights: List open sequences, what moved longest ago first.
+select s.id, s.gather, s.next, s.totals, s.released, s.is_ready, s.is_expired, s.waits, s.deadline_ms,
+       s.late, s.repeated, s.conflicting, s.token_head, s.source_head, s.source_id,
+       (extract(epoch from s.moved_at) * 1000)::bigint as moved_ms, t.name as stream, t.next as tail,
+       p.sequence, p.path, p.closed_by, p.total, p.detail, p.dead_letter
+from {s}.sequence s
+left join {s}.stream t on t.sequence = s.id
+left join {s}.part p on p.sequence = s.id and p.path = s.next
+where s.state = 0 order by s.moved_at, s.id limit $1;
+
+-- held: List packets in whose heads one of these sequences is named.
+with asked as (select convert_to(s, 'UTF8') as name from unnest($1::text[]) as s)
+(select 'schedule' as place, queue, id, generation, head, due_ms, why, '' as dead_letter
+ from {s}.schedule where exists (select from asked where position(name in head) > 0) limit $2)
+union all
+(select case when owner is null then 'queue' else 'hand' end, queue, id, generation, head, 0, '', ''
+ from {s}.queue where exists (select from asked where position(name in head) > 0) limit $2)
+union all
+(select 'outbox', p.queue, p.id, p.generation, p.head, 0, '', ''
+ from {s}.outbox o, unnest(o.queues, o.ids, o.generations, o.heads) as p (queue, id, generation, head)
+ where exists (select from asked where position(name in p.head) > 0) limit $2)
+union all
+(select 'dead letter', queue, message_id, generation, head, 0, reason, id
+ from {s}.dead_letter
+ where closed_at is null and exists (select from asked where position(name in head) > 0) limit $2);
 
 -- seal: Fix the end of the run that was begun; the end that was fixed first stays. No row: the cursor is elsewhere.
 update {s}.sequence set sealed = coalesce(sealed, $3)

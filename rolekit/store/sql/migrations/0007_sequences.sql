@@ -16,6 +16,9 @@ comment on column {s}.sequence.repeated is 'parts that came when their position 
 comment on column {s}.sequence.conflicting is 'of the repeated ones: those that said something else';
 create index sequence_open on {s}.sequence (moved_at) where state = 0;
 
+alter table {s}.schedule add column why text not null default '';
+comment on column {s}.schedule.why is 'what is known of the last attempt, for an operator';
+
 create table {s}.taken (
     sequence uuid not null,
     path bytea not null,
