@@ -10,6 +10,7 @@ import typer
 from rolekit.cli import app as about_app
 from rolekit.cli import fleet, up
 from rolekit.cli.console import report
+from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
 from rolekit.cli.holes import holes
 from rolekit.cli.send import send
@@ -34,6 +35,7 @@ cli.command()(about_app.check)
 cli.command()(fleet.ps)
 cli.command()(fleet.scale)
 cli.command()(fleet.stop)
+cli.command()(cron)
 cli.command()(about_app.config)
 cli.command()(about_app.graph)
 cli.command()(about_app.migrate)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rolekit.errors import CodecError, Reject, UnknownType
 from rolekit.flow import heaping
 from rolekit.flow.failure import fail_behind, park_in
-from rolekit.model.envelope import decode_head
+from rolekit.model.envelope import Kind, decode_head
 from rolekit.model.ids import derive
 from rolekit.model.parts import Hole, Run
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, walk
@@ -207,17 +207,7 @@ class Gathering:
         keeps_parts: bool = False,
         release: Release | None = None,
     ) -> Job:
-        source: object = None
-        if parts is not None and not view.is_stream:
-            head = decode_head(view.source.head)
-            try:
-                source = self._runtime.codec.decode(
-                    head.type, head.type_version, head.codec, view.source.body
-                )
-            except UnknownType as error:
-                raise CodecError(
-                    f"The message that was split cannot be read: {error}"
-                ) from error
+        source = None if parts is None or view.is_stream else self._source(view)
         has_moved = found.cursor.next != view.cursor.next
         return Job(
             release=release
@@ -238,6 +228,18 @@ class Gathering:
             emitted=view.emitted,
             is_last=found.cursor.is_finished,
         )
+
+    def _source(self, view: SequenceView) -> object:
+        """Read the message that was split; what was called by time had none."""
+        head = decode_head(view.source.head)
+        if head.kind is Kind.FIRING:
+            return None
+        try:
+            return self._runtime.codec.decode(
+                head.type, head.type_version, head.codec, view.source.body
+            )
+        except UnknownType as error:
+            raise CodecError(f"The message that was split cannot be read: {error}") from error
 
     def _ended(
         self,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rolekit.bell import Bell
     from rolekit.clock import Clock
+    from rolekit.flow.timers import Timers
     from rolekit.store.base import Commit, Outgoing, Store
     from rolekit.transport.base import Transport
 
@@ -28,6 +29,8 @@ ADOPT_EVERY_S = 1.0
 HOUSE_EVERY_S = 60.0
 AWAY_S = 0.5
 MAX_SLEEP_S = 1.0
+LOOK_AT_TIMERS_S = 5.0
+"""A timer that another host planted, or moved on, is seen by then."""
 
 
 class Relay:
@@ -39,6 +42,7 @@ class Relay:
         bell: Rings for queues that got something, and for the schedule.
         clock: Says what is due.
         leave: Takes outbox rows to publish; None where the transport joins the store.
+        timers: Of handlers that are called by time.
     """
 
     def __init__(
@@ -48,12 +52,14 @@ class Relay:
         bell: Bell,
         clock: Clock,
         leave: Callable[[Sequence[Outgoing]], None] | None,
+        timers: Timers | None = None,
     ) -> None:
         self._store = store
         self._transport = transport
         self._bell = bell
         self._clock = clock
         self._leave = leave
+        self._timers = timers
         self._planned = asyncio.Event()
         self._left_behind = asyncio.Event()
 
@@ -69,6 +75,8 @@ class Relay:
                 tasks.create_task(self._every(ADOPT_EVERY_S, self.sweep))
                 tasks.create_task(self._every(0, self._adopt_when_told))
                 tasks.create_task(self._every(HOUSE_EVERY_S, self._keep_house))
+                if self._timers is not None and self._timers.has_any:
+                    tasks.create_task(self._every(0, self._fire_and_sleep))
         finally:
             for off in offs:
                 off()
@@ -83,6 +91,12 @@ class Relay:
             moved += count
             if count < BATCH:
                 return moved
+
+    async def fire(self) -> None:
+        """Send the firings that are due of handlers that are called by time."""
+        if self._timers is not None and self._timers.has_any:
+            for commit in await self._timers.fire():
+                self._tell(commit)
 
     async def sweep(self) -> None:
         """Hand back what the dead hold; end sequences whose time is up; adopt the outbox."""
@@ -104,6 +118,16 @@ class Relay:
 
     async def _keep_house(self) -> None:
         await self._store.keep_house(self._clock.now_ms())
+        if self._timers is not None:
+            await self._timers.drop_gone()
+
+    async def _fire_and_sleep(self) -> None:
+        await self.fire()
+        next_ms = None if self._timers is None else await self._timers.next_ms()
+        sleep_s = LOOK_AT_TIMERS_S
+        if next_ms is not None:
+            sleep_s = min(max((next_ms - self._clock.now_ms()) / 1000, 0.001), sleep_s)
+        await asyncio.sleep(sleep_s)
 
     async def _move_and_sleep(self) -> None:
         self._planned.clear()

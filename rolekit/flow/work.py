@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rolekit.errors import CodecError
 from rolekit.flow import failure
 from rolekit.flow.call import Handler, call
 from rolekit.flow.gathering import Gathering
@@ -74,9 +75,12 @@ class Worker:
 
     async def _handle(self, arrival: Arrival, handler: Handler, work: Work) -> None:
         runtime, head, packet, plan = self._runtime, arrival.head, arrival.packet, arrival.plan
+        message: object = None
+        if (head.kind is Kind.FIRING) is not (plan.timing is not None):
+            raise CodecError(_what_came(plan.name, arrival))
         if head.kind is Kind.DEAD:
-            message: object = letter_of(runtime, head, packet.body)
-        else:
+            message = letter_of(runtime, head, packet.body)
+        elif plan.timing is None:
             message = runtime.codec.decode(
                 head.type, head.type_version, head.codec, packet.body
             )
@@ -175,3 +179,9 @@ class Worker:
             step.later = ctx.later
             step.states = ctx.changed_states()
             work.opened = ctx.open_step
+
+
+def _what_came(name: str, arrival: Arrival) -> str:
+    if arrival.plan.timing is None:
+        return f"{name} is not called by time any more, and this came from then."
+    return f"{name} is called by time and takes no message, but a {arrival.head.type} came."

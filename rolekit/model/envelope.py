@@ -37,6 +37,8 @@ class Kind(IntEnum):
     """Says to whoever asks that no answer will come; the body is text."""
     DEAD = 5
     """Tells a handler of a dead letter; the head is that of the message which died."""
+    FIRING = 6
+    """It is time for a handler that takes no message; `sent_at_ms` is when it was due."""
 
 
 class Attempts(msgspec.Struct, frozen=True, array_like=True):

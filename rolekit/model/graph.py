@@ -210,7 +210,7 @@ def _open(drawing: _Drawing, gather: HandlerPlan, openers: list[HandlerPlan]) ->
     if not openers:
         _complain_of_no_split(drawing, gather)
         return
-    if len(openers) > 1 or gather.source is None:
+    if len(openers) > 1 or (gather.source is None and openers[0].takes):
         _complain_of_several_splits(drawing, gather, openers)
         return
     split = openers[0]

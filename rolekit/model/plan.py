@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rolekit.model.policy import Backoff
+
+if TYPE_CHECKING:
+    from rolekit.model.timing import Timing
 
 HandlerKind = Literal["handle", "gather"]
 Shape = Literal["one", "list", "iterator"]
@@ -54,6 +57,7 @@ class HandlerPlan:
         size: Of a gather: parts in a run, at most.
         age_s: Of a gather: how long to wait for a fuller run.
         ordered: Of a gather: whether its runs come in order, or parts as they come.
+        timing: When it is called, of one that takes no message; None: when a message comes.
     """
 
     name: str
@@ -80,6 +84,7 @@ class HandlerPlan:
     size: int = 1000
     age_s: float = 0
     ordered: bool = True
+    timing: Timing | None = None
 
     @property
     def positions(self) -> tuple[Together, ...]:
@@ -120,6 +125,11 @@ class AppPlan:
     codec: Literal["json", "msgpack"] = "json"
     horizon_s: float = 7 * 86400
     results_s: float = 86400
+
+    @property
+    def timed(self) -> list[HandlerPlan]:
+        """The handlers that are called by time."""
+        return [plan for plan in self.handlers.values() if plan.timing is not None]
 
     def of_role(self, role: str) -> list[HandlerPlan]:
         """Return the handlers of one role, in the order they were written."""

@@ -19,6 +19,7 @@ from rolekit.roles.annotations import (
     read_result,
 )
 from rolekit.roles.declare import Declared, declared_on
+from rolekit.roles.timings import timing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,4 +211,5 @@ def _plan(
         size=declared.size or 1000,
         age_s=declared.age_s or 0,
         ordered=declared.ordered,
+        timing=timing_of(declared),
     )

@@ -41,8 +41,6 @@ def unavailable_in(
 def _of_handler(found: Found) -> Iterator[str]:
     declared = found.declared
     used = {
-        "@cron": declared.marker == "cron",
-        "@every": declared.marker == "every",
         "key=": declared.key,
         "rate=": declared.rate,
         "circuit=": declared.circuit,

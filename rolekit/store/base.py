@@ -35,6 +35,7 @@ from rolekit.store.records import (
     Step,
     Write,
 )
+from rolekit.store.timers import TimerRow, Timers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -72,6 +73,8 @@ __all__ = [
     "Step",
     "Store",
     "Taken",
+    "TimerRow",
+    "Timers",
     "Write",
 ]
 
@@ -143,7 +146,7 @@ class Deaths(Protocol):
         """Note that it ended, and this process lives."""
 
 
-class Store(Protocol):
+class Store(Timers, Protocol):
     """Where effects, sequences, replies and dead letters are kept."""
 
     async def start(self) -> None:

@@ -34,6 +34,7 @@ from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_letters import MemoryLetters
 from rolekit.store.memory_sequences import FINISHED
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
+from rolekit.store.memory_timers import MemoryTimers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from rolekit.store.flights import Flight, Held
 
 
-class MemoryStore(MemoryLetters):
+class MemoryStore(MemoryLetters, MemoryTimers):
     """Keeps the contract of `store.base.Store`.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.clock import Clock, SystemClock
 from rolekit.errors import RolekitError
-from rolekit.store.base import DeadLetterRow, Due, KeyRow, Reply, StateKey, Write
+from rolekit.store.base import DeadLetterRow, Due, KeyRow, Reply, StateKey, TimerRow, Write
 from rolekit.store.memory_sequences import Sequences
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class MemoryTables:
     once: dict[tuple[str, str], bytes] = field(default_factory=dict[tuple[str, str], bytes])
     blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
     dead: dict[str, DeadLetterRow] = field(default_factory=dict[str, DeadLetterRow])
+    timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
 
     def __post_init__(self) -> None:
         self.oldest_day = self.clock.now_ms() // DAY_MS - DAYS_BACK

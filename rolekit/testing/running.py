@@ -10,6 +10,7 @@ import httpx
 
 from rolekit.errors import ConfigError, RolekitError, TimedOut
 from rolekit.flow.relay import Relay
+from rolekit.flow.timers import Timers
 from rolekit.model.codec import Codec
 from rolekit.testing.ground import ground_for
 from rolekit.testing.journal import Journal
@@ -48,12 +49,14 @@ class Running:
         self._store = outside.services.runtime.store
         self._resources = AsyncExitStack()
         outbox = outside.services.outbox
+        self._timers = Timers(stage.plan, self._store, self._clock)
         self._relay = Relay(
             self._store,
             outside.services.runtime.transport,
             stage.bell,
             self._clock,
             None if outbox is None else outbox.leave,
+            self._timers,
         )
 
     @property
@@ -97,7 +100,7 @@ class Running:
         self._raise_failure()
 
     async def advance(self, seconds: float, /) -> None:
-        """Move the clock: delays, back-off, deadlines; then wait until idle.
+        """Move the clock: delays, back-off, deadlines, cron; then wait until idle.
 
         What falls due on the way happens at its time, one instant after another.
         """
@@ -170,6 +173,7 @@ class Running:
             turns = self._stage.broker.turns
             await self._relay.sweep()
             await self._relay.move_due()
+            await self._relay.fire()
             await self._stage.quiet()
             if self._stage.broker.turns == turns:
                 return
@@ -178,6 +182,7 @@ class Running:
         instants = [
             await self._store.next_due_ms(),
             await self._stage.ground.next_deadline_ms(),
+            await self._timers.next_ms(),
         ]
         return min((ms for ms in instants if ms is not None), default=None)
 

@@ -6,6 +6,7 @@ open_host       what a supervisor needs from the databases
 open_client     the way in for scripts
 dead_letters    for the command line
 holes           likewise: sequences in flight, and what holds them up
+read_timers     likewise: when handlers are called by time
 open_topology   likewise: which queues there are, and which there should be
 """
 
@@ -15,6 +16,7 @@ from rolekit.wiring.foreground import open_client, run_role
 from rolekit.wiring.hosting import migrate, open_host, wait_for, wait_for_broker
 from rolekit.wiring.instance import instance_main
 from rolekit.wiring.operator import dead_letters, holes
+from rolekit.wiring.timers import read_timers
 from rolekit.wiring.topology import open_topology
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "open_client",
     "open_host",
     "open_topology",
+    "read_timers",
     "run_role",
     "wait_for",
     "wait_for_broker",

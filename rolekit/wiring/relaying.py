@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.flow.given_up import GivenUp
 from rolekit.flow.relay import Relay
+from rolekit.flow.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,8 @@ async def run_relay(
     """Be the relay of this host until told to stop."""
     runtime, outbox = services.runtime, services.outbox
     leave = None if outbox is None else outbox.leave
-    relay = Relay(runtime.store, runtime.transport, runtime.bell, runtime.clock, leave)
+    timers = Timers(runtime.plan, runtime.store, runtime.clock)
+    relay = Relay(runtime.store, runtime.transport, runtime.bell, runtime.clock, leave, timers)
     running = asyncio.create_task(_run_all(relay, services))
     waiting = asyncio.create_task(stopped.wait())
     ready()

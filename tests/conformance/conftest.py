@@ -20,6 +20,7 @@ pytest.register_assert_rewrite(
     "tests.conformance.store_sequences",
     "tests.conformance.store_services",
     "tests.conformance.store_states",
+    "tests.conformance.store_timers",
 )
 
 

@@ -19,6 +19,7 @@ from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
 from tests.conformance import store_states as states
+from tests.conformance import store_timers as timers
 from tests.conformance.store import error_of, id_of, packet, step
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ class TestDead(letters.Dead):
 
 class TestAnswers(letters.Answers):
     """See `tests.conformance.store_letters`."""
+
+
+class TestTimers(timers.Timers):
+    """See `tests.conformance.store_timers`."""
 
 
 async def test_writes_are_recorded_with_their_commit_only(ground: MemoryGround) -> None:

@@ -25,6 +25,7 @@ from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
 from tests.conformance import store_states as states
+from tests.conformance import store_timers as timers
 from tests.conformance.store import error_of, id_of, now_ms, packet, sent, step
 
 if TYPE_CHECKING:
@@ -164,6 +165,10 @@ class TestDead(letters.Dead):
 
 class TestAnswers(letters.Answers):
     """See `tests.conformance.store_letters`."""
+
+
+class TestTimers(timers.Timers):
+    """See `tests.conformance.store_timers`."""
 
 
 class TestMeeting(runs.Meeting):

@@ -72,3 +72,12 @@ def test_every_link_of_the_pages_leads_somewhere() -> None:
     ]
 
     assert dead == []
+
+
+@pytest.mark.parametrize("shown", [("docs/how-to/cron.md", "nightly")], indirect=True)
+async def test_the_page_on_cron_shows_what_runs(shown: ModuleType) -> None:
+    async with run_app(shown.app) as running:
+        await running.advance(86_400)
+
+        assert [rollup.day for rollup in running.seen(shown.Rollup)] == ["2027-01-16"]
+        assert len([sql for sql, _ in running.writes if sql.startswith("delete")]) == 24

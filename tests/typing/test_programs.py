@@ -87,8 +87,6 @@ def test_each_later_feature_is_named_where_it_is_used() -> None:
         "Bookings.reserve: key= is not available yet.",
         "Bank.debit: circuit= is not available yet.",
         "Interpreter.translate: rate= is not available yet.",
-        "Nightly.due: @cron is not available yet.",
-        "Nightly.sweep: @every is not available yet.",
         "Listener.recogniser: a Guest (guests come with a later part) is not available yet.",
     ):
         assert expected in told

@@ -55,7 +55,7 @@ def test_only_what_works_is_listed() -> None:
     )
 
     assert names == [
-        *("check", "config", "graph", "holes", "migrate", "ps", "run"),
+        *("check", "config", "cron", "graph", "holes", "migrate", "ps", "run"),
         *("scale", "send", "stop", "up"),
     ]
 

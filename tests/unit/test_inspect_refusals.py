@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rolekit import Context, Hole, Message, Run, WorkerRole, every, gather, handle
+from rolekit import Context, Hole, Message, Run, WorkerRole, cron, every, gather, handle
 from rolekit.roles.inspect import read_role
 from tests.unit.fakes_handlers import unchecked, without
 
@@ -142,6 +142,34 @@ class Wrong:
         @every(5)
         async def work(self, ask: Ask) -> None: ...
 
+    class Never(WorkerRole):
+        @cron("0 0 31 2 *")
+        async def work(self) -> None: ...
+
+    class Fields(WorkerRole):
+        @cron("0 3 * *")
+        async def work(self) -> None: ...
+
+    class Zone(WorkerRole):
+        @cron("0 3 * * *", tz="Europa/Berlin")
+        async def work(self) -> None: ...
+
+    class Folder(WorkerRole):
+        @cron("0 3 * * *", tz="Europe")
+        async def work(self) -> None: ...
+
+    class Missed(WorkerRole):
+        @cron("0 3 * * *", missed="never")  # type: ignore[arg-type]
+        async def work(self) -> None: ...
+
+    class Fast(WorkerRole):
+        @every(0)
+        async def work(self) -> None: ...
+
+    class NotANumber(WorkerRole):
+        @every(float("nan"))
+        async def work(self) -> None: ...
+
     class Static(WorkerRole):
         @staticmethod
         @handle
@@ -191,6 +219,13 @@ class Overridden(Base):
         (Wrong.TypeChecking, "Decimal", "runtime-evaluated-decorators"),
         (Wrong.Name, "'not a name', which cannot name a queue", "letters"),
         (Wrong.Timed, "is called by @every, which has no message to give", "Context"),
+        (Wrong.Never, "'0 0 31 2 *' never comes", "Correct the day of month"),
+        (Wrong.Fields, "'0 3 * *' has 4 fields", "at 3 each night"),
+        (Wrong.Zone, "no such time zone", "Did you mean Europe/Berlin?"),
+        (Wrong.Folder, "@cron(tz='Europe'): there is no such time zone", '"Europe/Berlin"'),
+        (Wrong.Missed, "@cron(missed='never')", "times that passed"),
+        (Wrong.Fast, "@every(0): 0.1 seconds or more are expected", "run()"),
+        (Wrong.NotANumber, "@every(nan)", "run()"),
         (Wrong.Static, "@handle marks a staticmethod", "plain method"),
         (Overridden, "overrides a handler, but has no decorator", "Decorate it"),
     ],

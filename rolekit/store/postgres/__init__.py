@@ -19,6 +19,7 @@ from rolekit.store.postgres.keeping import KeepingStore
 from rolekit.store.postgres.relay import RelayStore
 from rolekit.store.postgres.sequences import SequenceStore
 from rolekit.store.postgres.steps import StepStore
+from rolekit.store.postgres.timers import TimerStore
 
 __all__ = ["PostgresStore"]
 
@@ -34,6 +35,7 @@ class PostgresStore(
     RelayStore,
     DeadLetterStore,
     DeathStore,
+    TimerStore,
 ):
     """Keeps the contracts of `store.base`, `Store` and `Deaths`, on one Postgres database."""
 

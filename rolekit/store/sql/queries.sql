@@ -503,3 +503,21 @@ delete from {s}.trial where at < now() - make_interval(secs => $1);
 
 -- drop_deaths: Forget deaths of long ago.
 delete from {s}.death where at < now() - interval '1 h';
+
+-- timers: Read when handlers that are called by time are due.
+select handler, schedule, next_ms, fired_ms from {s}.timer;
+
+-- plant: Make timers, or change those that had another schedule.
+insert into {s}.timer as held (handler, schedule, next_ms)
+select handler, schedule, next_ms
+from unnest($1::text[], $2::text[], $3::bigint[]) as t (handler, schedule, next_ms) order by handler
+on conflict (handler) do update set schedule = excluded.schedule, next_ms = excluded.next_ms
+where held.schedule <> excluded.schedule;
+
+-- move_timer: Move a timer on, if nobody did since it was read.
+update {s}.timer set next_ms = $4, fired_ms = $5
+where handler = $1 and schedule = $2 and next_ms = $3
+returning handler;
+
+-- drop_timer: Drop a timer, if it is still as it was read.
+delete from {s}.timer where handler = $1 and schedule = $2 and next_ms = $3;

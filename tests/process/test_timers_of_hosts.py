@@ -1,0 +1,106 @@
+"""Handlers called by time, on several hosts of which some are killed: each time once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from tests.process.flowing import Look
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
+
+HERE = Path(__file__).parent
+PERIOD_MS = 500
+TICKS = "select count(*) from tick"
+
+
+@contextlib.contextmanager
+def host(home: Path, database: str, broker: str) -> Generator[subprocess.Popen[str]]:
+    """Run the app as a host of its own would, until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rolekit", "run", "--app", "clock_app:app", "Clock"],
+        cwd=HERE,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{HERE.parent.parent}:{HERE}",
+            "ROLEKIT_HOME": str(home),
+            "ROLEKIT_DATABASE": database,
+            **({"ROLEKIT_BROKER": broker} if broker else {}),
+        },
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def ticked(look: Look, count: int) -> None:
+    """Wait for so many more firings."""
+    until = (await look.number(TICKS) or 0) + count
+    async with asyncio.timeout(30):
+        while (await look.number(TICKS) or 0) < until:  # noqa: ASYNC110 - a table tells nobody
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture(params=["postgres", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """The URL of a broker; empty: the database is it."""
+    if request.param == "postgres":
+        return ""
+    url: str = request.getfixturevalue("broker_url")
+    return url
+
+
+@pytest.mark.timeout(120)
+async def test_each_time_comes_once_though_hosts_come_and_are_killed(
+    tmp_path: Path, database_url: str, broker: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "create table tick (at_ms bigint); create table tock (at_ms bigint)"
+    )
+
+    with contextlib.ExitStack() as hosts:
+        async with Look(database_url) as look:
+            running = [hosts.enter_context(host(tmp_path / str(n), database_url, broker))
+                       for n in range(2)]  # fmt: skip
+            await ticked(look, 8)
+            for n in (2, 3):
+                running.pop(0).kill()  # nobody has time to hand anything over
+                running.append(
+                    hosts.enter_context(host(tmp_path / str(n), database_url, broker))
+                )
+                await ticked(look, 8)
+            # With nobody there, one firing makes up for all that passed.
+            while running:
+                running.pop().kill()
+            await asyncio.sleep(4 * PERIOD_MS / 1000)
+            hosts.enter_context(host(tmp_path / "last", database_url, broker))
+            await ticked(look, 8)
+            ticks = [row["at_ms"] for row in await connection.fetch("select at_ms from tick")]
+            async with asyncio.timeout(20):
+                while (await look.number("select count(*) from tock") or 0) < len(ticks):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    tocks = [row["at_ms"] for row in await connection.fetch("select at_ms from tock")]
+    await connection.close()
+    assert len(ticks) == len(set(ticks)), "fired twice"
+    assert set(ticks) <= set(tocks)
+    assert len(tocks) == len(set(tocks)), "took effect twice"
+    assert all(at_ms % PERIOD_MS == 0 for at_ms in ticks)
+    gaps = sorted(b - a for a, b in zip(sorted(ticks), sorted(ticks)[1:], strict=False))
+    assert gaps[-1] >= 4 * PERIOD_MS, "nobody was there for two seconds"
