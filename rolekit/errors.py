@@ -133,6 +133,10 @@ class StateClash(RolekitError):
     """A state changed between its reading and its writing; the step runs again."""
 
 
+class FenceLost(RolekitError):
+    """A partition has another owner by now, who does what this one was doing."""
+
+
 class WriteMissed(RolekitError):
     """`ctx.write(..., expect=n)` touched another number of rows."""
 

@@ -97,9 +97,9 @@ def migrate(
 async def _migrate(config: Config, found: Described, wait_s: float) -> Config:
     from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
 
-    handlers = [name for role in found.roles for name in role.handlers]
+    queues = [name for role in found.roles for name in role.queues]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(found.app, there.database, there.broker, handlers)
+        await wiring.migrate(found.app, there.database, there.broker, queues)
         return there
 
 

@@ -166,6 +166,8 @@ class Committer:
             return
         self.announce(commit)
         for step, done in batch:
+            if step.keyed is not None:
+                step.keyed.took_effect = step.key in commit.fresh
             if not done.done():
                 done.set_result(step.key in commit.fresh)
 

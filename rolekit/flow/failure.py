@@ -108,15 +108,18 @@ async def _end_what_was_begun(runtime: Runtime, arrival: Arrival, step: Step) ->
 
 def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:
     """Build the step of a delivery, with nothing in it yet."""
-    packet = arrival.packet
+    packet, turn = arrival.packet, arrival.turn
     joins = runtime.transport.features.joins_store
-    return Step(
+    step = Step(
         id=packet.id,
         generation=packet.generation,
         birth_ms=packet.birth_ms or 0,
         outcome=outcome,
         claim=arrival.delivery.tag if joins else None,
     )
+    if turn is not None:
+        turn.mark(step, arrival.plan)
+    return step
 
 
 def _retried(runtime: Runtime, arrival: Arrival, again: Again, error: Exception) -> Step:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rolekit.errors import CodecError, Reject, UnknownType
 from rolekit.flow import heaping
 from rolekit.flow.failure import fail_behind, park_in
-from rolekit.model.envelope import Kind, decode_head
+from rolekit.model.envelope import Kind, decode_head, handler_of
 from rolekit.model.ids import derive
 from rolekit.model.parts import Hole, Run
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, walk
@@ -277,7 +277,7 @@ class Gathering:
         dead = DeadLetterRow(
             id=f"{source.id}-{source.generation}",
             packet=source,
-            handler=source.queue,
+            handler=handler_of(source, head),
             type=head.type,
             reason=job.failed,
         )

@@ -16,7 +16,7 @@ import structlog
 from rolekit.errors import CodecError
 from rolekit.flow import failure
 from rolekit.flow.runtime import Arrival, Runtime
-from rolekit.model.envelope import Head, decode_head
+from rolekit.model.envelope import Head, decode_head, handler_of
 from rolekit.model.plan import HandlerPlan
 from rolekit.model.retry import Park
 from rolekit.transport.base import DEAD_QUEUE
@@ -70,14 +70,14 @@ class GivenUp:
 
     async def _record(self, delivery: Delivery) -> None:
         assert self._subscription is not None  # noqa: S101 - deliveries come from it
-        handler = delivery.packet.queue
-        plan = self._runtime.plan.handlers.get(handler)
-        if plan is None:
-            plan = HandlerPlan(name=handler, role="", method="")
         try:
             head = decode_head(delivery.packet.head)
         except CodecError:
             head = Head()
+        handler = handler_of(delivery.packet, head)
+        plan = self._runtime.plan.handlers.get(handler)
+        if plan is None:
+            plan = HandlerPlan(name=handler, role="", method="")
         arrival = Arrival(delivery, self._subscription, head, plan)
         try:
             step = failure.parked(self._runtime, arrival, Park(WHY), None)

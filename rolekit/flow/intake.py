@@ -10,8 +10,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
+from rolekit.flow.addressing import addressed
 from rolekit.flow.joined import Reminder
-from rolekit.model.envelope import Head, Packet, encode_head
+from rolekit.model.envelope import Head, Packet
 from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.store.base import Commit, Due, KeyRow, Saved
 
@@ -102,7 +103,7 @@ class Intake:
         Raises:
             IntakeFull: Too much waits for one of its handlers, or for the broker.
         """
-        await self._check_room(self._runtime.targets(cls, ""))
+        await self._check_room(self._runtime.queues_of(cls))
 
     def build(
         self,
@@ -124,22 +125,21 @@ class Intake:
                 f"No handler of {plan.name} takes a {name}.",
                 fix="Add the role that does, or send what one takes.",
             )
-        head = encode_head(
-            Head(
-                type=name,
-                type_version=version,
-                codec=codec.default,
-                root=root,
-                sent_at_ms=self._runtime.clock.now_ms(),
-                headers=dict(headers or {}),
-                reply_to=reply_to,
-            )
+        head = Head(
+            type=name,
+            type_version=version,
+            codec=codec.default,
+            root=root,
+            sent_at_ms=self._runtime.clock.now_ms(),
+            headers=dict(headers or {}),
+            reply_to=reply_to,
         )
         ids = [root] if len(targets) == 1 else [derive(root, target) for target in targets]
-        return [
-            Packet(queue=target, id=id_, head=head, body=body)
-            for target, id_ in zip(targets, ids, strict=True)
-        ]
+        packets: list[Packet] = []
+        for target, id_ in zip(targets, ids, strict=True):
+            queue, encoded = addressed(plan, target, message, head)
+            packets.append(Packet(queue=queue, id=id_, head=encoded, body=body))
+        return packets
 
     async def _check_room(self, targets: Sequence[str]) -> None:
         """Refuse what is too much, by what was seen a moment ago.

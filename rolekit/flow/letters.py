@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.errors import CodecError, RolekitError
-from rolekit.model.envelope import Attempts, Head, Kind, Packet, encode_head
+from rolekit.flow.addressing import addressed
+from rolekit.model.envelope import Attempts, Head, Kind, Packet
 from rolekit.model.ids import derive
 from rolekit.model.parts import DeadLetter
 
@@ -58,13 +59,6 @@ def notices(runtime: Runtime, row: DeadLetterRow, head: Head) -> list[Packet]:
     if not names or head.kind is not Kind.MESSAGE or row.is_forced:
         return []
     packet = row.packet
-    try:
-        runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
-    except RolekitError:
-        return []
-    notice = Notice(
-        row.id, row.handler, row.reason, row.attempts, bool(head.frames), packet.body
-    )
     told = msgspec.structs.replace(
         head,
         kind=Kind.DEAD,
@@ -72,14 +66,22 @@ def notices(runtime: Runtime, row: DeadLetterRow, head: Head) -> list[Packet]:
         attempts=Attempts(),
         sent_at_ms=runtime.clock.now_ms(),
     )
+    try:
+        message = runtime.codec.decode(head.type, head.type_version, head.codec, packet.body)
+        addresses = [addressed(runtime.plan, name, message, told) for name in names]
+    except RolekitError:
+        return []
+    notice = Notice(
+        row.id, row.handler, row.reason, row.attempts, bool(head.frames), packet.body
+    )
     return [
         Packet(
-            queue=name,
+            queue=queue,
             id=derive(packet.id, packet.generation, "dead", name),
-            head=encode_head(told),
+            head=encoded,
             body=_encode(notice),
         )
-        for name in names
+        for name, (queue, encoded) in zip(names, addresses, strict=True)
     ]
 
 

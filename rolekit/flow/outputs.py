@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from rolekit.errors import Reject
-from rolekit.model.envelope import Attempts, Head, Kind, Packet, encode_head
+from rolekit.flow.addressing import addressed
+from rolekit.model.envelope import Attempts, Head, Kind, Packet, encode_head, plain
 from rolekit.model.ids import derive
 from rolekit.model.message import Reply as ReplyMessage
 from rolekit.model.position import Frame, Frames
@@ -87,12 +88,16 @@ def direct(runtime: Runtime, arrival: Arrival, results: Results) -> Packet | Non
             out = _head_for(head, name, version, head.frames, head.headers)
         if out.codec != runtime.codec.default:
             out = msgspec.structs.replace(out, codec=runtime.codec.default)
+    if out.kind is Kind.MESSAGE:
+        queue, encoded = addressed(runtime.plan, queue, results[0], out)
+    else:
+        encoded = encode_head(out)
     return Packet(
         queue=queue,
         id=came.id,
         generation=came.generation,
         birth_ms=came.birth_ms,
-        head=encode_head(out),
+        head=encoded,
         body=body,
     )
 
@@ -143,7 +148,7 @@ class Placing:
         self._cause = cause
         self._now_ms = now_ms = runtime.clock.now_ms()
         self._head = msgspec.structs.replace(
-            head, sent_at_ms=now_ms, codec=runtime.codec.default
+            plain(head), sent_at_ms=now_ms, codec=runtime.codec.default
         )
         self._slot = 0
         self.outputs = Outputs()
@@ -242,12 +247,10 @@ class Placing:
                 continue
             inside = bool(frames) and frames[-1].gather in plan.reaches[target]
             head = _head_for(self._head, name, version, frames if inside else (), headers)
+            queue, encoded = addressed(plan, target, message, head)
             packets.append(
                 Packet(
-                    queue=target,
-                    id=self._derive(self._slot, target),
-                    head=encode_head(head),
-                    body=body,
+                    queue=queue, id=self._derive(self._slot, target), head=encoded, body=body
                 )
             )
         return packets

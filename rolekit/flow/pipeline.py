@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import Contended, StateClash, Unavailable
+from rolekit.errors import Contended, FenceLost, StateClash, Unavailable
 from rolekit.flow import failure
 from rolekit.flow.deadlines import Overran
 from rolekit.flow.work import Work, Worker
@@ -211,9 +211,14 @@ class Pipeline:
         A message for which the database is away again and again, while it answers others,
         is at fault after all: its transaction idled too long, say, and the server ended its
         connection.
+
+        Raises:
+            FenceLost: Its key's partition has another owner by now.
         """
         redo_s = REDO_S
         for redone in itertools.count():
+            if isinstance(error, FenceLost):
+                raise error
             if isinstance(error, Taken):
                 arrival.subscription.ack([arrival.delivery])
                 return

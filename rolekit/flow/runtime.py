@@ -12,6 +12,7 @@ from rolekit.flow.states import States
 if TYPE_CHECKING:
     from rolekit.bell import Bell
     from rolekit.clock import Clock
+    from rolekit.flow.keyed.turn import Turn
     from rolekit.model.codec import Codec
     from rolekit.model.envelope import Head, Packet
     from rolekit.model.plan import AppPlan, HandlerPlan
@@ -53,6 +54,9 @@ class Runtime:
     _targets: dict[tuple[type, str], tuple[str, ...]] = field(
         init=False, default_factory=dict[tuple[type, str], tuple[str, ...]]
     )
+    _queues: dict[type, tuple[str, ...]] = field(
+        init=False, default_factory=dict[type, tuple[str, ...]]
+    )
 
     def __post_init__(self) -> None:
         """Make what hangs on the rest."""
@@ -82,6 +86,20 @@ class Runtime:
             )
         return found
 
+    def queues_of(self, cls: type) -> tuple[str, ...]:
+        """List the queues that a message of this class from outside may go into."""
+        found = self._queues.get(cls)
+        if found is None:
+            handlers = [self.plan.handlers[name] for name in self.targets(cls, "")]
+            queues: dict[str, None] = {}
+            for plan in handlers:
+                own = [plan.name]
+                queues |= dict.fromkeys(
+                    self.plan.partition_queues(plan.role) if plan.key else own
+                )
+            found = self._queues[cls] = tuple(queues)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -92,12 +110,14 @@ class Arrival:
         subscription: Where it is settled.
         head: Decoded.
         plan: Of the handler it came to.
+        turn: Of a keyed message: its turn among those of its key.
     """
 
     delivery: Delivery
     subscription: Subscription
     head: Head
     plan: HandlerPlan
+    turn: Turn | None = None
 
     @property
     def packet(self) -> Packet:

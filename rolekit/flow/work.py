@@ -70,6 +70,9 @@ class Worker:
             await self._release(arrival, handler, work)
         elif arrival.plan.kind == "gather":
             work.step = self._stored(arrival)
+        elif arrival.head.kind is Kind.TOMBSTONE:
+            # What held its key was dropped.
+            work.step = failure.blank(self._runtime, arrival, Outcome.DONE)
         else:
             await self._handle(arrival, handler, work)
 
@@ -89,7 +92,11 @@ class Worker:
         if handler.takes_context:
             placing = Placing(runtime, plan, packet, head)
             caller = Caller(
-                id=packet.id, scope=plan.role, handler=plan.name, timeout_s=plan.timeout_s
+                id=packet.id,
+                key=None if arrival.turn is None else arrival.turn.key,
+                scope=plan.role,
+                handler=plan.name,
+                timeout_s=plan.timeout_s,
             )
             work.context = ctx = StepContext(runtime, packet, head, placing, caller)
         results = await call(

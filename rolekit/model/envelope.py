@@ -84,6 +84,18 @@ class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
     reply_to: str = ""
 
 
+class KeyedHead(Head, frozen=True, array_like=True, kw_only=True, gc=False):
+    """Head of a message in the queue of a partition, which several handlers share.
+
+    Attributes:
+        handler: Name of the one it is for.
+        key: Whose order it keeps.
+    """
+
+    handler: str = ""
+    key: str = ""
+
+
 class Packet(msgspec.Struct, kw_only=True, gc=False):
     """One message as transports and stores see it.
 
@@ -107,6 +119,9 @@ class Packet(msgspec.Struct, kw_only=True, gc=False):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Head)
+_keyed_decoder = msgspec.msgpack.Decoder(KeyedHead)
+_KEYED_BYTE = bytes([0x90 | len(KeyedHead.__struct_fields__)])
+"""First byte of a keyed head: an array of so many. Other heads carry nothing of keys."""
 
 
 def encode_head(head: Head) -> bytes:
@@ -136,7 +151,7 @@ def decode_head(data: bytes) -> Head:
     if len(data) > MAX_HEAD_BYTES:
         raise CodecError(f"A head of {len(data)} bytes came; {MAX_HEAD_BYTES} are allowed.")
     try:
-        head = _decoder.decode(data)
+        head = (_keyed_decoder if data[:1] == _KEYED_BYTE else _decoder).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(f"The head of a message cannot be read: {error}.") from error
     if head.version != HEAD_VERSION:
@@ -146,6 +161,24 @@ def decode_head(data: bytes) -> Head:
         )
     _check_depth(head)
     return head
+
+
+def keyed(head: Head, handler: str, key: str) -> KeyedHead:
+    """Add to a head for which handler it is, and under which key."""
+    fields = {name: getattr(head, name) for name in Head.__struct_fields__}
+    return KeyedHead(**fields, handler=handler, key=key)
+
+
+def plain(head: Head) -> Head:
+    """Return a head that says nothing of keys."""
+    if type(head) is Head:
+        return head
+    return Head(**{name: getattr(head, name) for name in Head.__struct_fields__})
+
+
+def handler_of(packet: Packet, head: Head) -> str:
+    """Name the handler that a packet goes to."""
+    return head.handler if isinstance(head, KeyedHead) else packet.queue
 
 
 def _check_depth(head: Head) -> None:

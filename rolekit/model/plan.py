@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from rolekit.model.keys import partition_queue
 from rolekit.model.policy import Backoff
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class HandlerPlan:
         record: Commit the outputs before they leave, even for a direct step.
         retry: Policies in order; the first whose `on` matches an exception decides.
         timeout_s: Seconds one call may take.
-        on_dead: Of a gather.
+        key: Fields or properties that make the key; empty: its messages have none.
+        on_dead: Of a gather, or of a key: "wait" or "skip".
         deadline_s: Of a gather; None is the default of a day, then as `on_dead` says.
         size: Of a gather: parts in a run, at most.
         age_s: Of a gather: how long to wait for a fuller run.
@@ -79,6 +81,7 @@ class HandlerPlan:
     record: bool = False
     retry: tuple[Backoff, ...] = ()
     timeout_s: float = 60
+    key: tuple[str, ...] = ()
     on_dead: OnDead = "wait"
     deadline_s: float | None = None
     size: int = 1000
@@ -111,6 +114,7 @@ class AppPlan:
         wire_names: Class to wire name.
         types: Wire name, or alias, to class.
         told: For each message class, the handlers that are told of its dead letters.
+        partitions: For each role that has keyed handlers, into how many its keys are divided.
     """
 
     name: str
@@ -125,6 +129,21 @@ class AppPlan:
     codec: Literal["json", "msgpack"] = "json"
     horizon_s: float = 7 * 86400
     results_s: float = 86400
+    partitions: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def queues(self, role: str | None = None) -> list[str]:
+        """List the queues of one role, or of all: of each handler, or of the partitions.
+
+        Keyed handlers of a role share its partitions and have no queue of their own.
+        """
+        plans = [plan for plan in self.handlers.values() if role in (None, plan.role)]
+        own = [plan.name for plan in plans if not plan.key]
+        keyed = dict.fromkeys(plan.role for plan in plans if plan.key)
+        return [*own, *(queue for name in keyed for queue in self.partition_queues(name))]
+
+    def partition_queues(self, role: str) -> list[str]:
+        """List the queues of a role's partitions, in order."""
+        return [partition_queue(role, n) for n in range(self.partitions.get(role, 0))]
 
     @property
     def timed(self) -> list[HandlerPlan]:

@@ -17,6 +17,7 @@ from rolekit.roles.base import Role
 from rolekit.roles.declare import declared_on
 from rolekit.roles.http_routes import problems_of
 from rolekit.roles.inspect import Found, read_role
+from rolekit.roles.keyed import partitions_of, problems_of_keys
 from rolekit.roles.settings import settings_of
 from rolekit.roles.unavailable import unavailable_in
 from rolekit.roles.web import WebRole
@@ -94,6 +95,7 @@ class App:
             *_check_app(self),
             *self._problems,
             *self._graph.problems,
+            *problems_of_keys(self.roles, self._found),
             *unavailable_in(
                 self.roles, self._found, self.outside, observed=bool(self.observers)
             ),
@@ -123,6 +125,7 @@ class App:
             codec=self.codec,
             horizon_s=self.horizon_s,
             results_s=self.results_s,
+            partitions=partitions_of(self.roles, self._found),
         )
 
     def client(self) -> AbstractAsyncContextManager[Client]:

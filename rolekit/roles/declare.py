@@ -57,6 +57,7 @@ class Declared:
     Attributes:
         marker: Which decorator.
         frame: The function in whose body the role was made; None at module level.
+        says_on_dead: Whether it was told `on_dead`.
     """
 
     marker: Marker
@@ -72,6 +73,7 @@ class Declared:
     source: str = ""
     key: tuple[str, ...] = ()
     on_dead: Literal["wait", "skip", "fail"] = "wait"
+    says_on_dead: bool = False
     ordered: bool = True
     deadline_s: float | None = None
     when: str = ""
@@ -200,7 +202,8 @@ def _declared(
     values: dict[str, Any] = {
         name: _as_tuple(value) if name in _SEVERAL else value for name, value in options.items()
     }
-    return _checked(Declared(marker=marker, frame=frame, **values))
+    says = "on_dead" in values
+    return _checked(Declared(marker=marker, frame=frame, says_on_dead=says, **values))
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - one policy, or several

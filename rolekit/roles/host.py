@@ -20,6 +20,8 @@ from rolekit.flow.app_client import AppClient
 from rolekit.flow.call import Around, Handler
 from rolekit.flow.commit import Committer
 from rolekit.flow.consume import Consumer
+from rolekit.flow.keyed.consumer import KeyedConsumer
+from rolekit.flow.keyed.pipeline import KeyedPipeline
 from rolekit.flow.outbox import Forwarder, Outbox
 from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
@@ -72,7 +74,7 @@ class Services:
         runtime = self.runtime
         await runtime.store.start()
         await runtime.transport.start()
-        await runtime.transport.declare(runtime.plan.handlers)
+        await runtime.transport.declare(runtime.plan.queues())
         loops = [self.committer.run, self.forwarder.run, self.client.run, runtime.bell.run]
         if self.outbox is not None:
             loops.append(self.outbox.run)
@@ -111,6 +113,7 @@ class Instance:
         self._grace_s = 20.0
         self.why_stopped = ""
         self.consumer: Consumer | None = None
+        self.keyed: KeyedConsumer | None = None
         self._pauses: set[str] = set()
 
     def stop(self, grace_s: float, why: str = "") -> None:
@@ -148,11 +151,11 @@ class Instance:
         loops: list[asyncio.Task[None]] = []
         web_stopping = anyio.Event()
         if isinstance(role, WorkerRole):
-            self.consumer = self._consumer(role)
-            if self.consumer is not None:
-                await self.consumer.start()
+            self._hire(role)
+            for consumer in self._consumers():
+                await consumer.start()
                 if self._pauses:
-                    self.consumer.pause()
+                    consumer.pause()
             if type(role).run is not WorkerRole.run:
                 loops.append(asyncio.create_task(role.run(self._services.client), name="run"))
         if isinstance(role, WebRole):
@@ -175,10 +178,23 @@ class Instance:
         """Finish: intake first, then what is in hand."""
         if isinstance(role, WebRole):
             await asyncio.wait(loops, timeout=self._grace_s)
-        if self.consumer is not None:
-            await self.consumer.stop(self._grace_s)
+        await asyncio.gather(*(one.stop(self._grace_s) for one in self._consumers()))
 
-    def _consumer(self, role: WorkerRole) -> Consumer | None:
+    @property
+    def in_hand(self) -> int:
+        """Deliveries taken and not settled."""
+        return sum(one.in_hand for one in self._consumers())
+
+    @property
+    def handled(self) -> int:
+        """Deliveries settled since the start."""
+        return sum(one.handled for one in self._consumers())
+
+    def _consumers(self) -> list[Consumer | KeyedConsumer]:
+        return [one for one in (self.consumer, self.keyed) if one is not None]
+
+    def _hire(self, role: WorkerRole) -> None:
+        """Make the consumers of a role: of plain queues, and of partitions."""
         runtime, services = self._services.runtime, self._services
         around = None
         if type(role).around is not WorkerRole.around:
@@ -187,12 +203,19 @@ class Instance:
             plan.name: Handler(plan, getattr(role, plan.method), around)
             for plan in runtime.plan.of_role(type(role).__name__)
         }
-        if not handlers:
-            return None
-        pipeline = Pipeline(
-            runtime, handlers, services.committer, services.forwarder, self._recycle
-        )
-        return Consumer(runtime, handlers, pipeline, services.committer, role.concurrency)
+        plain = {name: one for name, one in handlers.items() if not one.plan.key}
+        keyed = {name: one for name, one in handlers.items() if one.plan.key}
+        made = (services.committer, services.forwarder, self._recycle)
+        if plain:
+            pipeline = Pipeline(runtime, plain, *made)
+            self.consumer = Consumer(
+                runtime, plain, pipeline, services.committer, role.concurrency
+            )
+        if keyed:
+            line = KeyedPipeline(runtime, keyed, *made)
+            self.keyed = KeyedConsumer(
+                runtime, type(role).__name__, keyed, line, role.concurrency
+            )
 
     async def _serve(self, role: WebRole, stopping: anyio.Event) -> None:
         assert self._listening is not None  # noqa: S101 - the supervisor binds every WebRole
@@ -201,8 +224,8 @@ class Instance:
     def pause(self, paused: bool, why: str = "role") -> None:  # noqa: FBT001 - as Role calls it
         """Take no new work while there is any reason for that."""
         (self._pauses.add if paused else self._pauses.discard)(why)
-        if self.consumer is not None:
-            (self.consumer.pause if self._pauses else self.consumer.resume)()
+        for consumer in self._consumers():
+            (consumer.pause if self._pauses else consumer.resume)()
 
     def _recycle(self, why: str) -> None:
         self.stop(self._grace_s, why)

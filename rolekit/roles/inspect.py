@@ -203,9 +203,10 @@ def _plan(
         arguments=tuple(
             (each.name, "message" if each.role == "batch" else each.role) for each in parameters
         ),
-        record=declared.record,
+        record=declared.record or bool(declared.key),
         retry=declared.retry,
         timeout_s=declared.timeout_s,
+        key=declared.key,
         on_dead=on_dead,
         deadline_s=declared.deadline_s,
         size=declared.size or 1000,

@@ -41,7 +41,6 @@ def unavailable_in(
 def _of_handler(found: Found) -> Iterator[str]:
     declared = found.declared
     used = {
-        "key=": declared.key,
         "rate=": declared.rate,
         "circuit=": declared.circuit,
         "source=": declared.source,

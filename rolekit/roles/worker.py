@@ -23,9 +23,12 @@ class WorkerRole(Role):
 
     Attributes:
         concurrency: Deliveries in hand at once, in one instance.
+        partitions: Into how many the keys of its keyed handlers are divided: so many
+            instances have work at most. Senders compute with it, so it is no setting.
     """
 
     concurrency: ClassVar[int] = 20
+    partitions: ClassVar[int] = 16
 
     @property
     def listening(self) -> socket:

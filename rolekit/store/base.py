@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rolekit.store.flights import Flight, Held
+from rolekit.store.keys import KeyStore
 from rolekit.store.letters import Letters
 from rolekit.store.records import (
     OUTBOX,
@@ -146,7 +147,7 @@ class Deaths(Protocol):
         """Note that it ended, and this process lives."""
 
 
-class Store(Timers, Protocol):
+class Store(KeyStore, Timers, Protocol):
     """Where effects, sequences, replies and dead letters are kept."""
 
     async def start(self) -> None:
@@ -162,6 +163,7 @@ class Store(Timers, Protocol):
 
         Raises:
             StateClash: A state or cursor moved on meanwhile; nothing was committed.
+            FenceLost: A partition has another owner by now; nothing was committed.
             Unavailable: The server cannot be reached, or did not answer: unknown. The same
                 batch again is safe; the inbox tells.
         """

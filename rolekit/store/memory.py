@@ -31,6 +31,7 @@ from rolekit.store.base import (
     Step,
 )
 from rolekit.store.memory_flights import flights_in, held_in
+from rolekit.store.memory_keys import MemoryKeyStore
 from rolekit.store.memory_letters import MemoryLetters
 from rolekit.store.memory_sequences import FINISHED
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from rolekit.store.flights import Flight, Held
 
 
-class MemoryStore(MemoryLetters, MemoryTimers):
+class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
     """Keeps the contract of `store.base.Store`.
 
     Args:
@@ -56,6 +57,7 @@ class MemoryStore(MemoryLetters, MemoryTimers):
 
     def __init__(self, tables: MemoryTables | None = None, *, owner: int = 1) -> None:
         self.tables = tables or MemoryTables()
+        self.keys = self.tables.of_keys
         self.owner = owner
         self.is_dead = False
 
@@ -68,6 +70,7 @@ class MemoryStore(MemoryLetters, MemoryTimers):
     def crash(self) -> None:
         """Die: no commit follows, and what has not left the outbox may be adopted."""
         self.is_dead = True
+        self.keys.crash(self.owner)
         for row in self.tables.outbox.values():
             if row.owner == self.owner:
                 row.owner = ORPHAN
@@ -85,12 +88,14 @@ class MemoryStore(MemoryLetters, MemoryTimers):
         copies = {step.key: step for step in reversed(steps)}
         chosen = [step for step in steps if copies[step.key] is step]
         fresh = [s for s in chosen if s.skips_inbox or _inbox_key(s) not in t.inbox]
+        t.of_keys.check(step.keyed.fence for step in steps if step.keyed is not None)
         self._refuse(chosen, fresh)
         commit = Commit(fresh={step.key for step in fresh})
         t.inbox.update(_inbox_key(step) for step in fresh if not step.skips_inbox)
         t.writes += [write for step in fresh for write in step.writes]
         for change in (change for step in fresh for change in step.states):
             t.states[change.key] = (change.becomes, change.body)
+        t.of_keys.settle(chosen, commit.fresh)
         for dead in (step.dead for step in fresh if step.dead is not None):
             self._park(dead)
         self._answer((step.answers for step in fresh if step.answers), done=True)

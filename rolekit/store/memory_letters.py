@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.model.envelope import Kind
+from rolekit.store.keys import freeing
 from rolekit.store.letters import ANSWERED, OPEN, Letters, dropped, next_generation, readable
 from rolekit.store.memory_sequences import FAILED
 from rolekit.store.memory_sequences import OPEN as GOES_ON
@@ -61,7 +62,8 @@ class MemoryLetters:
         """Close these dead letters for good; return how many were not closed.
 
         What waits for them goes on without: a position closes as dropped, a sequence whose
-        release was given up ends as failed, and what they were to answer is open again.
+        release was given up ends as failed, a key that is held goes on, and what they were to
+        answer is open again.
         """
         closed = [row for row in self._named(ids) if not row.is_closed]
         self._close(closed, "dropped")
@@ -74,7 +76,7 @@ class MemoryLetters:
         closings = [closing for head in heads for closing in dropped(head)]
         step = Step(id="", generation=0, birth_ms=0, closings=closings)
         now, later = sequences.run([step], self.tables.clock.now_ms())
-        self._send(now, commit)
+        self._send([*now, *freeing(row.packet for row in closed)], commit)
         self._plan(later, commit)
         self._answer((row.answers for row in closed if row.answers), done=False)
         return len(closed)

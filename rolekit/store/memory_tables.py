@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rolekit.clock import Clock, SystemClock
 from rolekit.errors import RolekitError
 from rolekit.store.base import DeadLetterRow, Due, KeyRow, Reply, StateKey, TimerRow, Write
+from rolekit.store.memory_keys import KeyTables
 from rolekit.store.memory_sequences import Sequences
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class MemoryTables:
     number: int = 0
     inbox: set[tuple[str, int, int]] = field(default_factory=set[tuple[str, int, int]])
     sequences: Sequences = field(default_factory=Sequences)
+    of_keys: KeyTables = field(default_factory=KeyTables)
     states: dict[StateKey, tuple[int, bytes]] = field(
         default_factory=dict[StateKey, tuple[int, bytes]]
     )

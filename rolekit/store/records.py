@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rolekit.model.envelope import CodecName, Packet
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing, Cursor
+    from rolekit.store.keys import KeyedStep
 
 
 class Outcome(IntEnum):
@@ -264,6 +265,7 @@ class Step:
         dead: The dead letter this step parks.
         answers: The dead letter whose handler this step is; empty for none.
         skips_inbox: The inbox has no room for it: too old. The dead letter's id decides.
+        keyed: What it means to the key of its message, where that has one.
     """
 
     id: str
@@ -282,6 +284,7 @@ class Step:
     dead: DeadLetterRow | None = None
     answers: str = ""
     skips_inbox: bool = False
+    keyed: KeyedStep | None = None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -91,13 +91,10 @@ def load(target: str) -> AppLike:
 def describe(app: AppLike) -> Described:
     """Say what an app is made of, or why it cannot start."""
     problems = tuple(Problem(f"{one.where}: {one.found}", one.fix) for one in app.problems())
-    handlers: dict[str, list[str]] = {}
-    if not problems:
-        for plan in app.plan().handlers.values():
-            handlers.setdefault(plan.role, []).append(plan.name)
+    plan = None if problems else app.plan()
     return Described(
         app=app.name,
-        roles=tuple(_summary(role, handlers) for role in app.roles),
+        roles=tuple(_summary(role, plan) for role in app.roles),
         problems=problems,
     )
 
@@ -141,7 +138,8 @@ def _import(module_name: str, target: str) -> ModuleType:
         ) from error
 
 
-def _summary(role: RoleLike, handlers: dict[str, list[str]]) -> RoleSummary:
+def _summary(role: RoleLike, plan: AppPlan | None) -> RoleSummary:
+    handlers = [] if plan is None else plan.of_role(role.__name__)
     return RoleSummary(
         name=role.__name__,
         is_web=any(
@@ -151,7 +149,9 @@ def _summary(role: RoleLike, handlers: dict[str, list[str]]) -> RoleSummary:
         instances=role.instances,
         bind=role.bind,
         scale=Bounds(role.scale.min, role.scale.max) if role.scale else None,
-        handlers=tuple(handlers.get(role.__name__, ())),
+        handlers=tuple(handler.name for handler in handlers),
+        queues=() if plan is None else tuple(plan.queues(role.__name__)),
+        partitions=0 if plan is None else plan.partitions.get(role.__name__, 0),
     )
 
 

@@ -105,7 +105,9 @@ def _role(
 ) -> RoleStatus:
     slots = [*fleet.slots(role.name), *fleet.leaving(role.name)]
     instances = [slot.instance for slot in slots if slot.instance is not None]
-    queues = [depths[name] for name in role.handlers if name in depths] if depths else []
+    # A keyed handler has no queue of its own, but dead letters.
+    names = dict.fromkeys((*role.handlers, *role.queues))
+    queues = [depths[name] for name in names if name in depths] if depths else []
     return RoleStatus(
         role=role.name,
         state=_state(fleet, role.name),

@@ -35,7 +35,9 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
         instances: As the class says.
         bind: "host:port", or None: it needs no socket.
         scale: Bounds, or None: any number.
-        handlers: Names of its handlers, which are also those of its queues.
+        handlers: Names of its handlers.
+        queues: Of its handlers, and of the partitions of its keys.
+        partitions: Into how many its keys are divided; 0: it has none.
     """
 
     name: str
@@ -44,6 +46,8 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     bind: str | None = None
     scale: Bounds | None = None
     handlers: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    partitions: int = 0
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from rolekit.errors import RolekitError
-from rolekit.model.envelope import Kind, decode_head
+from rolekit.model.envelope import Kind, decode_head, handler_of
 from rolekit.model.parts import DeadLetter
 from rolekit.model.reassembly import ClosedBy
 from rolekit.store.memory import MemoryStore
@@ -55,7 +55,8 @@ class Journal:
         except RolekitError:
             return
         if head.kind is Kind.REPLY or (
-            head.kind is Kind.MESSAGE and packet.queue == self._first_handler(head.type)
+            head.kind is Kind.MESSAGE
+            and handler_of(packet, head) == self._first_handler(head.type)
         ):
             key = (packet.queue, packet.id)
             self._note(key, (head.type, head.type_version, head.codec, packet.body))

@@ -82,6 +82,7 @@ class Stage:
             turns = self.broker.turns
             await self.broker.idle()
             for life in self.lives:
+                await life.settled()
                 if life.services.outbox is not None:
                     await life.services.outbox.empty()
             if self.broker.turns == turns and self.broker.is_idle:
@@ -120,6 +121,9 @@ class Life:
         self._stopping.set()
         if self._task is not None:
             await asyncio.wait([self._task])
+
+    async def settled(self) -> None:
+        """Wait until it works on nothing that no queue knows of."""
 
     async def _live(self, ready: asyncio.Event) -> None:
         try:
@@ -161,6 +165,11 @@ class RoleLife(Life):
         await super().stop(grace_s)
         if self.listening is not None:
             self.listening.close()
+
+    async def settled(self) -> None:
+        """Wait until nothing comes out of a waiting list."""
+        if self.instance is not None and self.instance.keyed is not None:
+            await self.instance.keyed.idle()
 
     async def _live(self, ready: asyncio.Event) -> None:
         for _ in range(LIVES):
@@ -205,7 +214,7 @@ class RoleLife(Life):
 
     async def _until_it_holds_something(self) -> None:
         """Let it get to work, and then some way, by seed; as long as there is any."""
-        names = [plan.name for plan in self._stage.plan.of_role(self.role.__name__)]
+        names = self._stage.plan.queues(self.role.__name__)
         broker, chance = self._stage.broker, self._stage.random
         await _while(
             lambda: (
@@ -229,8 +238,9 @@ class Played(Instance):
     async def vanish(self) -> None:
         """End as a process does that is killed: nothing is settled, nothing put away."""
         vars(self.role)["on_stop"] = _nothing  # a killed process runs nothing
-        if self.consumer is not None:
-            await self.consumer.stop(0)
+        for consumer in (self.consumer, self.keyed):
+            if consumer is not None:
+                await consumer.stop(0)
 
     async def _serve(self, role: WebRole, stopping: anyio.Event) -> None:
         self.web = asgi(role, self._services.client)

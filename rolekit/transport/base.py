@@ -5,6 +5,8 @@
                `PublishUnknown`, which means unknown, never failed.
     subscribe  pushes batches of deliveries, at most `window` in hand per queue. Each
                subscription is a channel of its own.
+    epochs     a subscription with an epoch has its queues for itself, as far as the
+               transport can tell: see `Transport.subscribe`.
     settle     each delivery ends as acked, or handed back: alone, or because its
                subscription closed or its instance died. Acks are hints: they may be lost,
                and the delivery come again, flagged.
@@ -162,7 +164,7 @@ class Transport(Protocol):
         """
 
     async def subscribe(
-        self, queues: Sequence[str], *, window: int, sink: Sink
+        self, queues: Sequence[str], *, window: int, sink: Sink, epoch: int | None = None
     ) -> Subscription:
         """Begin to consume; the queues are declared already.
 
@@ -170,6 +172,12 @@ class Transport(Protocol):
             queues: Names.
             window: Deliveries in hand per queue, at most; from 1.
             sink: Takes each batch.
+            epoch: Of a partition's owner: one subscription at a time is delivered to, and in
+                the order in which packets came. What an earlier one had in hand comes first,
+                flagged; either because that one is over, or because the epoch is higher.
+
+        Raises:
+            FenceLost: Another subscription has a higher epoch, where the transport keeps it.
         """
         ...
 

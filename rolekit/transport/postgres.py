@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from rolekit.database import Database, load_queries
-from rolekit.errors import RolekitError, Unroutable
+from rolekit.errors import FenceLost, RolekitError, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
 
@@ -93,12 +93,22 @@ class PostgresTransport:
         self.bell.ring({packet.queue for packet in packets})
 
     async def subscribe(
-        self, queues: Sequence[str], *, window: int, sink: Sink
+        self, queues: Sequence[str], *, window: int, sink: Sink, epoch: int | None = None
     ) -> PostgresSubscription:
         """Begin to consume."""
-        subscription = PostgresSubscription(self, queues, window, sink)
+        if epoch is not None:
+            await self._own(queues, epoch)
+        subscription = PostgresSubscription(self, queues, window, sink, epoch)
         self._open.add(subscription)
         return subscription
+
+    async def _own(self, queues: Sequence[str], epoch: int) -> None:
+        """Have queues to oneself: earlier readers claim nothing more, and hold nothing."""
+        async with self._db.transaction() as connection:
+            mine = await connection.fetch(self.sql["own"], list(queues), epoch)
+            if len(mine) < len(queues):
+                raise FenceLost(f"Epoch {epoch} of {', '.join(queues)} is over.")
+            await connection.execute(self.sql["free_claims"], list(queues))
 
     def held(self) -> list[int]:
         """List what the open subscriptions hold: several may share a queue."""
@@ -169,8 +179,14 @@ class PostgresSubscription:
     """
 
     def __init__(
-        self, transport: PostgresTransport, queues: Sequence[str], window: int, sink: Sink
+        self,
+        transport: PostgresTransport,
+        queues: Sequence[str],
+        window: int,
+        sink: Sink,
+        epoch: int | None = None,
     ) -> None:
+        self._epoch = epoch
         self._transport = transport
         self._queues = list(queues)
         self._windows = dict.fromkeys(queues, window)
@@ -298,8 +314,9 @@ class PostgresSubscription:
         free = {queue: slots for queue, slots in room.items() if slots > 0}
         if self._is_paused or self._is_closing or not free:
             return 0, 0
+        claim, own = ("claim", ()) if self._epoch is None else ("claim_own", (self._epoch,))
         found = await self._transport.fetch(
-            "claim", self._transport.owner, list(free), list(free.values())
+            claim, self._transport.owner, list(free), list(free.values()), *own
         )
         # A row that was freed while this instance still had it may be claimed by it again.
         taken = (row for row in found if row["n"] not in self._in_hand)

@@ -33,9 +33,9 @@ log = structlog.get_logger("rolekit.run")
 async def _alone(app: App, database: str, broker: str) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
     plan = app.plan()
-    handlers = list(plan.handlers)
-    await migrate(app.name, database, broker, handlers)
-    async with open_host(app.name, database, broker, handlers) as host:
+    queues = plan.queues()
+    await migrate(app.name, database, broker, queues)
+    async with open_host(app.name, database, broker, queues) as host:
         owner = host.epoch << link.OWNER_BITS | 1
         services = build(plan, owner, database, broker).services
 

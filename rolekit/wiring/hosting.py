@@ -46,12 +46,17 @@ class Host(PostgresHost):
         self._queues = queues
 
     async def depths(self) -> dict[str, QueueDepth]:
-        """Say what stands in the queue of each handler, by its name."""
+        """Say what stands in each queue and behind held keys, and died in each handler."""
         dead = await self._store.count_dead()
+        aside = await self._store.count_aside()
         depths = await self._queues.depths()
+        names = dict.fromkeys((*depths, *dead, *aside))
+        there = {name: depths.get(name, Depth()) for name in names}
         return {
-            name: QueueDepth(d.waiting, d.in_hand, d.oldest_s, dead.get(name, 0))
-            for name, d in depths.items()
+            name: QueueDepth(
+                d.waiting + aside.get(name, 0), d.in_hand, d.oldest_s, dead.get(name, 0)
+            )
+            for name, d in there.items()
         }
 
 
@@ -83,7 +88,7 @@ _Queues = _PostgresQueues | _RabbitQueues
 
 @asynccontextmanager
 async def open_host(
-    app_name: str, database: str, broker: str, handlers: Sequence[str] = ()
+    app_name: str, database: str, broker: str, queues: Sequence[str] = ()
 ) -> AsyncGenerator[Host]:
     """Open a supervisor's link: take the lease, renew it and listen inside the block.
 
@@ -91,7 +96,7 @@ async def open_host(
         app_name: Names schema and queues.
         database: URL of the state.
         broker: URL of the queues; empty: in the database.
-        handlers: Whose queues are looked at, on a broker that cannot list them.
+        queues: That are looked at, on a broker that cannot list them.
     """
     async with AsyncExitStack() as held:
         state = Database(database, app_name, max_connections=4)
@@ -99,20 +104,20 @@ async def open_host(
         joins = joins_store(database, broker)
         store = PostgresStore(state, joins=joins)
         databases = [state]
-        queues: _Queues
+        looked_at: _Queues
         if is_rabbit(broker):
             rabbit = rabbit_transport(app_name, broker)
             held.push_async_callback(rabbit.stop)
-            queues = _RabbitQueues(rabbit, handlers)
+            looked_at = _RabbitQueues(rabbit, queues)
         else:
             there = state if joins else Database(broker, app_name, max_connections=4)
             if not joins:
                 held.push_async_callback(there.close)
                 databases.append(there)
-            queues = _PostgresQueues(
+            looked_at = _PostgresQueues(
                 PostgresTransport(there, owner=0, bell=Bell(), joins_store=joins)
             )
-        host = Host(store, queues, databases)
+        host = Host(store, looked_at, databases)
         await host.start()
         running = asyncio.create_task(host.run())
         try:
@@ -124,7 +129,7 @@ async def open_host(
 
 
 async def migrate(
-    app_name: str, database: str, broker: str = "", handlers: Sequence[str] = ()
+    app_name: str, database: str, broker: str = "", queues: Sequence[str] = ()
 ) -> list[str]:
     """Check the servers, bring the app's schema up to date, and make its queues.
 
@@ -147,9 +152,9 @@ async def migrate(
         rabbit = rabbit_transport(app_name, broker)
         try:
             await rabbit.start()
-            queues = [*handlers, DEAD_QUEUE]
-            await rabbit.declare(queues)
-            await rabbit.check(queues)
+            wanted = [*queues, DEAD_QUEUE]
+            await rabbit.declare(wanted)
+            await rabbit.check(wanted)
         finally:
             await rabbit.stop()
     return done

@@ -139,10 +139,10 @@ class _Member:
         while True:
             due = loop.time() + BEAT_S
             await asyncio.sleep(BEAT_S)
-            consumer = None if self._instance is None else self._instance.consumer
+            live = self._instance
             beat = link.Beat(
-                in_hand=0 if consumer is None else consumer.in_hand,
-                handled=0 if consumer is None else consumer.handled,
+                in_hand=0 if live is None else live.in_hand,
+                handled=0 if live is None else live.handled,
                 lag_ms=max(0.0, (loop.time() - due) * 1000),
             )
             self._writer.write(link.encode(beat))

@@ -120,7 +120,7 @@ def _sole_types(plan: AppPlan) -> dict[str, str]:
     return {
         name: plan.wire_names[handler.takes[0]]
         for name, handler in plan.handlers.items()
-        if len(handler.takes) == 1
+        if len(handler.takes) == 1 and not handler.key
     }
 
 

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.conformance.transport",
     "tests.conformance.transport_settling",
+    "tests.conformance.transport_epochs",
     "tests.conformance.store",
     "tests.conformance.store_letters",
+    "tests.conformance.store_keys",
     "tests.conformance.store_runs",
     "tests.conformance.store_sequences",
     "tests.conformance.store_services",

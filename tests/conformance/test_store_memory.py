@@ -14,6 +14,7 @@ from rolekit.store.memory_tables import MemoryTables
 from tests.conformance import store as steps
 from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
+from tests.conformance import store_keys as keys
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
@@ -64,6 +65,14 @@ class TestStates(states.States):
 
 class TestTokens(states.Tokens):
     """See `tests.conformance.store_states`."""
+
+
+class TestPartitions(keys.Partitions):
+    """See `tests.conformance.store_keys`."""
+
+
+class TestHeldKeys(keys.HeldKeys):
+    """See `tests.conformance.store_keys`."""
 
 
 class TestSequences(sequences.Sequences):

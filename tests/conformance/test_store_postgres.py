@@ -11,7 +11,7 @@ import pytest
 
 from rolekit import link
 from rolekit.database import Database
-from rolekit.errors import TooOld, WriteFailed, WriteMissed
+from rolekit.errors import FenceLost, TooOld, WriteFailed, WriteMissed
 from rolekit.store.base import Outcome, StateChange, StateKey, Step, Taken, Write
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres import PostgresStore
@@ -20,6 +20,7 @@ from rolekit.store.postgres.rows import DAY_MS
 from tests.conformance import store as steps
 from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
+from tests.conformance import store_keys as keys
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
@@ -121,6 +122,14 @@ class TestStates(states.States):
 
 class TestTokens(states.Tokens):
     """See `tests.conformance.store_states`."""
+
+
+class TestPartitions(keys.Partitions):
+    """See `tests.conformance.store_keys`."""
+
+
+class TestHeldKeys(keys.HeldKeys):
+    """See `tests.conformance.store_keys`."""
 
 
 class TestSequences(sequences.Sequences):
@@ -363,3 +372,65 @@ async def test_a_statement_of_a_transaction_with_wrong_arguments_is_the_fault_of
     await opened.abandon()
 
     assert [type(error) for error in errors] == [WriteFailed, WriteFailed]
+
+
+async def test_who_does_not_say_that_it_lives_is_no_member_any_more(
+    ground: PostgresGround,
+) -> None:
+    store, other = await ground.open(), await ground.open()
+    old = await keys.own(store)
+    await other.attend(keys.ROLE)
+    await age_members(ground)
+    await other.attend(keys.ROLE)  # before its own time is up
+
+    roll = await other.attend(keys.ROLE)
+    taken = await other.take(keys.ROLE, [old.partition])
+
+    assert len(roll.members) == 1
+    assert taken[0].epoch > old.epoch
+    with pytest.raises(FenceLost):
+        await store.commit([keys.keyed(1, old)])
+
+
+async def test_after_an_outage_nobody_judges_others_at_once(ground: PostgresGround) -> None:
+    store, other = await ground.open(), await ground.open()
+    old = await keys.own(store)
+    await other.attend(keys.ROLE)
+    await age_members(ground, everybody=True)
+
+    roll = await other.attend(keys.ROLE)
+    taken = await other.take(keys.ROLE, [old.partition])
+
+    assert len(roll.members) == 2
+    assert taken == []
+
+
+async def test_a_commit_under_way_is_waited_for_before_its_partition_is_taken(
+    ground: PostgresGround,
+) -> None:
+    store, other = await ground.open(), await ground.open()
+    fence = await keys.own(store)
+    await other.attend(keys.ROLE)
+    await store.leave(keys.ROLE)
+    async with ground.database.transaction() as connection:
+        sql = store._sql["check_fences"]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        await connection.fetch(sql, [fence.role], [fence.partition], [fence.epoch])
+
+        early = await other.take(keys.ROLE, [fence.partition])
+
+    late = await other.take(keys.ROLE, [fence.partition])
+    assert (early, [each.partition for each in late]) == ([], [fence.partition])
+
+
+async def age_members(ground: PostgresGround, *, everybody: bool = False) -> None:
+    """Let members have been silent for a while, all of them or the first one."""
+    table = f"{ground.database.schema}.member"
+    async with ground.database.connection() as connection:
+        await connection.execute(
+            f"update {table} set held_since = held_since - interval '60 s'"  # noqa: S608 - ours
+        )
+        await connection.execute(
+            f"update {table} set lease_until = now() - interval '1 s' where $1"  # noqa: S608
+            f" or owner = (select min(owner) from {table})",
+            everybody,
+        )

@@ -11,6 +11,7 @@ from rolekit.clock import SystemClock
 from rolekit.errors import Unavailable
 from rolekit.transport.memory import MemoryBroker, MemoryTransport
 from tests.conformance import transport as suite
+from tests.conformance import transport_epochs as epochs
 from tests.conformance import transport_settling as settling
 from tests.conformance.transport import Inbox, consume, packet, packets
 
@@ -55,6 +56,10 @@ class TestConsuming(suite.Consuming):
 
 class TestSettling(settling.Settling):
     """See `tests.conformance.transport_settling`."""
+
+
+class TestEpochs(epochs.Epochs):
+    """See `tests.conformance.transport_epochs`."""
 
 
 class TestDying(settling.Dying):

@@ -12,11 +12,13 @@ import pytest
 from rolekit import link
 from rolekit.bell import Bell
 from rolekit.database import Database
+from rolekit.errors import FenceLost
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.transport.base import Depth
 from rolekit.transport.postgres import PostgresTransport
 from tests.conformance import transport as suite
+from tests.conformance import transport_epochs as epochs
 from tests.conformance import transport_settling as settling
 from tests.conformance.transport import Inbox, consume, flags, packets, settled
 
@@ -40,9 +42,9 @@ class Mortal(PostgresTransport):
         self.subscriptions: list[PostgresSubscription] = []
 
     async def subscribe(
-        self, queues: Sequence[str], *, window: int, sink: Sink
+        self, queues: Sequence[str], *, window: int, sink: Sink, epoch: int | None = None
     ) -> PostgresSubscription:
-        subscription = await super().subscribe(queues, window=window, sink=sink)
+        subscription = await super().subscribe(queues, window=window, sink=sink, epoch=epoch)
         self.subscriptions.append(subscription)
         return subscription
 
@@ -124,6 +126,10 @@ class TestSettling(settling.Settling):
     """See `tests.conformance.transport_settling`."""
 
 
+class TestEpochs(epochs.Epochs):
+    """See `tests.conformance.transport_epochs`."""
+
+
 class TestDying(settling.Dying):
     """See `tests.conformance.transport_settling`."""
 
@@ -176,3 +182,18 @@ async def test_many_claim_from_one_queue_and_none_gets_what_another_has(
             await asyncio.sleep(0.02)
 
     assert sorted(int(body) for inbox in inboxes for body in inbox.bodies) == list(range(400))
+
+
+async def test_a_former_owner_claims_nothing_more(ground: PostgresGround) -> None:
+    first, second = await ground.connect(), await ground.connect()
+    before, after = Inbox(), Inbox()
+    await epochs.own(first, before, 1)
+    await epochs.own(second, after, 2, window=3)
+
+    await first.publish(packets(10, epochs.QUEUE))
+    await after.count(3)
+    await asyncio.sleep(suite.QUIET_S)
+
+    assert before.got == []
+    with pytest.raises(FenceLost):
+        await epochs.own(first, before, 1)

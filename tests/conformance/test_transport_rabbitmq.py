@@ -8,6 +8,7 @@ import pytest
 
 from rolekit.transport.rabbitmq import RabbitTransport
 from tests.conformance import transport as suite
+from tests.conformance import transport_epochs as epochs
 from tests.conformance import transport_settling as settling
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class TestConsuming(suite.Consuming):
 
 class TestSettling(settling.Settling):
     """See `tests.conformance.transport_settling`."""
+
+
+class TestEpochs(epochs.Epochs):
+    """See `tests.conformance.transport_epochs`."""
 
 
 class TestDying(settling.Dying):

@@ -143,10 +143,6 @@ def test_a_setting_that_cannot_be_read_is_refused() -> None:
 class Later:
     """One role for each thing that is not available yet."""
 
-    class Keyed(WorkerRole):
-        @handle(key="text")
-        async def work(self, ask: Ask) -> None: ...
-
     class Batched(WorkerRole):
         @handle
         async def work(self, asks: Batch[Ask]) -> None: ...
@@ -162,7 +158,6 @@ class Later:
 @pytest.mark.parametrize(
     ("role", "said"),
     [
-        (Later.Keyed, "Keyed.work: key= is not"),
         (Later.Batched, "Batched.work: a Batch handler is not"),
         (Later.Foreign, "Foreign.work: source= is not"),
         (Later.Guarded, "Guarded.guest: a Guest (guests come with a later part) is not"),

@@ -16,6 +16,7 @@ from rolekit.store.postgres.heaps import HeapStore
 from rolekit.store.postgres.intake import IntakeStore
 from rolekit.store.postgres.joining import JoinStore
 from rolekit.store.postgres.keeping import KeepingStore
+from rolekit.store.postgres.keys import KeysStore
 from rolekit.store.postgres.relay import RelayStore
 from rolekit.store.postgres.sequences import SequenceStore
 from rolekit.store.postgres.steps import StepStore
@@ -36,6 +37,7 @@ class PostgresStore(
     DeadLetterStore,
     DeathStore,
     TimerStore,
+    KeysStore,
 ):
     """Keeps the contracts of `store.base`, `Store` and `Deaths`, on one Postgres database."""
 

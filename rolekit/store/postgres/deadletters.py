@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.model.envelope import Kind, Packet
 from rolekit.store.base import Commit, DeadLetterRow
+from rolekit.store.keys import freeing
 from rolekit.store.letters import OPEN, Letters, dropped, next_generation, readable
 from rolekit.store.postgres.steps import PostgresBase
 from rolekit.store.postgres.work import SequenceWork
@@ -58,11 +59,13 @@ class DeadLetterStore(PostgresBase):
         """Close these dead letters for good; return how many were not closed.
 
         What waits for them goes on without: a position closes as dropped, a sequence whose
-        release was given up ends as failed, and what they were to answer is open again.
+        release was given up ends as failed, a key that is held goes on, and what they were to
+        answer is open again.
         """
         commit = Commit()
         async with self._db.transaction() as connection:
             closed = await connection.fetch(self._sql["drop_dead"], list(ids))
+            await self._send(connection, freeing(map(_packet, closed)), commit)
             heads = [head for row in closed if (head := readable(row["head"])) is not None]
             ended = [head.sequence for head in heads if head.kind is Kind.RELEASE]
             if ended:

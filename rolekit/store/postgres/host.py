@@ -116,6 +116,9 @@ class PostgresHost:
                 await connection.execute(self._sql[first]["note_deaths"], crashed)
                 await connection.execute(self._sql[first]["end_trials"], owners)
             await connection.execute(self._sql[first]["orphan_outbox"], owners)
+            left = await connection.fetch(self._sql[first]["end_members"], owners)
+        if left:
+            self._heard.put_nowait(sorted({f"~keys.{row['role']}" for row in left}))
 
     async def _free(self, owners: Sequence[int]) -> None:
         async with self._databases[-1].connection() as connection:
@@ -153,6 +156,7 @@ class PostgresHost:
                     self._sql[database]["renew_host"], self.epoch, *self._identity, LEASE_S
                 )
                 await connection.execute(self._sql[database]["end_stale_hosts"])
+                await connection.execute(self._sql[database]["end_stale_members"])
                 if not self._has_queues:
                     await connection.execute(self._sql[database]["note_lost_trials"])
 

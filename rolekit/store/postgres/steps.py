@@ -1,7 +1,8 @@
 """Committing steps: inbox first, then everything else, in one transaction.
 
-Locks are taken in one order by everybody: inbox rows by id, states by key, positions and
-then sequences by id. Whoever waits for a lock waits for somebody further on.
+Locks are taken in one order by everybody: partitions, inbox rows by id, states by key, held
+keys, positions and then sequences by id. Whoever waits for a lock waits for somebody further
+on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rolekit.store.base import (
     StateKey,
     Step,
 )
-from rolekit.store.postgres import rows
+from rolekit.store.postgres import key_work, rows
 from rolekit.store.postgres.transactions import (
     OpenTransaction,
     Statements,
@@ -113,6 +114,7 @@ class StepStore(PostgresBase):
             if commit is not None:
                 return commit
         async with self._db.transaction() as connection:
+            await self.begin_keyed(connection, steps)
             fresh_steps, commit = await self._take(connection, steps)
             await self.effects(connection, fresh_steps, commit)
         return commit
@@ -181,11 +183,16 @@ class StepStore(PostgresBase):
         chosen = (step for step in steps if copies[step.key] is step)
         return [step for step in chosen if step.key in commit.fresh], commit
 
+    async def begin_keyed(self, connection: Pooled, steps: Sequence[Step]) -> None:
+        """Do what comes first where a step has a key."""
+        await key_work.begin_keyed(connection, self._sql, steps)
+
     async def effects(self, connection: Pooled, steps: Sequence[Step], commit: Commit) -> None:
         """Do what fresh steps want, kind by kind; a handler's writes in its own order."""
         for step in steps:
             await self._write(connection, step)
         await self._save_states(connection, [s for step in steps for s in step.states])
+        await key_work.settle_keys(connection, self._sql, steps)
         for step in steps:
             if step.dead is not None:
                 await self._park(connection, step)
@@ -303,6 +310,7 @@ def is_plain(step: Step) -> bool:
         or step.dead is not None
         or step.answers
         or step.skips_inbox
+        or step.keyed is not None
     )
 
 

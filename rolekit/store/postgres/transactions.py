@@ -64,6 +64,8 @@ class OpenTransaction:
         commit = Commit(fresh={self._key})
         try:
             with translated():
+                # A partition's row must not be locked while the user's code runs.
+                await self._store.begin_keyed(self._connection, [step])
                 if step.claim is not None:
                     await self._connection.execute(self._delete_claims, [step.claim])
                 await self._store.effects(self._connection, [step], commit)

@@ -39,3 +39,9 @@ where t.owner is not null
 
 -- end_trials: Note that instances ended in good order.
 update {s}.trial set owner = null where owner = any($1::bigint[]);
+
+-- end_members: Let others take over what instances that ended owned of their roles.
+delete from {s}.member where owner = any($1::bigint[]) returning role;
+
+-- end_stale_members: Forget members whose time ran out long ago.
+delete from {s}.member where lease_until < now() - interval '1 h';

@@ -521,3 +521,97 @@ returning handler;
 
 -- drop_timer: Drop a timer, if it is still as it was read.
 delete from {s}.timer where handler = $1 and schedule = $2 and next_ms = $3;
+
+-- enrol: Make the partitions of a role that has none; return how many it has.
+with made as (
+    insert into {s}.keyed_role (role, partitions) values ($1, $2) on conflict do nothing
+    returning partitions),
+rows as (
+    insert into {s}.partition (role, n)
+    select $1, n from made, generate_series(0, made.partitions - 1) as n on conflict do nothing)
+select partitions from made
+union all select partitions from {s}.keyed_role where role = $1 limit 1;
+
+-- attend: Be a member of a role for some seconds more.
+insert into {s}.member as m (owner, role, lease_until)
+values ($1, $2, now() + make_interval(secs => $3))
+on conflict (owner, role) do update set
+    lease_until = excluded.lease_until,
+    held_since = case when m.lease_until < now() then now() else m.held_since end;
+
+-- members: List the members of a role; one whose time ran out too, while the asker's ran out lately itself.
+select m.owner from {s}.member m
+where m.role = $2
+  and (m.lease_until > now()
+       or not exists (select from {s}.member me where me.owner = $1 and me.role = $2
+                      and me.held_since < now() - make_interval(secs => $3)))
+order by m.owner;
+
+-- partitions: List the partitions of a role.
+select n, epoch, owner from {s}.partition where role = $1 order by n;
+
+-- leave: Be a member no more.
+delete from {s}.member where owner = $1 and role = $2;
+
+-- free_partitions: Own nothing of a role any more.
+update {s}.partition set owner = null where owner = $1 and role = $2;
+
+-- take_partitions: Own partitions that no member owns, under new epochs; what is being committed under the old one is left for later.
+update {s}.partition p set owner = $1, epoch = p.epoch + 1
+where p.role = $2 and p.n = any(array(
+    select t.n from {s}.partition t
+    where t.role = $2 and t.n = any($3::int[])
+      and (t.owner is null or t.owner = $1 or not exists (
+          select from {s}.member m where m.owner = t.owner and m.role = t.role
+          and (m.lease_until > now()
+               or not exists (select from {s}.member me where me.owner = $1 and me.role = $2
+                              and me.held_since < now() - make_interval(secs => $4)))))
+    order by t.n for update skip locked))
+returning p.n, p.epoch;
+
+-- give_partition: Own a partition no more.
+update {s}.partition set owner = null where role = $1 and n = $2 and epoch = $3 and owner = $4;
+
+-- check_fences: Lock partitions against new owners until the commit; return those that have none.
+select p.role, p.n, p.epoch from {s}.partition p
+join unnest($1::text[], $2::int[], $3::bigint[]) as f (role, n, epoch) using (role, n, epoch)
+order by p.role, p.n for share of p;
+
+-- hold_keys: Note which messages hold their keys.
+insert into {s}.held_key as h (role, key, partition, id)
+select * from unnest($1::text[], $2::text[], $3::int[], $4::uuid[])
+on conflict (role, key) do update set id = excluded.id, since = now() where h.id <> excluded.id;
+
+-- free_keys: Note that messages hold their keys no more.
+delete from {s}.held_key h
+using unnest($1::text[], $2::text[], $3::int[], $4::uuid[]) as f (role, key, partition, id)
+where h.role = f.role and h.key = f.key and h.id = f.id;
+
+-- holds: List the keys of a partition that are held, or have a waiting list.
+select key, h.id, w.key is not null as has_list
+from (select key, id from {s}.held_key where role = $1 and partition = $2) as h
+full join (select distinct key from {s}.waiting_list where role = $1 and partition = $2) as w
+using (key);
+
+-- hold_of: Say what keeps a key from going on.
+select (select id from {s}.held_key where role = $1 and key = $2) as id,
+       exists (select from {s}.waiting_list where role = $1 and key = $2) as has_list;
+
+-- set_aside: Append messages to a key's waiting list, in order, and end their claims.
+with ended as (delete from {s}.queue where n = any($9::bigint[]))
+insert into {s}.waiting_list (role, key, partition, queue, id, generation, birth_ms, head, body)
+select $7, $8, $10, queue, id, generation, birth_ms, head, body
+from unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[])
+     with ordinality as p (queue, id, generation, birth_ms, head, body, place)
+order by place
+on conflict do nothing;
+
+-- next_aside: Read the first messages of a key's waiting list.
+select n, queue, id, generation, birth_ms, head, body
+from {s}.waiting_list where role = $1 and key = $2 order by n limit $3;
+
+-- strike: Take messages out of their waiting lists.
+delete from {s}.waiting_list where n = any($1::bigint[]);
+
+-- count_aside: Count what waits in waiting lists, by queue.
+select queue, count(*) as n from {s}.waiting_list group by queue;

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import aiormq
 
 from rolekit.errors import ConfigError
+from rolekit.model.keys import partition_in
 from rolekit.transport.base import DEAD_QUEUE
 from rolekit.transport.rabbitmq.access import refusal
 
@@ -117,13 +118,10 @@ class Names:
     def back(self, broker_name: str) -> str:
         """Return the queue of a broker's name, or nothing where it is not the app's."""
         name = broker_name.removeprefix(self._prefix)
-        return (
-            ""
-            if name == broker_name
-            else name.replace("@", "~", 1)
-            if name[:1] == "@"
-            else name
-        )
+        if name == broker_name:
+            return ""
+        queue = name.replace("@", "~", 1)
+        return queue if name[:1] == "@" or partition_in(queue) is not None else name
 
     def queue(self, name: str) -> Queue:
         """Say how a queue should be."""
@@ -134,18 +132,22 @@ class Names:
             }
             return Queue(self.of(name), arguments, "reply")
         kind: Kind = "dead" if name == DEAD_QUEUE else "handler"
+        # One consumer at a time, and what it had comes first: the order of a partition.
+        alone = {"x-single-active-consumer": True} if partition_in(name) else {}
         if self.queue_type == "classic":
-            return Queue(self.of(name), {"x-queue-type": "classic"}, kind)
+            return Queue(self.of(name), {"x-queue-type": "classic", **alone}, kind)
         if kind == "dead":
             limit = {"x-queue-type": "quorum", "x-delivery-limit": NO_LIMIT}
             return Queue(self.of(name), limit, kind)
         arguments = {
             "x-queue-type": "quorum",
-            "x-delivery-limit": DELIVERY_LIMIT,
+            # A partition changes hands again and again, which is nobody's fault.
+            "x-delivery-limit": NO_LIMIT if alone else DELIVERY_LIMIT,
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": self.of(DEAD_QUEUE),
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
+            **alone,
         }
         return Queue(self.of(name), arguments)
 

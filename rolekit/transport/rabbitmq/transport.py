@@ -194,9 +194,14 @@ class RabbitTransport:
         subscription.ack([delivery for delivery, _ in pairs])
 
     async def subscribe(
-        self, queues: Sequence[str], *, window: int, sink: Sink
+        self, queues: Sequence[str], *, window: int, sink: Sink, epoch: int | None = None
     ) -> RabbitSubscription:
-        """Begin to consume."""
+        """Begin to consume.
+
+        The broker keeps no epochs: of a partition's queue it delivers to one consumer at a
+        time, and to the next one when the channel of the one before is gone.
+        """
+        del epoch
         subscription = RabbitSubscription(self, queues, window, sink)
         self._open.add(subscription)
         self._watchdog.start()

@@ -80,3 +80,26 @@ where q.queue like '~reply.%' and not exists (
 -- forget_askers: Drop the answers for instances that died.
 with gone as (delete from {s}.queue_name where name = any($1::text[]))
 delete from {s}.queue where queue = any($1::text[]);
+
+-- own: Have queues to oneself under an epoch; none where somebody has a higher one.
+insert into {s}.queue_epoch as held (queue, epoch)
+select name, $2 from unnest($1::text[]) as name order by name
+on conflict (queue) do update set epoch = excluded.epoch where held.epoch <= excluded.epoch
+returning queue;
+
+-- free_claims: Take back what earlier readers of queues still hold.
+update {s}.queue set owner = null, redelivered = true, runs_alone = false
+where queue = any($1::text[]) and owner is not null;
+
+-- claim_own: Take the oldest waiting packets of queues that are one's own, as `claim` does.
+with mine as (
+    select queue from {s}.queue_epoch where queue = any($2::text[]) and epoch = $4 for share)
+update {s}.queue set owner = $1, runs_alone = false where n = any(array(
+    select w.n
+    from unnest($2::text[], $3::int[]) as q (name, room)
+    join mine on mine.queue = q.name
+    cross join lateral (
+        select n from {s}.queue where queue = q.name and owner is null
+        order by n limit q.room for update) as w
+    where exists (select from {s}.host where epoch = $1 >> 24 and lease_until > now())))
+returning n, queue, id, generation, birth_ms, head, body, redelivered, is_suspect, crashed;
