@@ -18,6 +18,7 @@ from rolekit.errors import (
 from rolekit.flow.intake import Intake, Scope, check_hash, current_scope
 from rolekit.flow.replies import Answers, ReplyHub, failed, wire_names_of
 from rolekit.flow.request import Saved, UnknownId, event_cursor, last_event_id
+from rolekit.flow.streaming import check_stream_options
 from rolekit.model.ids import body_hash, is_given_by, keyed
 from rolekit.model.message import AnyMessage, Blob, Receipt, Reply, wire_name
 from rolekit.store.base import KeyRow
@@ -84,7 +85,9 @@ class AppClient:
         via: Executes | None = None,
     ) -> Receipt:
         """Send one message; return when it is durable, or with the request it is part of."""
-        _refuse_later_parts(stream)
+        if stream is not None:
+            check_stream_options(delay_s, via)
+            return await self._send_streamed(message, idempotency_key, headers, stream)
         if via is not None and idempotency_key is not None:
             raise _key_and_via()
         if idempotency_key is not None:
@@ -100,6 +103,36 @@ class AppClient:
         else:
             scope.packets += now
             scope.later += later
+        return Receipt(id=root)
+
+    async def _send_streamed(
+        self,
+        message: AnyMessage,
+        key: str | None,
+        headers: Mapping[str, str] | None,
+        stream: str,
+    ) -> Receipt:
+        scope, intake = current_scope.get(), self._intake
+        row: KeyRow | None = None
+        if key is not None:
+            row = self._key_row(message, key)
+            root = intake.root(row.key)
+        else:
+            root = intake.root() if scope is None else scope.next_root()
+        done: asyncio.Future[None] | None = None
+        async with intake.streams.in_order:
+            beside, streamed = await intake.streamed(message, root, headers, stream)
+            if row is None and scope is None:
+                done = intake.streams.submit(beside, streamed)
+            elif row is None and scope is not None:
+                scope.packets += beside
+                scope.streamed += streamed
+        if row is not None:
+            other = await intake.leave(beside, [], row, streamed)
+            if other is not None:
+                check_hash(other, row.body_hash)
+        if done is not None:
+            await done
         return Receipt(id=root)
 
     async def send_many(
@@ -131,16 +164,19 @@ class AppClient:
         delay_s: float,
         headers: Mapping[str, str] | None,
     ) -> Receipt:
-        _, _, body = self._runtime.codec.encode(message)
-        name = keyed(self._runtime.plan.name, "send", wire_name(type(message)), key)
-        root = self._intake.root(name)
+        row = self._key_row(message, key)
+        root = self._intake.root(row.key)
         packets = await self._intake.packets(message, root, headers)
         now, later = ([], self._intake.due(packets, delay_s)) if delay_s > 0 else (packets, [])
-        row = KeyRow(key=name, body_hash=body_hash(body))
         other = await self._intake.leave(now, later, row)
         if other is not None:
             check_hash(other, row.body_hash)
         return Receipt(id=root)
+
+    def _key_row(self, message: AnyMessage, key: str) -> KeyRow:
+        _, _, body = self._runtime.codec.encode(message)
+        name = keyed(self._runtime.plan.name, "send", wire_name(type(message)), key)
+        return KeyRow(key=name, body_hash=body_hash(body))
 
     # -- answers -----------------------------------------------------------------------------
 
@@ -313,11 +349,6 @@ class _InOrder:
         for task in self._leaving:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
-
-
-def _refuse_later_parts(stream: str | None) -> None:
-    if stream is not None:
-        raise RolekitError("client.send(stream=...) is not available yet.", fix="Leave it out.")
 
 
 def _key_and_via() -> RolekitError:

@@ -53,10 +53,18 @@ class Job:
     is_last: bool
     failed: str = ""
     split: SequenceView | None = None
+    is_stream: bool = False
 
-    def moved(self, emitted: int) -> Release:
-        """Return the release with the positions its outputs have filled."""
-        return replace(self.release, emitted=emitted)
+    def moved(self, emitted: int, *, follows: bool) -> Release:
+        """Return the release with the positions its outputs have filled.
+
+        Args:
+            emitted: How many.
+            follows: Let a token leave behind its outputs. Nobody releases the next run before
+                that came, and then the outputs of this one have left: whoever releases them,
+                outputs of a stream leave in order.
+        """
+        return replace(self.release, emitted=emitted, more=self.release.more or follows)
 
 
 class Gathering:
@@ -227,6 +235,7 @@ class Gathering:
             else derive(sequence, "run", *view.cursor.next),
             emitted=view.emitted,
             is_last=found.cursor.is_finished,
+            is_stream=view.is_stream,
         )
 
     def _source(self, view: SequenceView) -> object:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
 from rolekit.flow.addressing import addressed
 from rolekit.flow.joined import Reminder
+from rolekit.flow.streaming import Streaming
 from rolekit.model.envelope import Head, Packet
+from rolekit.model.graph_streams import ways_of
 from rolekit.model.ids import ID_BYTES, derive, given_by
-from rolekit.store.base import Commit, Due, KeyRow, Saved
+from rolekit.model.message import wire_name
+from rolekit.store.base import Commit, Due, KeyRow, Saved, Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.runtime import Runtime
     from rolekit.model.message import AnyMessage
+    from rolekit.model.plan import AppPlan
     from rolekit.store.base import Executes
 
 LOOK_EVERY_S = 1.0
@@ -45,6 +49,7 @@ class Intake:
         self._looked_at: dict[str, float] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self.reminder = Reminder(runtime.bell)
+        self.streams = Streaming(runtime, self._leave_streamed, limit)
 
     @property
     def at_once(self) -> int:
@@ -52,16 +57,43 @@ class Intake:
         return 1 if self._runtime.transport.features.joins_store else AT_ONCE
 
     async def leave(
-        self, packets: list[Packet], later: list[Due], key: KeyRow | None
+        self,
+        packets: list[Packet],
+        later: list[Due],
+        key: KeyRow | None,
+        streamed: Sequence[Streamed] = (),
     ) -> KeyRow | None:
         """Make packets durable; return the earlier request with this key, if there was one."""
-        if key is None and not later:
+        if key is None and not later and not streamed:
             if packets:
                 await self._runtime.transport.publish(packets)
             return None
-        commit, other = await self._runtime.store.accept(packets, later, key)
+        commit, other = await self._runtime.store.accept(packets, later, key, streamed)
         self._announce(commit)
         return other
+
+    async def _leave_streamed(self, packets: list[Packet], streamed: list[Streamed]) -> None:
+        await self.leave(packets, [], None, streamed)
+
+    async def streamed(
+        self, message: AnyMessage, root: str, headers: Mapping[str, str] | None, stream: str
+    ) -> tuple[list[Packet], list[Streamed]]:
+        """Build the packets of a message that gets a place in a stream.
+
+        Returns:
+            Those beside the stream, and those in it.
+
+        Raises:
+            Unroutable: No gather takes what becomes of it in order.
+            IntakeFull: Too much waits already.
+        """
+        cls = type(message)
+        targets = self.streams.targets(cls)
+        await self._check_room(targets)
+        packets = self._built(message, root, headers, "", targets)
+        beside, streamed = self.streams.build(cls, packets, stream)
+        await self.streams.admit(streamed)
+        return beside, streamed
 
     async def join(self, via: Executes, packets: list[Packet], later: list[Due]) -> None:
         """Let packets leave with a transaction that is somebody else's."""
@@ -115,16 +147,29 @@ class Intake:
         """Build one packet for each handler that takes a message that was admitted.
 
         Raises:
-            Unroutable: There is none.
+            Unroutable: There is none; or what becomes of it must stand in a stream.
         """
-        plan, codec = self._runtime.plan, self._runtime.codec
-        name, version, body = codec.encode(message)
+        plan = self._runtime.plan
         targets = self._runtime.targets(type(message), "")
+        if plan.streams:
+            _check_streams(plan, type(message))
         if not targets:
             raise Unroutable(
-                f"No handler of {plan.name} takes a {name}.",
+                f"No handler of {plan.name} takes a {wire_name(type(message))}.",
                 fix="Add the role that does, or send what one takes.",
             )
+        return self._built(message, root, headers, reply_to, targets)
+
+    def _built(
+        self,
+        message: AnyMessage,
+        root: str,
+        headers: Mapping[str, str] | None,
+        reply_to: str,
+        targets: Sequence[str],
+    ) -> list[Packet]:
+        plan, codec = self._runtime.plan, self._runtime.codec
+        name, version, body = codec.encode(message)
         head = Head(
             type=name,
             type_version=version,
@@ -182,6 +227,7 @@ class Intake:
 
     async def close(self) -> None:
         """Look no more."""
+        await self.streams.close()
         for looking in list(self._looking):
             looking.cancel()
         await asyncio.gather(*self._looking, return_exceptions=True)
@@ -197,6 +243,7 @@ class Scope:
         self._slot = 0
         self.packets: list[Packet] = []
         self.later: list[Due] = []
+        self.streamed: list[Streamed] = []
 
     @property
     def prior(self) -> Saved | None:
@@ -213,7 +260,8 @@ class Scope:
         """Let what was held back leave now, since somebody waits for it."""
         packets, self.packets = self.packets, []
         later, self.later = self.later, []
-        await self._intake.leave(packets, later, None)
+        streamed, self.streamed = self.streamed, []
+        await self._intake.leave(packets, later, None, streamed)
 
     async def commit(self, reply: Saved | None) -> Saved | None:
         """Let everything leave, in one commit with key and reply."""
@@ -221,7 +269,7 @@ class Scope:
             await self.flush()
             return reply
         key = KeyRow(key=self._key.key, body_hash=self._key.body_hash, reply=reply)
-        other = await self._intake.leave(self.packets, self.later, key)
+        other = await self._intake.leave(self.packets, self.later, key, self.streamed)
         if other is None:
             return reply
         check_hash(other, self._key.body_hash)
@@ -229,6 +277,19 @@ class Scope:
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("request_scope", default=None)
+
+
+def _check_streams(plan: AppPlan, cls: type) -> None:
+    """Refuse what leads to a gather that takes streams, if it would not stand in one."""
+    ways = ways_of(plan, cls)
+    if ways:
+        gather = next(iter(ways))
+        raise Unroutable(
+            f"What becomes of a {wire_name(cls)} comes to {gather}, which no split feeds: it "
+            "takes a stream, and this message stands in none.",
+            fix='Say which: client.send(..., stream="..."). If parts of a split should come '
+            "to it, let a handler return list[...] or AsyncIterator[...] of them.",
+        )
 
 
 def check_hash(row: KeyRow, hash_: str) -> None:

@@ -138,7 +138,9 @@ class Worker:
         outputs = self._gathered(arrival, placing, results, job.emitted, job.is_last)
         self._fill(arrival, work, outputs[0])
         assert work.step is not None  # noqa: S101 - _fill made it
-        work.step.release = job.moved(outputs[1])
+        joins = self._runtime.transport.features.joins_store
+        follows = job.is_stream and not joins and not arrival.plan.age_s
+        work.step.release = job.moved(outputs[1], follows=follows and bool(work.step.outputs))
 
     def _gathered(
         self,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.model.codec import what_is_wrong
 from rolekit.model.graph_dead import check_told, told
+from rolekit.model.graph_streams import check_stream, entries, takes_stream
 from rolekit.model.message import Reply, wire_name, wire_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Graph:
     wire_names: Mapping[type, str]
     types: Mapping[str, type]
     told: Mapping[type, tuple[str, ...]]
+    streams: frozenset[str]
     problems: Sequence[Problem]
 
 
@@ -63,6 +65,7 @@ class _Drawing:
     )
     reaches: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     opens: dict[str, str] = field(default_factory=dict[str, str])
+    streams: set[str] = field(default_factory=set[str])
     problems: list[Problem] = field(default_factory=list[Problem])
 
     def leading(self, cls: type, gather: str) -> list[str]:
@@ -114,6 +117,7 @@ def draw(
         wire_names=wire_names,
         types=types,
         told=told(plans),
+        streams=frozenset(drawing.streams),
         problems=tuple(drawing.problems),
     )
 
@@ -208,7 +212,11 @@ def _splits(drawing: _Drawing, gather: HandlerPlan) -> list[HandlerPlan]:
 
 def _open(drawing: _Drawing, gather: HandlerPlan, openers: list[HandlerPlan]) -> None:
     if not openers:
-        _complain_of_no_split(drawing, gather)
+        splits = _splits(drawing, gather)
+        if not takes_stream(gather, splits, drawing.opens, drawing.reaches):
+            _complain_of_no_split(drawing, gather)
+        elif check_stream(gather, _place(gather), drawing.complain):
+            drawing.streams.add(gather.name)
         return
     if len(openers) > 1 or (gather.source is None and openers[0].takes):
         _complain_of_several_splits(drawing, gather, openers)
@@ -285,6 +293,9 @@ def _ending(drawing: _Drawing, plan: HandlerPlan, gather: str) -> Iterator[type]
 def _on_the_way(drawing: _Drawing, gather: str) -> Iterator[HandlerPlan]:
     """Yield the handlers between a gather and its split, and complain where ways part."""
     waiting = [name for name, closing in drawing.opens.items() if closing == gather]
+    if gather in drawing.streams:
+        waiting = entries(drawing.handlers, drawing.reaches, gather)
+        yield from (drawing.handlers[name] for name in waiting)
     seen = set(waiting)
     while waiting:
         plan = drawing.handlers[waiting.pop()]

@@ -115,6 +115,8 @@ class AppPlan:
         types: Wire name, or alias, to class.
         told: For each message class, the handlers that are told of its dead letters.
         partitions: For each role that has keyed handlers, into how many its keys are divided.
+        streams: Names of the gathers that no split feeds: they take what clients send with
+            `stream=`.
     """
 
     name: str
@@ -125,6 +127,7 @@ class AppPlan:
     wire_names: Mapping[type, str]
     types: Mapping[str, type]
     told: Mapping[type, tuple[str, ...]] = field(default_factory=dict[type, tuple[str, ...]])
+    streams: frozenset[str] = frozenset()
     retry: Backoff = field(default_factory=Backoff)
     codec: Literal["json", "msgpack"] = "json"
     horizon_s: float = 7 * 86400

@@ -60,6 +60,16 @@ ROW = 2**31
 """Positions of a stream are counted in rows of so many, since an index has four bytes."""
 
 
+def rows_begun(first: int, end: int) -> range:
+    """Name the rows that begin with one of these positions, but for the first of all.
+
+    Args:
+        first: The first position.
+        end: Behind the last one.
+    """
+    return range(max(1, -(-first // ROW)), -(-end // ROW))
+
+
 def stream_path(number: int) -> Path:
     """Return where the message of this number stands in its stream."""
     return divmod(number, ROW)

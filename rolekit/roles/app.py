@@ -121,6 +121,7 @@ class App:
             wire_names=graph.wire_names,
             types=graph.types,
             told=graph.told,
+            streams=graph.streams,
             retry=self.retry,
             codec=self.codec,
             horizon_s=self.horizon_s,

@@ -34,6 +34,7 @@ from rolekit.store.records import (
     StateChange,
     StateKey,
     Step,
+    Streamed,
     Write,
 )
 from rolekit.store.timers import TimerRow, Timers
@@ -73,6 +74,7 @@ __all__ = [
     "StateKey",
     "Step",
     "Store",
+    "Streamed",
     "Taken",
     "TimerRow",
     "Timers",
@@ -291,9 +293,16 @@ class Store(KeyStore, Timers, Protocol):
     # -- the way in and out ---------------------------------------------------------------
 
     async def accept(
-        self, packets: Sequence[Packet], later: Sequence[Due], key: KeyRow | None
+        self,
+        packets: Sequence[Packet],
+        later: Sequence[Due],
+        key: KeyRow | None,
+        streamed: Sequence[Streamed] = (),
     ) -> tuple[Commit, KeyRow | None]:
         """Take in what a client sends, in one commit.
+
+        What is streamed gets the next positions, in the order given; the streams are locked
+        until the commit, so positions follow commits.
 
         Returns:
             What was committed and None; or nothing and the earlier request with this key.
@@ -320,6 +329,10 @@ class Store(KeyStore, Timers, Protocol):
             RolekitError: No transaction is open there, or it is on another database, or has
                 no rights to the app's tables. The transaction may be spoilt by then.
         """
+        ...
+
+    async def backlogs(self, sequences: Sequence[str]) -> dict[str, int]:
+        """Say how many positions of these streams were given and not released."""
         ...
 
     async def find_key(self, key: str) -> KeyRow | None:

@@ -29,6 +29,7 @@ from rolekit.store.base import (
     SequenceView,
     StateKey,
     Step,
+    Streamed,
 )
 from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_keys import MemoryKeyStore
@@ -266,7 +267,11 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
     # -- the way in and out ------------------------------------------------------------------
 
     async def accept(
-        self, packets: Sequence[Packet], later: Sequence[Due], key: KeyRow | None
+        self,
+        packets: Sequence[Packet],
+        later: Sequence[Due],
+        key: KeyRow | None,
+        streamed: Sequence[Streamed] = (),
     ) -> tuple[Commit, KeyRow | None]:
         """Take in what a client sends, in one commit; or nothing, if its key is taken."""
         self._check()
@@ -276,9 +281,14 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
                 return Commit(), t.keys[key.key][1]
             t.keys[key.key] = (t.clock.now_ms(), key)
         commit = Commit()
-        self._send(packets, commit)
-        self._plan(later, commit)
+        now, due = t.sequences.stream(streamed, t.clock.now_ms())
+        self._send([*packets, *now], commit)
+        self._plan([*later, *due], commit)
         return commit, None
+
+    async def backlogs(self, sequences: Sequence[str]) -> dict[str, int]:
+        """Say how many positions of these streams were given and not released."""
+        return self.tables.sequences.backlogs(sequences)
 
     async def accept_via(
         self, via: Executes, packets: Sequence[Packet], later: Sequence[Due]

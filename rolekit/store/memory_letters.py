@@ -62,8 +62,8 @@ class MemoryLetters:
         """Close these dead letters for good; return how many were not closed.
 
         What waits for them goes on without: a position closes as dropped, a sequence whose
-        release was given up ends as failed, a key that is held goes on, and what they were to
-        answer is open again.
+        release was given up ends as failed, a stream goes on behind that run, a key that is
+        held goes on, and what they were to answer is open again.
         """
         closed = [row for row in self._named(ids) if not row.is_closed]
         self._close(closed, "dropped")
@@ -72,7 +72,10 @@ class MemoryLetters:
         for head in (head for head in heads if head.kind is Kind.RELEASE):
             ended = sequences.rows.get(head.sequence)
             if ended is not None and ended.state == GOES_ON:
-                ended.state = FAILED
+                if ended.opening.is_stream:
+                    self._send([ended.skip(self.tables.clock.now_ms())], commit)
+                else:
+                    ended.state = FAILED
         closings = [closing for head in heads for closing in dropped(head)]
         step = Step(id="", generation=0, birth_ms=0, closings=closings)
         now, later = sequences.run([step], self.tables.clock.now_ms())

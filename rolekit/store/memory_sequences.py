@@ -9,8 +9,10 @@ from rolekit.errors import StateClash
 from rolekit.model import heap
 from rolekit.model.envelope import Packet
 from rolekit.model.ids import derive
+from rolekit.model.position import stream_number
 from rolekit.model.reassembly import Closing, Cursor, is_awaited, replaces
-from rolekit.store.base import Due, Opening, Release, SequenceView, Step
+from rolekit.store.base import Due, Opening, Release, SequenceView, Step, Streamed
+from rolekit.store.streams import begun, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,6 +113,18 @@ class SequenceRow:
     def _is_kept(self, path: Path, open_ancestors: set[Path]) -> bool:
         return path >= self.cursor.next or path in open_ancestors
 
+    def skip(self, now_ms: int) -> Packet:
+        """Go on behind the run that the gather of a stream was given up over."""
+        if self.sealed is not None:
+            after = Cursor(self.sealed, self.opening.cursor.totals[: len(self.sealed)])
+            self.move(
+                Release(
+                    sequence=self.opening.id, before=self.cursor.next, after=after, released=0
+                ),
+                now_ms,
+            )
+        return self.token()
+
     def view(self, limit: int, *, whole: bool) -> SequenceView:
         """Show it, with the next `limit` closings; from the first one if `whole`."""
         begin: Path = () if whole else self.cursor.next
@@ -209,6 +223,34 @@ class Sequences:
             elif row.can_go_on() if release else self._is_ready(row, closings[sequence]):
                 self._tell(row, now_ms, now, later)
         return now, later
+
+    def stream(
+        self, streamed: Sequence[Streamed], now_ms: int
+    ) -> tuple[list[Packet], list[Due]]:
+        """Give the next positions of streams; return what leaves, now and later."""
+        now: list[Packet] = []
+        later: list[Due] = []
+        for one in streamed:
+            id_ = one.opening.id
+            _, number = self.streams.get(id_, (one.name, 0))
+            if id_ not in self.rows:
+                self._open(one.opening, now_ms)
+            self.streams[id_] = (one.name, number + 1)
+            row, closings = self.rows[id_], begun(id_, number, number + 1)
+            for closing in closings:
+                row.close(closing)
+            if self._is_ready(row, closings):
+                self._tell(row, now_ms, now, later)
+            now.append(placed(one, number))
+        return now, later
+
+    def backlogs(self, sequences: Iterable[str]) -> dict[str, int]:
+        """Say how many positions of these streams were given and not released."""
+        return {
+            id_: self.streams[id_][1] - stream_number(self.rows[id_].cursor.next)
+            for id_ in sequences
+            if id_ in self.streams
+        }
 
     def _open(self, opening: Opening, now_ms: int) -> list[Packet]:
         row = SequenceRow(opening, opening.cursor, moved_ms=now_ms)

@@ -78,6 +78,21 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """A message that gets the next position of a stream when it is committed.
+
+    Attributes:
+        name: Of the stream, as its sender calls it.
+        opening: Its sequence, for the first message of it.
+        packet: Without its position.
+    """
+
+    name: str
+    opening: Opening
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """Moving a sequence on: a compare-and-set from one cursor to another.
 

@@ -20,6 +20,7 @@ from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
 from tests.conformance import store_states as states
+from tests.conformance import store_streams as streams
 from tests.conformance import store_timers as timers
 from tests.conformance.store import error_of, id_of, packet, step
 
@@ -85,6 +86,10 @@ class TestHeaps(heaps.Heaps):
 
 class TestFlights(flights.Flights):
     """See `tests.conformance.store_flights`."""
+
+
+class TestStreams(streams.Streams):
+    """See `tests.conformance.store_streams`."""
 
 
 class TestSealing(runs.Sealing):

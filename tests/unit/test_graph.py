@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -363,11 +364,31 @@ def test_a_split_may_yield_what_does_not_lead_to_its_gather() -> None:
     assert told(draw(plans)) == []
 
 
-@pytest.mark.parametrize("source", [None, Mail])
-def test_a_gather_without_a_split_upstream_is_refused(source: type | None) -> None:
-    graph = draw([step("A.a", Mail, [Copy]), closing("R.report", source, Copy)])
+def test_a_gather_without_the_split_that_it_names_is_refused() -> None:
+    graph = draw([step("A.a", Mail, [Copy]), closing("R.report", Mail, Copy)])
 
-    assert "takes Run[Copy], but no handler" in told(graph)[0]
+    assert "takes Run[Copy], but no handler of Mail splits into messages" in told(graph)[0]
+
+
+def test_a_list_without_a_split_upstream_is_refused() -> None:
+    listed = replace(closing("R.report", None, Copy), whole=True)
+
+    plans = [step("A.a", Mail, [Copy]), listed]
+
+    assert "takes list[Copy], but no handler" in told(draw(plans))[0]
+
+
+def test_a_gather_without_a_split_upstream_takes_a_stream() -> None:
+    graph = draw([step("A.a", Mail, [Copy]), closing("R.report", None, Copy)])
+
+    assert told(graph) == []
+    assert graph.streams == {"R.report"}
+
+
+def test_what_a_message_of_a_stream_may_end_as_must_be_taken() -> None:
+    plans = [step("A.a", Mail, [Copy, Scrap]), step("S.s", Scrap), closing("R.r", None, Copy)]
+
+    assert "A.a may also end a position with Scrap" in told(draw(plans))[0]
 
 
 def test_a_deadline_with_nothing_to_do_at_it_is_refused() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.model.envelope import Kind, Packet
+from rolekit.model.position import ROW
+from rolekit.model.reassembly import Cursor
 from rolekit.store.base import Commit, DeadLetterRow
 from rolekit.store.keys import freeing
 from rolekit.store.letters import OPEN, Letters, dropped, next_generation, readable
+from rolekit.store.postgres import rows
 from rolekit.store.postgres.steps import PostgresBase
-from rolekit.store.postgres.work import SequenceWork
+from rolekit.store.postgres.work import SequenceWork, ready_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rolekit.database import Pooled
     from rolekit.store.postgres.rows import Row
 
 
@@ -59,8 +63,8 @@ class DeadLetterStore(PostgresBase):
         """Close these dead letters for good; return how many were not closed.
 
         What waits for them goes on without: a position closes as dropped, a sequence whose
-        release was given up ends as failed, a key that is held goes on, and what they were to
-        answer is open again.
+        release was given up ends as failed, a stream goes on behind that run, a key that is
+        held goes on, and what they were to answer is open again.
         """
         commit = Commit()
         async with self._db.transaction() as connection:
@@ -70,6 +74,7 @@ class DeadLetterStore(PostgresBase):
             ended = [head.sequence for head in heads if head.kind is Kind.RELEASE]
             if ended:
                 await connection.execute(self._sql["fail_sequences"], ended)
+                await self._skip_runs(connection, ended, commit)
             answers = [row["answers"] for row in closed if row["answers"]]
             if answers:
                 await connection.execute(self._sql["answer_dead"], answers, False)  # noqa: FBT003
@@ -80,6 +85,17 @@ class DeadLetterStore(PostgresBase):
                 await self._send(connection, tokens.now, commit)
                 await self._plan(connection, tokens.later, commit)
         return len(closed)
+
+    async def _skip_runs(
+        self, connection: Pooled, sequences: Sequence[str], commit: Commit
+    ) -> None:
+        """Let streams go on behind the run that was given up."""
+        totals = rows.pack_cursor(Cursor((0, 0), (None, ROW)))[1]
+        found = await connection.fetch(self._sql["skip_runs"], sequences, totals)
+        if found:
+            work = SequenceWork(connection, self._sql, self._clock.now_ms())
+            await work.tell([ready_of(row) for row in found])
+            await self._send(connection, work.tokens.now, commit)
 
     async def count_dead(self) -> dict[str, int]:
         """Count open dead letters by handler."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.errors import Unavailable
-from rolekit.store.base import Commit, Due, KeyRow, Reply, Saved
+from rolekit.model.position import stream_number, unpack
+from rolekit.store.base import Commit, Due, KeyRow, Reply, Saved, Streamed
 from rolekit.store.postgres import rows
 from rolekit.store.postgres.steps import PostgresBase
+from rolekit.store.postgres.work import SequenceWork, Tokens
+from rolekit.store.streams import begun, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +23,11 @@ class IntakeStore(PostgresBase):
     """What clients ask of the store."""
 
     async def accept(
-        self, packets: Sequence[Packet], later: Sequence[Due], key: KeyRow | None
+        self,
+        packets: Sequence[Packet],
+        later: Sequence[Due],
+        key: KeyRow | None,
+        streamed: Sequence[Streamed] = (),
     ) -> tuple[Commit, KeyRow | None]:
         """Take in what a client sends, in one commit; or nothing, if its key is taken."""
         commit = Commit()
@@ -35,9 +42,49 @@ class IntakeStore(PostgresBase):
                 )  # fmt: skip
                 if taken is None:
                     return commit, await self._prior(connection, key.key)
+            if streamed:
+                tokens = await self._stream(connection, streamed, commit)
+                later = [*later, *tokens.later]
             await self._send(connection, packets, commit)
             await self._plan(connection, later, commit)
         return commit, None
+
+    async def _stream(
+        self, connection: Pooled, streamed: Sequence[Streamed], commit: Commit
+    ) -> Tokens:
+        """Give positions of streams, each locked until the commit, and send with them."""
+        groups: dict[str, list[Streamed]] = {}
+        for one in streamed:
+            groups.setdefault(one.opening.id, []).append(one)
+        given = await connection.fetch(
+            self._sql["next_of_streams"],
+            list(groups),
+            [group[0].name for group in groups.values()],
+            [group[0].opening.gather for group in groups.values()],
+            [len(group) for group in groups.values()],
+        )
+        ends = {row["sequence"].hex: row["next"] for row in given}
+        firsts = {sequence: ends[sequence] - len(group) for sequence, group in groups.items()}
+        new = [groups[sequence][0].opening for sequence, at in firsts.items() if at == 0]
+        closings = [c for s, at in firsts.items() for c in begun(s, at, ends[s])]
+        work = SequenceWork(connection, self._sql, self._clock.now_ms())
+        await work.open(new)
+        tokens = await work.close(closings)
+        packets = [
+            placed(one, firsts[sequence] + n)
+            for sequence, group in groups.items()
+            for n, one in enumerate(group)
+        ]
+        await self._send(connection, packets + tokens.now, commit)
+        return tokens
+
+    async def backlogs(self, sequences: Sequence[str]) -> dict[str, int]:
+        """Say how many positions of these streams were given and not released."""
+        async with self._db.connection() as connection:
+            found = await connection.fetch(self._sql["backlogs"], list(sequences))
+        return {
+            row["id"].hex: row["tail"] - stream_number(unpack(row["next"])) for row in found
+        }
 
     async def find_key(self, key: str) -> KeyRow | None:
         """Look up an idempotency key."""

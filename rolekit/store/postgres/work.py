@@ -71,7 +71,7 @@ class SequenceWork:
         Raises:
             StateClash: A cursor is not where its release began; somebody was faster.
         """
-        await self._open([step.opening for step in steps if step.opening is not None])
+        await self.open([step.opening for step in steps if step.opening is not None])
         closings = [closing for step in steps for closing in step.closings]
         releases = {s.release.sequence: s.release for s in steps if s.release is not None}
         return await self.close(closings, releases)
@@ -94,7 +94,8 @@ class SequenceWork:
         await self._odd.count()
         return self.tokens
 
-    async def _open(self, openings: Sequence[Opening]) -> None:
+    async def open(self, openings: Sequence[Opening]) -> None:
+        """Make the rows of sequences; those without parts are ready at once."""
         if not openings:
             return
         await self._connection.execute(

@@ -237,6 +237,16 @@ left join lateral (
 where s.id = any($1::uuid[])
 order by s.id, p.path;
 
+-- next_of_streams: Give the next positions of streams; how many each, how many it has given then.
+insert into {s}.stream as held (sequence, name, gather, next)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) order by 1
+on conflict (sequence) do update set next = held.next + excluded.next
+returning sequence, next;
+
+-- backlogs: Say how far streams have come, and how far their gathers have.
+select s.id, t.next as tail, s.next from {s}.stream t join {s}.sequence s on s.id = t.sequence
+where t.sequence = any($1::uuid[]);
+
 -- flights: List open sequences, what moved longest ago first.
 select s.id, s.gather, s.next, s.totals, s.released, s.is_ready, s.is_expired, s.waits, s.deadline_ms,
        s.late, s.repeated, s.conflicting, s.token_head, s.source_head, s.source_id,
@@ -455,8 +465,20 @@ where id = $1 and closed_at is null;
 update {s}.dead_letter set closed_at = now(), closed_how = 'dropped'
 where id = any($1::text[]) and closed_at is null returning *;
 
--- fail_sequences: End sequences whose gather was given up.
-update {s}.sequence set state = 2 where id = any($1::uuid[]) and state = 0;
+-- fail_sequences: End sequences whose gather was given up; a stream has no end.
+update {s}.sequence set state = 2 where id = any($1::uuid[]) and state = 0 and not is_stream;
+
+-- skip_runs: Let streams go on behind the run that their gather was given up over.
+with gone as (
+    update {s}.sequence
+    set next = sealed, totals = substring($2::bytea for length(sealed)), sealed = null,
+        runs = runs + 1, moved_at = now()
+    where id = any($1::uuid[]) and state = 0 and is_stream and sealed is not null
+    returning id, next),
+passed as (
+    delete from {s}.part p using gone g
+    where p.sequence = g.id and p.path < g.next and p.path <> substring(g.next for 4))
+select id, gather, token_head from {s}.sequence where id = any($1::uuid[]) and state = 0 and is_stream;
 
 -- count_dead: Count open dead letters by handler.
 select handler, count(*) as n from {s}.dead_letter where closed_at is null and told = 0 group by handler;

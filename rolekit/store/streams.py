@@ -1,0 +1,31 @@
+"""Giving positions of streams, the same way in every store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rolekit.model import position
+from rolekit.model.envelope import Packet, decode_head, encode_head
+from rolekit.model.position import Frame, stream_path
+from rolekit.model.reassembly import ClosedBy, Closing
+
+if TYPE_CHECKING:
+    from rolekit.store.records import Streamed
+
+
+def placed(streamed: Streamed, number: int) -> Packet:
+    """Return a packet with its position in it."""
+    packet, opening = streamed.packet, streamed.opening
+    frame = Frame(opening.id, opening.gather, stream_path(number))
+    head = msgspec.structs.replace(decode_head(packet.head), frames=(frame,))
+    return msgspec.structs.replace(packet, head=encode_head(head))
+
+
+def begun(sequence: str, first: int, end: int) -> list[Closing]:
+    """Close the positions that hold rows, for those rows that begin here."""
+    return [
+        Closing(sequence=sequence, path=(row,), by=ClosedBy.SPLIT, total=position.ROW)
+        for row in position.rows_begun(first, end)
+    ]
