@@ -8,7 +8,7 @@ BENCH := .venv-bench/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test faults fuzz check bench bench-quick bench-profile format clean
+.PHONY: help setup demo servers test faults simulate fuzz check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S: memory watched)
 	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
+
+simulate: $(SETUP)  ## Let 20,000 seeds of a simulated fleet live under faults (SEEDS=, FIRST=, APP=: those)
+	$(BIN)/python -m tests.property.simulate --seeds $(or $(SEEDS),20000) --first $(or $(FIRST),0) $(if $(APP),--app $(APP))
 
 fuzz: $(SETUP)  ## Feed a million frames with faults to the demultiplexer (SEED=2: others)
 	$(BIN)/python -m tests.fuzz.fuzz_demux --frames 1000000 --seed $(or $(SEED),1)

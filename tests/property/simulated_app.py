@@ -5,12 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import rolekit
-from rolekit import App, Backoff, Context, Hole, Message, Reply, Run, WorkerRole, gather, handle
+from rolekit import (
+    App,
+    Backoff,
+    Context,
+    Hole,
+    Message,
+    Reply,
+    Run,
+    State,
+    WorkerRole,
+    gather,
+    handle,
+)
 
 RETRY = Backoff(attempts=3, first_s=0.2, max_s=1)
 
@@ -58,6 +70,10 @@ class Side(Message):
 class Over(Reply):
     name: str
     at: str
+
+
+class Tally(State):
+    sides: int = 0
 
 
 Given = tuple[tuple[object, ...], int, bool]
@@ -111,14 +127,16 @@ class Fate:
     def fail(self) -> None:
         """Fail in one of the ways a handler can."""
         if self.happens():
-            raise self.random.choice(FAILURES)
+            # A new one each time: an error that is raised again keeps all it went through.
+            failure = self.random.choice(FAILURES)
+            raise failure()
 
 
-FAILURES = (
-    ValueError("drawn"),
-    rolekit.Retry("drawn"),
-    rolekit.Retry("drawn", delay_s=0.1, counts=False),
-    rolekit.Reject("drawn"),
+FAILURES: tuple[Callable[[], Exception], ...] = (
+    lambda: ValueError("drawn"),
+    lambda: rolekit.Retry("drawn"),
+    lambda: rolekit.Retry("drawn", delay_s=0.1, counts=False),
+    lambda: rolekit.Reject("drawn"),
 )
 
 
@@ -129,6 +147,8 @@ class Fated(WorkerRole):
 
     @handle(retry=RETRY)
     async def aside(self, side: Side, ctx: Context) -> None:
+        tally = await ctx.state(Tally, key="all")
+        tally.sides += 1
         self.fate.fail()
         ctx.write("insert into side values ($1)", ctx.id)
 

@@ -12,10 +12,13 @@ from rolekit.model.envelope import decode_head
 from rolekit.model.reassembly import ClosedBy, Closing, Rules, replaces, walk
 from rolekit.store.base import Opening, Outcome
 from tests.property.jumping import run
+from tests.property.sabotage import SABOTAGES, many_tokens
 from tests.property.simulated_app import APPS, Leaf
 from tests.property.simulation import ROOTS, World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rolekit.model.parts import Hole
     from rolekit.model.position import Path
 
@@ -37,6 +40,28 @@ def test_whatever_happens_each_message_has_one_outcome_and_each_sequence_comes_i
             raise
 
 
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda each: each.__name__)
+def test_a_protection_that_is_taken_away_is_missed(
+    sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sabotage(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        check_many(range(SEEDS))
+
+
+def check_many(seeds: range) -> None:
+    for seed in seeds:
+        for name in APPS:
+            check(name, seed)
+
+
+def test_several_tokens_of_a_sequence_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    many_tokens(monkeypatch)
+
+    check_many(range(10))
+
+
 def check(name: str, seed: int) -> None:
     """Let one seed live, and see that what is left is right."""
     world = World(name, seed)
@@ -45,6 +70,7 @@ def check(name: str, seed: int) -> None:
 
     check_outcomes(world)
     check_effects(world)
+    check_causes(world)
     assert world.fate.changed == []
     openings = [step.opening for step in world.record.steps if step.opening is not None]
     outer = [opening for opening in openings if opening.gather.endswith(".collect")]
@@ -84,6 +110,21 @@ def check_effects(world: World) -> None:
     ]
     written = [write.args[0] for write in world.tables.writes if "into side" in write.sql]
     assert sorted(map(str, written)) == sorted(done)
+    tallies = [
+        msgspec.json.decode(body)["sides"]
+        for key, (_, body) in world.tables.states.items()
+        if key.key == "all"
+    ]
+    assert sum(tallies) == len(done)
+
+
+def check_causes(world: World) -> None:
+    """Whatever was sent was sent by something that took effect."""
+    record = world.record
+    sent = {packet.id for step in record.steps for packet in step.outputs}
+    sent |= {due.packet.id for step in record.steps for due in step.later}
+    seen = {packet.id for packet in record.seen if world.is_message(packet)}
+    assert seen <= sent | set(world.roots)
 
 
 def check_sequence(world: World, opening: Opening) -> None:
