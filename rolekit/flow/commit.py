@@ -19,7 +19,7 @@ from rolekit.errors import Contended, Unavailable
 from rolekit.store.base import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from rolekit.bell import Bell
     from rolekit.flow.outbox import Outbox
@@ -61,6 +61,7 @@ class Committer:
         self._slow: set[object] = set()
         self._last = 0
         self._touched: set[StateKey | str] = set()
+        self._running: asyncio.TaskGroup | None = None
 
     def submit(self, step: Step) -> asyncio.Future[bool]:
         """Commit a step with others; the result says whether its inbox row was free.
@@ -75,6 +76,31 @@ class Committer:
             self._plenty.set()
         return done
 
+    def submit_whole(self, steps: Sequence[Step]) -> asyncio.Future[None]:
+        """Commit steps in a transaction of their own, all of them or none.
+
+        The future raises `SomeTaken` where inbox rows of some are taken, or what the store
+        raised; never `Unavailable`, never `Contended`.
+        """
+        assert self._running is not None  # noqa: S101 - who handles messages has it running
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        work = self._commit_whole(steps, done)
+        try:
+            self._running.create_task(work)
+        except RuntimeError:  # it has stopped: nothing is committed any more
+            work.close()
+        return done
+
+    async def _commit_whole(self, steps: Sequence[Step], done: asyncio.Future[None]) -> None:
+        try:
+            self.announce(await self._until_known(steps, self._store.commit_whole))
+        except Exception as error:  # noqa: BLE001 - handed to whoever submitted them
+            if not done.done():
+                done.set_exception(error)
+        else:
+            if not done.done():
+                done.set_result(None)
+
     @property
     def has_room(self) -> bool:
         """Whether what was committed leaves fast enough for more."""
@@ -88,6 +114,7 @@ class Committer:
     async def run(self) -> None:
         """Commit until cancelled, several batches at once."""
         async with asyncio.TaskGroup() as tasks:
+            self._running = tasks
             tasks.create_task(self._run_one(self._something))
             for _ in range(1, IN_FLIGHT):
                 tasks.create_task(self._run_one(self._plenty))
@@ -187,13 +214,18 @@ class Committer:
         await self._commit(batch[:middle])
         await self._commit(batch[middle:])
 
-    async def _until_known(self, steps: Sequence[Step]) -> Commit:
+    async def _until_known(
+        self,
+        steps: Sequence[Step],
+        whole: Callable[[Sequence[Step]], Awaitable[Commit]] | None = None,
+    ) -> Commit:
+        """Commit until the outcome is known; without `whole` the steps may be parted."""
         wait_s = AWAY_FIRST_S
         while True:
             try:
-                return await self._store.commit(steps)
+                return await (whole or self._store.commit)(steps)
             except (Unavailable, Contended) as error:
-                if isinstance(error, Contended) and len(steps) > 1:
+                if whole is None and isinstance(error, Contended) and len(steps) > 1:
                     raise
                 log.warning(
                     "not committed, or unknown; the same batch goes again, the inbox will tell",

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from rolekit.clock import ManualClock
 from rolekit.errors import CodecError, RolekitError
 from rolekit.flow import failure
+from rolekit.flow.batching import Batching, Bundle
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.model.envelope import Head, decode_head
@@ -32,6 +34,7 @@ from rolekit.model.retry import CRASHES, Park
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rolekit.flow.batches import Batches
     from rolekit.flow.call import Handler
     from rolekit.flow.commit import Committer
     from rolekit.flow.pipeline import Pipeline
@@ -60,6 +63,7 @@ class Consumer:
         pipeline: Processes one.
         committer: For what never gets so far.
         concurrency: Handlers running at once, and deliveries in hand per queue.
+        batches: Handles those of handlers that take batches, if there are any.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Consumer:
         pipeline: Pipeline,
         committer: Committer,
         concurrency: int,
+        batches: Batches | None = None,
     ) -> None:
         self._runtime = runtime
         self._handlers = handlers
@@ -76,6 +81,11 @@ class Consumer:
         self._committer = committer
         self._concurrency = concurrency
         self._lanes = Lanes(handlers, concurrency)
+        plans = [one.plan for one in handlers.values() if one.plan.batch]
+        waits = not isinstance(runtime.clock, ManualClock)
+        self._batching = Batching(plans, self._bundled, waits=waits) if plans else None
+        self._batches = batches
+        self._add = self._lanes.add if self._batching is None else self._add_to_batch
         self._runners: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._waking = 0
@@ -87,7 +97,8 @@ class Consumer:
         self._context = copy_context()
         self._subscription: Subscription | None = None
         self.handled = 0
-        self._windows = dict.fromkeys(handlers, concurrency)
+        single = [name for name, one in handlers.items() if not one.plan.batch]
+        self._windows = dict.fromkeys(single, concurrency)
         self._paced: dict[str, int] = dict.fromkeys(handlers, 0)
         self._paced_at = 0.0
         self._shrunk_at = 0.0
@@ -99,13 +110,17 @@ class Consumer:
     @property
     def in_hand(self) -> int:
         """Deliveries taken and not settled."""
-        return self._busy + self._pipeline.under_way + self._lanes.waiting
+        collected = 0 if self._batching is None else self._batching.waiting
+        return self._busy + self._pipeline.under_way + self._lanes.waiting + collected
 
     async def start(self) -> None:
         """Begin to take."""
         self._subscription = await self._runtime.transport.subscribe(
             list(self._handlers), window=self._concurrency, sink=self._take
         )
+        if self._batching is not None:
+            for queue, window in self._batching.windows(self._concurrency).items():
+                self._subscription.widen(queue, window)
 
     def pause(self) -> None:
         """Take no more until `resume`."""
@@ -125,6 +140,9 @@ class Consumer:
         """Take no more, finish what is in hand within the grace period, hand back the rest."""
         self.pause()
         self._lanes.close()
+        if self._batching is not None:
+            self._batching.close()
+            self._rest()
         if self._pacing is not None:
             self._pacing.cancel()
         try:
@@ -144,7 +162,7 @@ class Consumer:
         flagged = [delivery for delivery in batch if delivery.redelivered]
         for delivery in batch:
             if not delivery.redelivered:
-                self._lanes.add(delivery)
+                self._add(delivery)
         if flagged:
             self._busy += len(flagged)
             asking = asyncio.create_task(self._ask_inbox(flagged))
@@ -155,6 +173,18 @@ class Consumer:
         if self._pacing is None and not self._lanes.is_closed:
             self._paced_at = asyncio.get_running_loop().time()
             self._pacing = asyncio.get_running_loop().call_later(PACE_S, self._pace)
+
+    def _add_to_batch(self, delivery: Delivery) -> None:
+        """Have a delivery wait for its batch, if its handler takes batches."""
+        batching = self._batching
+        if batching is None or delivery.is_suspect or delivery.packet.queue not in batching:
+            self._lanes.add(delivery)
+        else:
+            batching.add(delivery)
+
+    def _bundled(self, bundle: Bundle) -> None:
+        self._lanes.add(bundle)
+        self._wake()
 
     def _pace(self) -> None:
         """Hold as many deliveries of each queue as its handler gets through in a moment.
@@ -232,6 +262,8 @@ class Consumer:
                 self.handled += 1
                 self._paced[delivery.packet.queue] += 1
                 lanes.done(delivery)
+                if isinstance(delivery, Bundle) and self._batching is not None:
+                    self._batching.done(delivery.packet.queue)
             if copy_context() != self._context:
                 # What a handler set is its message's; the next one begins without it.
                 return
@@ -269,7 +301,7 @@ class Consumer:
         self._subscribed.ack(done)
         for delivery in flagged:
             if delivery not in done:
-                self._lanes.add(delivery)
+                self._add(delivery)
         self._busy -= len(flagged)
         self._rest()
         self._wake()
@@ -294,7 +326,10 @@ class Consumer:
 
     async def _process(self, delivery: Delivery) -> None:
         try:
-            await self._handle(delivery)
+            if isinstance(delivery, Bundle):
+                await self._handle_together(delivery)
+            else:
+                await self._handle(delivery)
         except Exception:
             # Nothing but a bug comes here; the delivery must not be lost by it.
             log.exception("handing back after an unexpected error", message=delivery.packet.id)
@@ -319,6 +354,12 @@ class Consumer:
         else:
             await self._process_alone(arrival)
 
+    async def _handle_together(self, bundle: Bundle) -> None:
+        if self._batches is not None:
+            self.handled += len(bundle.deliveries) - 1
+            for delivery in await self._batches.process_all(bundle, self._subscribed):
+                await self._handle(delivery)
+
     async def _process_alone(self, arrival: Arrival) -> None:
         deaths, packet = self._runtime.deaths, arrival.packet
         try:
@@ -329,7 +370,10 @@ class Consumer:
         except RolekitError as error:
             log.info("not noted as running alone", error=str(error))
         try:
-            await self._pipeline.process(arrival, to_the_end=True)
+            if arrival.plan.batch and self._batches is not None:
+                await self._batches.process([arrival])
+            else:
+                await self._pipeline.process(arrival, to_the_end=True)
         finally:
             if deaths is not None:
                 with suppress(RolekitError):

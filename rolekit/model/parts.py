@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Generic, Literal, TypeVar, overload
 
+from rolekit.errors import Reject, Retry
+
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -114,6 +116,14 @@ class Batch(_Parts[T_co]):
         """
         self._check(index)
         self.rejections[index] = reason
+
+    def steered(self, index: int) -> Exception | None:
+        """Return what the handler decided about one item alone, as if it had raised that."""
+        if index in self.rejections:
+            return Reject(self.rejections[index])
+        if index in self.retries:
+            return Retry("its batch handler asked for it", delay_s=self.retries[index])
+        return None
 
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self):

@@ -44,6 +44,7 @@ class HandlerPlan:
         source: Of a gather: the class of the message that was split.
         passes_source: Of a gather: whether the method has a parameter for that message.
         whole: Of a gather: takes `list[T]`, so is called once with everything.
+        batch: Takes `Batch[T]`, so is called with several messages.
         returns: Message classes it may return or yield, replies included.
         together: Of a handler that may give tuples: everything that one result may be. Empty
             where it gives none: each class of `returns` stands at a position of its own.
@@ -56,8 +57,8 @@ class HandlerPlan:
         key: Fields or properties that make the key; empty: its messages have none.
         on_dead: Of a gather, or of a key: "wait" or "skip".
         deadline_s: Of a gather; None is the default of a day, then as `on_dead` says.
-        size: Of a gather: parts in a run, at most.
-        age_s: Of a gather: how long to wait for a fuller run.
+        size: Parts in a run, or messages in a batch, at most.
+        age_s: How long to wait for a fuller run, or batch.
         ordered: Of a gather: whether its runs come in order, or parts as they come.
         timing: When it is called, of one that takes no message; None: when a message comes.
     """
@@ -73,6 +74,7 @@ class HandlerPlan:
     source: type | None = None
     passes_source: bool = False
     whole: bool = False
+    batch: bool = False
     returns: tuple[type, ...] = ()
     together: tuple[Together, ...] = ()
     sends: tuple[type, ...] = ()

@@ -126,7 +126,13 @@ def read_parameter(name: str, hint: object, *, in_gather: bool) -> Parameter:
     if origin is Run or (origin is list and in_gather):
         return _run(name, hint, whole=origin is list)
     if origin is Batch:
-        classes, _ = _messages(name, hint, get_args(hint)[0])
+        classes, dead = _messages(name, hint, get_args(hint)[0])
+        if dead:
+            raise Unreadable(
+                f"the parameter {name} is annotated {text_of(hint)}; dead letters come one by "
+                "one.",
+                f"Take {text_of(get_args(hint)[0])} in a method of its own.",
+            )
         return Parameter(name=name, role="batch", classes=classes)
     classes, dead = _messages(name, hint, hint)
     return Parameter(name=name, role="message", classes=classes, dead=dead)
@@ -155,6 +161,26 @@ def read_result(fn: Callable[..., object], hint: object) -> Result:
     if origin in _LISTS and not _is_fixed(hint):
         return _result(call, "list", args[0])
     return _result(call, "one", hint)
+
+
+def read_batch_result(fn: Callable[..., object], hint: object) -> Result:
+    """Say what comes out of a handler of `Batch[T]` for each item: output i for input i.
+
+    Raises:
+        Unreadable: It is neither nothing nor one list.
+    """
+    given = [each for each in _members(hint) if each is not type(None)]
+    call: Call = "async" if iscoroutinefunction(fn) else "sync"
+    if not given:
+        return _result(call, "one", hint)
+    items = given[0]
+    if len(given) > 1 or get_origin(items) not in _LISTS or _is_fixed(items):
+        raise Unreadable(
+            f"takes a Batch and returns {text_of(hint)}.",
+            "Return None, or a list as long as the batch, such as list[Done | None]: output i "
+            "for input i.",
+        )
+    return _result(call, "one", get_args(items)[0])
 
 
 def text_of(hint: object) -> str:

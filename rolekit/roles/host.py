@@ -17,6 +17,7 @@ import structlog
 
 from rolekit.errors import ConfigError
 from rolekit.flow.app_client import AppClient
+from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
 from rolekit.flow.commit import Committer
 from rolekit.flow.consume import Consumer
@@ -208,8 +209,9 @@ class Instance:
         made = (services.committer, services.forwarder, self._recycle)
         if plain:
             pipeline = Pipeline(runtime, plain, *made)
+            batches = Batches(runtime, plain, services.committer, self._recycle)
             self.consumer = Consumer(
-                runtime, plain, pipeline, services.committer, role.concurrency
+                runtime, plain, pipeline, services.committer, role.concurrency, batches
             )
         if keyed:
             line = KeyedPipeline(runtime, keyed, *made)

@@ -15,6 +15,7 @@ from rolekit.roles.annotations import (
     Result,
     Unreadable,
     hints_of,
+    read_batch_result,
     read_parameter,
     read_result,
 )
@@ -22,10 +23,12 @@ from rolekit.roles.declare import Declared, declared_on
 from rolekit.roles.timings import timing_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rolekit.roles.base import Role
 
+BATCH, MAX_BATCH = 100, 10_000
+"""Messages in a batch, unless the handler says so, and at most."""
 _NAME = re.compile(r"[\w.:-]{1,200}")
 
 
@@ -103,7 +106,8 @@ def _read(role: type[Role], method: str, value: object) -> Found:
     parameters = _parameters(value, hints, in_gather=declared.marker == "gather")
     if "return" not in hints:
         raise Unreadable("does not say what it returns.", "Write -> None if it is nothing.")
-    result = read_result(value, hints["return"])
+    is_batch = any(each.role == "batch" for each in parameters)
+    result = (read_batch_result if is_batch else read_result)(value, hints["return"])
     _check_parameters(declared, parameters)
     plan = _plan(role, method, name, declared, parameters, result)
     return Found(plan=plan, declared=declared, parameters=parameters, result=result)
@@ -144,10 +148,38 @@ def _check_parameters(declared: Declared, parameters: tuple[Parameter, ...]) -> 
             raise Unreadable(
                 "takes no message.", "Annotate one parameter with the message class it handles."
             )
+        _check_batch(declared, kinds)
     elif kinds not in ([], ["context"]):
         raise Unreadable(
             f"is called by @{declared.marker}, which has no message to give.",
             "Take a Context, or nothing.",
+        )
+
+
+def _check_batch(declared: Declared, kinds: Sequence[str]) -> None:
+    if "batch" not in kinds:
+        if declared.size is not None or declared.age_s is not None:
+            option = "size" if declared.size is not None else "age_s"
+            raise Unreadable(
+                f"has {option}=, but takes messages one by one.",
+                "Take a Batch[...], or leave it out.",
+            )
+        return
+    if "message" in kinds:
+        raise Unreadable(
+            "takes a Batch and a message beside it.",
+            "Take one of them; the messages of a batch are its items.",
+        )
+    limits = [name for name in ("rate", "circuit") if getattr(declared, name)]
+    if limits:
+        raise Unreadable(
+            f"takes a Batch, and has {limits[0]}=, which goes by single messages.",
+            "Leave it out, or take the messages one by one.",
+        )
+    if (declared.size or 0) > MAX_BATCH:
+        raise Unreadable(
+            f"has size={declared.size}; a batch has at most {MAX_BATCH} messages.",
+            "Make it smaller: one transaction holds all of a batch.",
         )
 
 
@@ -209,7 +241,8 @@ def _plan(
         key=declared.key,
         on_dead=on_dead,
         deadline_s=declared.deadline_s,
-        size=declared.size or 1000,
+        batch="batch" in by_role,
+        size=declared.size or (BATCH if "batch" in by_role else 1000),
         age_s=declared.age_s or 0,
         ordered=declared.ordered,
         timing=timing_of(declared),

@@ -44,6 +44,5 @@ def _of_handler(found: Found) -> Iterator[str]:
         "rate=": declared.rate,
         "circuit=": declared.circuit,
         "source=": declared.source,
-        "a Batch handler": any(each.role == "batch" for each in found.parameters),
     }
     yield from (what for what, is_used in used.items() if is_used)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rolekit.store.flights import Flight, Held
 from rolekit.store.keys import KeyStore
-from rolekit.store.letters import Letters
+from rolekit.store.letters import Letters, LetterStore
 from rolekit.store.records import (
     OUTBOX,
     REPLIES,
@@ -70,6 +70,7 @@ __all__ = [
     "Reply",
     "Saved",
     "SequenceView",
+    "SomeTaken",
     "StateChange",
     "StateKey",
     "Step",
@@ -127,6 +128,18 @@ class Taken(Exception):
     """The inbox row of this step is taken: the message had its outcome."""
 
 
+class SomeTaken(Exception):
+    """Inbox rows of steps that commit only together are taken; nothing was committed.
+
+    Attributes:
+        keys: (id, generation) of those.
+    """
+
+    def __init__(self, keys: frozenset[tuple[str, int]]) -> None:
+        super().__init__(f"{len(keys)} had their outcome.")
+        self.keys = keys
+
+
 class Deaths(Protocol):
     """What is known of instances that died, where a broker does not see who held what."""
 
@@ -149,7 +162,7 @@ class Deaths(Protocol):
         """Note that it ended, and this process lives."""
 
 
-class Store(KeyStore, Timers, Protocol):
+class Store(KeyStore, LetterStore, Timers, Protocol):
     """Where effects, sequences, replies and dead letters are kept."""
 
     async def start(self) -> None:
@@ -168,6 +181,17 @@ class Store(KeyStore, Timers, Protocol):
             FenceLost: A partition has another owner by now; nothing was committed.
             Unavailable: The server cannot be reached, or did not answer: unknown. The same
                 batch again is safe; the inbox tells.
+        """
+        ...
+
+    async def commit_whole(self, steps: Sequence[Step]) -> Commit:
+        """Commit these steps in one transaction, all of them or none.
+
+        Raises:
+            SomeTaken: Rows of some are taken; nothing was committed.
+            StateClash: As `commit`.
+            Unavailable: As `commit`; where the outcome was good, the same again finds all
+                rows taken.
         """
         ...
 
@@ -373,37 +397,3 @@ class Store(KeyStore, Timers, Protocol):
 
     async def keep_house(self, now_ms: int) -> None:
         """Make the inbox's days ahead; drop replies and keys that are over."""
-
-    # -- dead letters ------------------------------------------------------------------------
-
-    async def dead_letters(self, which: Letters, *, limit: int) -> list[DeadLetterRow]:
-        """List the dead letters that are meant, newest first."""
-        ...
-
-    async def replay(
-        self, ids: Sequence[str], *, force: bool, answered: bool = False
-    ) -> Commit:
-        """Close these dead letters and send their messages as the next generation.
-
-        Args:
-            ids: Of dead letters; those that are closed are left out.
-            force: Also those that may have been handled already.
-            answered: Also those that handlers were told of.
-        """
-        ...
-
-    async def edit(self, id_: str, head: bytes, body: bytes) -> bool:
-        """Change the message of a dead letter that is not closed; say whether it was there."""
-        ...
-
-    async def drop(self, ids: Sequence[str]) -> int:
-        """Close these dead letters for good; return how many were not closed.
-
-        What waits for them goes on without: a position closes as dropped, a sequence whose
-        release was given up ends as failed, and what they were to answer is open again.
-        """
-        ...
-
-    async def count_dead(self) -> dict[str, int]:
-        """Count open dead letters by handler."""
-        ...

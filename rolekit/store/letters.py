@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -12,7 +12,9 @@ from rolekit.model.envelope import Attempts, Head, Packet, decode_head, encode_h
 from rolekit.model.reassembly import ClosedBy, Closing
 
 if TYPE_CHECKING:
-    from rolekit.store.records import DeadLetterRow
+    from collections.abc import Sequence
+
+    from rolekit.store.records import Commit, DeadLetterRow
 
 ANSWERED = "answered"
 """How a letter was closed that every handler of `DeadLetter[M]` was told of, and is done."""
@@ -92,3 +94,39 @@ def dropped(head: Head) -> list[Closing]:
         return []
     frame = head.frames[-1]
     return [Closing(sequence=frame.sequence, path=frame.path, by=ClosedBy.DROPPED)]
+
+
+class LetterStore(Protocol):
+    """Where dead letters are kept."""
+
+    async def dead_letters(self, which: Letters, *, limit: int) -> list[DeadLetterRow]:
+        """List the dead letters that are meant, newest first."""
+        ...
+
+    async def replay(
+        self, ids: Sequence[str], *, force: bool, answered: bool = False
+    ) -> Commit:
+        """Close these dead letters and send their messages as the next generation.
+
+        Args:
+            ids: Of dead letters; those that are closed are left out.
+            force: Also those that may have been handled already.
+            answered: Also those that handlers were told of.
+        """
+        ...
+
+    async def edit(self, id_: str, head: bytes, body: bytes) -> bool:
+        """Change the message of a dead letter that is not closed; say whether it was there."""
+        ...
+
+    async def drop(self, ids: Sequence[str]) -> int:
+        """Close these dead letters for good; return how many were not closed.
+
+        What waits for them goes on without: a position closes as dropped, a sequence whose
+        release was given up ends as failed, and what they were to answer is open again.
+        """
+        ...
+
+    async def count_dead(self) -> dict[str, int]:
+        """Count open dead letters by handler."""
+        ...

@@ -27,6 +27,7 @@ from rolekit.store.base import (
     RawTransaction,
     Reply,
     SequenceView,
+    SomeTaken,
     StateKey,
     Step,
     Streamed,
@@ -106,6 +107,15 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
         self._plan([*(due for step in fresh for due in step.later), *later], commit)
         self._keep([reply for step in fresh for reply in step.replies], commit)
         return commit
+
+    async def commit_whole(self, steps: Sequence[Step]) -> Commit:
+        """Commit these steps at once, all of them or none."""
+        self._check()
+        inbox = self.tables.inbox
+        taken = frozenset(step.key for step in steps if _inbox_key(step) in inbox)
+        if taken:
+            raise SomeTaken(taken)
+        return await MemoryStore.commit(self, steps)
 
     def _refuse(self, chosen: Iterable[Step], fresh: Sequence[Step]) -> None:
         """Raise whatever keeps this batch from being committed, before anything changes."""

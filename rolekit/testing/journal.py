@@ -123,6 +123,12 @@ class WatchedMemoryStore(MemoryStore):
         self._journal.committed(steps, commit.fresh)
         return commit
 
+    async def commit_whole(self, steps: Sequence[Step]) -> Commit:
+        """Commit, then note."""
+        commit = await super().commit_whole(steps)
+        self._journal.committed(steps, commit.fresh)
+        return commit
+
 
 class WatchedPostgresStore(PostgresStore):
     """A store on Postgres whose commits are written down."""
@@ -134,6 +140,12 @@ class WatchedPostgresStore(PostgresStore):
     async def commit(self, steps: Sequence[Step]) -> Commit:
         """Commit, then note."""
         commit = await super().commit(steps)
+        self._journal.committed(steps, commit.fresh)
+        return commit
+
+    async def commit_whole(self, steps: Sequence[Step]) -> Commit:
+        """Commit, then note."""
+        commit = await super().commit_whole(steps)
         self._journal.committed(steps, commit.fresh)
         return commit
 

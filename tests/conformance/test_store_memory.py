@@ -22,6 +22,7 @@ from tests.conformance import store_services as services
 from tests.conformance import store_states as states
 from tests.conformance import store_streams as streams
 from tests.conformance import store_timers as timers
+from tests.conformance import store_whole as whole
 from tests.conformance.store import error_of, id_of, packet, step
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def ground() -> MemoryGround:
 
 class TestCommitting(steps.Committing):
     """See `tests.conformance.store`."""
+
+
+class TestWhole(whole.Whole):
+    """See `tests.conformance.store_whole`."""
 
 
 class TestStates(states.States):

@@ -28,6 +28,7 @@ from tests.conformance import store_services as services
 from tests.conformance import store_states as states
 from tests.conformance import store_streams as streams
 from tests.conformance import store_timers as timers
+from tests.conformance import store_whole as whole
 from tests.conformance.store import error_of, id_of, now_ms, packet, sent, step
 
 if TYPE_CHECKING:
@@ -115,6 +116,10 @@ async def ground(shared_url: str) -> AsyncGenerator[PostgresGround]:
 
 class TestCommitting(steps.Committing):
     """See `tests.conformance.store`."""
+
+
+class TestWhole(whole.Whole):
+    """See `tests.conformance.store_whole`."""
 
 
 class TestStates(states.States):

@@ -12,7 +12,6 @@ import pytest
 from rolekit import (
     App,
     Backoff,
-    Batch,
     Message,
     VMRole,
     WebRole,
@@ -143,10 +142,6 @@ def test_a_setting_that_cannot_be_read_is_refused() -> None:
 class Later:
     """One role for each thing that is not available yet."""
 
-    class Batched(WorkerRole):
-        @handle
-        async def work(self, asks: Batch[Ask]) -> None: ...
-
     class Foreign(WorkerRole):
         @handle(source="celery")
         async def work(self, ask: Ask) -> None: ...
@@ -158,7 +153,6 @@ class Later:
 @pytest.mark.parametrize(
     ("role", "said"),
     [
-        (Later.Batched, "Batched.work: a Batch handler is not"),
         (Later.Foreign, "Foreign.work: source= is not"),
         (Later.Guarded, "Guarded.guest: a Guest (guests come with a later part) is not"),
     ],

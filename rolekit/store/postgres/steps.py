@@ -23,6 +23,7 @@ from rolekit.store.base import (
     OpenStep,
     Outgoing,
     RawTransaction,
+    SomeTaken,
     StateChange,
     StateKey,
     Step,
@@ -116,6 +117,20 @@ class StepStore(PostgresBase):
         async with self._db.transaction() as connection:
             await self.begin_keyed(connection, steps)
             fresh_steps, commit = await self._take(connection, steps)
+            await self.effects(connection, fresh_steps, commit)
+        return commit
+
+    async def commit_whole(self, steps: Sequence[Step]) -> Commit:
+        """Commit these steps in one transaction, all of them or none."""
+        if all(is_plain(step) for step in steps):
+            commit = await self._at_once(steps)
+            if commit is not None:
+                return commit
+        async with self._db.transaction() as connection:
+            fresh_steps, commit = await self._take(connection, steps)
+            taken = frozenset(step.key for step in steps) - commit.fresh
+            if taken:
+                raise SomeTaken(taken)
             await self.effects(connection, fresh_steps, commit)
         return commit
 
