@@ -10,7 +10,7 @@ from rolekit import wiring
 from rolekit.link import OWNER_BITS
 from rolekit.roles.host import Instance
 from rolekit.transport.rabbitmq import RabbitTransport
-from rolekit.wiring.parts import build, hear
+from rolekit.wiring.parts import build, hear, sources_of
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ __all__ = ["RabbitTransport", "wired"]
 async def wired(app: App, database: str, broker: str = "") -> AsyncGenerator[Services]:
     """Run every role of an app, and its relay, inside the block."""
     plan = app.plan()
-    await wiring.migrate(app.name, database, broker, list(plan.handlers))
-    async with wiring.open_host(app.name, database, broker, list(plan.handlers)) as host:
+    names, sources = plan.queues(), sources_of(plan)
+    await wiring.migrate(app.name, database, broker, names, sources)
+    async with wiring.open_host(app.name, database, broker, names, sources) as host:
         owner = host.epoch << OWNER_BITS | 1
         services = build(plan, owner, database, broker).services
         instances = [Instance(role, services) for role in app.roles]

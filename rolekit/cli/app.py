@@ -99,7 +99,7 @@ async def _migrate(config: Config, found: Described, wait_s: float) -> Config:
 
     queues = [name for role in found.roles for name in role.queues]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(found.app, there.database, there.broker, queues)
+        await wiring.migrate(found.app, there.database, there.broker, queues, found.sources)
         return there
 
 

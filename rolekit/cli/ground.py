@@ -45,7 +45,7 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
 
     queues = [name for role in found.roles for name in role.queues]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(found.app, there.database, there.broker, queues)
-        link = wiring.open_host(found.app, there.database, there.broker, queues)
+        await wiring.migrate(found.app, there.database, there.broker, queues, found.sources)
+        link = wiring.open_host(found.app, there.database, there.broker, queues, found.sources)
         async with link as host:
             yield Ground(host=host, broker=there.broker, database=there.database)

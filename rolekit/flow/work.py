@@ -12,6 +12,7 @@ from rolekit.flow.gathering import Gathering
 from rolekit.flow.letters import letter_of
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
 from rolekit.flow.step_context import Caller, StepContext
+from rolekit.model import celery
 from rolekit.model.envelope import Kind, Packet
 from rolekit.model.parts import DeadLetter
 from rolekit.model.reassembly import ClosedBy, Closing
@@ -84,6 +85,8 @@ class Worker:
         if head.kind is Kind.DEAD:
             message = letter_of(runtime, head, packet.body)
         elif plan.timing is None:
+            if head.codec == celery.CODEC:
+                celery.check_times(packet.body, runtime.clock.now_ms())
             message = runtime.codec.decode(
                 head.type, head.type_version, head.codec, packet.body
             )

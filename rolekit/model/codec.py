@@ -6,13 +6,14 @@ limit is checked before the work it bounds.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
 from rolekit.errors import CodecError, UnknownType
+from rolekit.model import celery
 from rolekit.model.envelope import MAX_BODY_BYTES, CodecName
 from rolekit.model.message import Message, wire_name, wire_of
 from rolekit.model.nesting import MAX_NESTING, is_deep_json, is_deep_msgpack, is_flat
@@ -146,6 +147,9 @@ class Codec:
                 f"A {type_} of version {version} came; this app knows 1 to {current}.",
                 fix="Upgrade this host.",
             )
+        if codec == celery.CODEC:
+            read = self._readers[type_, version, codec] = _task(cls)
+            return read
         if codec not in _GENERIC:
             raise CodecError(
                 f"The body of a {type_} is encoded as {codec!r}; json and msgpack are read.",
@@ -272,6 +276,14 @@ def _older(cls: Any, codec: CodecName, version: int) -> Callable[[bytes], object
     return _bounded(read, codec)
 
 
+def _task(cls: Any) -> Callable[[bytes], object]:  # noqa: ANN401 - any type form
+    """Read tasks of Celery; what bytes are was said by whoever wrote them."""
+    resolve_fields(cls)
+    converted = partial(msgspec.convert, type=cls, builtin_types=(bytes,))
+    convert = _validated(cls) if _is_pydantic(cls) else converted
+    return _bounded(celery.reader(cls, convert), "json")
+
+
 def _builtin(codec: CodecName) -> tuple[type, ...]:
     """Name the types that a codec hands over as they are; JSON has text for them."""
     return (bytes,) if codec == "msgpack" else ()
@@ -289,14 +301,18 @@ def _checked_by_pydantic(
     cls: Any,  # noqa: ANN401 - any type form
     generic: Callable[[bytes], object],
 ) -> Callable[[bytes], Any]:
-    def read(body: bytes) -> object:
-        value = generic(body)
+    validated = _validated(cls)
+    return lambda body: validated(generic(body))
+
+
+def _validated(cls: Any) -> Callable[[Any], object]:  # noqa: ANN401 - any type form
+    def validate(value: object) -> object:
         try:
             return cls.model_validate(value)
         except ValueError as error:
             raise msgspec.ValidationError(_first_of(error)) from error
 
-    return read
+    return validate
 
 
 def _first_of(error: Any) -> str:  # noqa: ANN401 - pydantic's

@@ -60,7 +60,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
         kind: What the receiver should do with it.
         type: Wire name of the message class; empty for a release.
         type_version: Version of the class that encoded the body.
-        codec: How the body was encoded.
+        codec: How the body was encoded: as a `CodecName`, or as another program did.
         root: Id of the message from outside that caused this one.
         sent_at_ms: When the message was sent, by the sender's clock; the same on every attempt.
         frames: Sequences it is a part of, innermost last.
@@ -74,7 +74,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
     kind: Kind = Kind.MESSAGE
     type: str = ""
     type_version: int = 1
-    codec: CodecName = "json"
+    codec: str = "json"
     root: str = ""
     sent_at_ms: int = 0
     frames: Frames = ()

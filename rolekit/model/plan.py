@@ -50,6 +50,8 @@ class HandlerPlan:
             where it gives none: each class of `returns` stands at a position of its own.
         sends: Message classes it may `ctx.send`.
         may_drop: Whether None is an allowed result.
+        reads_from: Of a handle: the queue of another program that it takes from, beside its
+            own; empty where there is none.
         arguments: Parameter names in order with what each is given.
         record: Commit the outputs before they leave, even for a direct step.
         retry: Policies in order; the first whose `on` matches an exception decides.
@@ -79,6 +81,7 @@ class HandlerPlan:
     together: tuple[Together, ...] = ()
     sends: tuple[type, ...] = ()
     may_drop: bool = False
+    reads_from: str = ""
     arguments: tuple[tuple[str, Literal["message", "context", "run"]], ...] = ()
     record: bool = False
     retry: tuple[Backoff, ...] = ()

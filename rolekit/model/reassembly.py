@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from rolekit.model.envelope import CodecName
 from rolekit.model.position import Path
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     total: int | None = None
     type: str = ""
     type_version: int = 1
-    codec: CodecName = "json"
+    codec: str = "json"
     body: bytes = b""
     detail: str = ""
     dead_letter: str = ""

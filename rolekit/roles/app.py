@@ -19,6 +19,7 @@ from rolekit.roles.http_routes import problems_of
 from rolekit.roles.inspect import Found, read_role
 from rolekit.roles.keyed import partitions_of, problems_of_keys
 from rolekit.roles.settings import settings_of
+from rolekit.roles.sources import problems_of_sources
 from rolekit.roles.unavailable import unavailable_in
 from rolekit.roles.web import WebRole
 from rolekit.roles.worker import WorkerRole
@@ -96,6 +97,7 @@ class App:
             *self._problems,
             *self._graph.problems,
             *problems_of_keys(self.roles, self._found),
+            *problems_of_sources(self.name, self._found),
             *unavailable_in(
                 self.roles, self._found, self.outside, observed=bool(self.observers)
             ),

@@ -236,6 +236,7 @@ def _plan(
             (each.name, "message" if each.role == "batch" else each.role) for each in parameters
         ),
         record=declared.record or bool(declared.key),
+        reads_from=declared.source,
         retry=declared.retry,
         timeout_s=declared.timeout_s,
         key=declared.key,

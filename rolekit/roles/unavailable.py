@@ -43,6 +43,5 @@ def _of_handler(found: Found) -> Iterator[str]:
     used = {
         "rate=": declared.rate,
         "circuit=": declared.circuit,
-        "source=": declared.source,
     }
     yield from (what for what, is_used in used.items() if is_used)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.model.envelope import CodecName, Packet
+    from rolekit.model.envelope import Packet
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing, Cursor
     from rolekit.store.keys import KeyedStep
@@ -178,7 +178,7 @@ class Reply:
     n: int = 0
     type: str = ""
     type_version: int = 1
-    codec: CodecName = "json"
+    codec: str = "json"
     body: bytes = b""
     is_failure: bool = False
 

@@ -92,10 +92,12 @@ def describe(app: AppLike) -> Described:
     """Say what an app is made of, or why it cannot start."""
     problems = tuple(Problem(f"{one.where}: {one.found}", one.fix) for one in app.problems())
     plan = None if problems else app.plan()
+    handlers = () if plan is None else plan.handlers.values()
     return Described(
         app=app.name,
         roles=tuple(_summary(role, plan) for role in app.roles),
         problems=problems,
+        sources={one.name: one.reads_from for one in handlers if one.reads_from},
     )
 
 

@@ -72,11 +72,16 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
 
 
 class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
-    """Zygote to supervisor: the app is there; this is what it is made of."""
+    """Zygote to supervisor: the app is there; this is what it is made of.
+
+    Attributes:
+        sources: Queues of other programs, by the handler that takes from them.
+    """
 
     app: str
     roles: tuple[RoleSummary, ...] = ()
     problems: tuple[Problem, ...] = ()
+    sources: dict[str, str] = {}
 
 
 class Broken(msgspec.Struct, frozen=True, tag="broken"):

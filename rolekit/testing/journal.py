@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rolekit.clock import Clock
     from rolekit.database import Database
     from rolekit.model.codec import Codec
-    from rolekit.model.envelope import CodecName, Packet
+    from rolekit.model.envelope import Packet
     from rolekit.model.plan import AppPlan
     from rolekit.store.base import Commit, DeadLetterRow, OpenStep, Step
     from rolekit.store.memory_tables import MemoryTables
@@ -87,7 +87,7 @@ class Journal:
         targets = self._plan.destinations.get(cls, ())
         return next((n for n in targets if self._plan.handlers[n].kind != "gather"), None)
 
-    def _note(self, key: tuple[object, ...], body: tuple[str, int, CodecName, bytes]) -> None:
+    def _note(self, key: tuple[object, ...], body: tuple[str, int, str, bytes]) -> None:
         if key in self._known:
             return
         self._known.add(key)

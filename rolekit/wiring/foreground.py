@@ -15,7 +15,7 @@ from rolekit import link
 from rolekit.roles.host import Instance, bound_socket
 from rolekit.wiring.hosting import migrate, open_host
 from rolekit.wiring.instance import DONE, FAILED
-from rolekit.wiring.parts import build, hear, load_app
+from rolekit.wiring.parts import build, hear, load_app, sources_of
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ log = structlog.get_logger("rolekit.run")
 async def _alone(app: App, database: str, broker: str) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
     plan = app.plan()
-    queues = plan.queues()
-    await migrate(app.name, database, broker, queues)
-    async with open_host(app.name, database, broker, queues) as host:
+    queues, sources = plan.queues(), sources_of(plan)
+    await migrate(app.name, database, broker, queues, sources)
+    async with open_host(app.name, database, broker, queues, sources) as host:
         owner = host.epoch << link.OWNER_BITS | 1
         services = build(plan, owner, database, broker).services
 

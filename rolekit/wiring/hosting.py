@@ -17,10 +17,10 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.transport.base import DEAD_QUEUE, Depth
 from rolekit.transport.postgres import PostgresTransport
-from rolekit.wiring.parts import is_rabbit, joins_store, rabbit_transport
+from rolekit.wiring.parts import is_rabbit, joins_store, rabbit_transport, refuse_sources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from rolekit.transport.rabbitmq import RabbitTransport
 
@@ -88,7 +88,11 @@ _Queues = _PostgresQueues | _RabbitQueues
 
 @asynccontextmanager
 async def open_host(
-    app_name: str, database: str, broker: str, queues: Sequence[str] = ()
+    app_name: str,
+    database: str,
+    broker: str,
+    queues: Sequence[str] = (),
+    sources: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Host]:
     """Open a supervisor's link: take the lease, renew it and listen inside the block.
 
@@ -97,6 +101,7 @@ async def open_host(
         database: URL of the state.
         broker: URL of the queues; empty: in the database.
         queues: That are looked at, on a broker that cannot list them.
+        sources: Queues of other programs, by the handler that takes from them.
     """
     async with AsyncExitStack() as held:
         state = Database(database, app_name, max_connections=4)
@@ -106,7 +111,7 @@ async def open_host(
         databases = [state]
         looked_at: _Queues
         if is_rabbit(broker):
-            rabbit = rabbit_transport(app_name, broker)
+            rabbit = rabbit_transport(app_name, broker, sources=sources)
             held.push_async_callback(rabbit.stop)
             looked_at = _RabbitQueues(rabbit, queues)
         else:
@@ -129,7 +134,11 @@ async def open_host(
 
 
 async def migrate(
-    app_name: str, database: str, broker: str = "", queues: Sequence[str] = ()
+    app_name: str,
+    database: str,
+    broker: str = "",
+    queues: Sequence[str] = (),
+    sources: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Check the servers, bring the app's schema up to date, and make its queues.
 
@@ -138,6 +147,8 @@ async def migrate(
             this user do too little.
         Unavailable: One cannot be reached.
     """
+    if not is_rabbit(broker):
+        refuse_sources(sources or {})
     done: list[str] = []
     databases = [database] if is_rabbit(broker) else [database, broker or database]
     for url in dict.fromkeys(databases):
@@ -149,7 +160,7 @@ async def migrate(
         finally:
             await there.close()
     if is_rabbit(broker):
-        rabbit = rabbit_transport(app_name, broker)
+        rabbit = rabbit_transport(app_name, broker, sources=sources)
         try:
             await rabbit.start()
             wanted = [*queues, DEAD_QUEUE]

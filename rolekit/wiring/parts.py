@@ -80,8 +80,11 @@ def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
     transport: Transport
     if is_rabbit(broker):
-        transport = rabbit_transport(plan.name, broker, sole_types=_sole_types(plan))
+        transport = rabbit_transport(
+            plan.name, broker, sole_types=_sole_types(plan), sources=sources_of(plan)
+        )
     else:
+        refuse_sources(sources_of(plan))
         joins = joins_store(database, broker)
         queues = state if joins else Database(broker, plan.name, max_connections=CONNECTIONS)
         transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
@@ -99,7 +102,11 @@ def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
 
 
 def rabbit_transport(
-    app: str, broker: str, *, sole_types: Mapping[str, str] | None = None
+    app: str,
+    broker: str,
+    *,
+    sole_types: Mapping[str, str] | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> RabbitTransport:
     """Make the transport to a RabbitMQ broker; the driver is imported only here."""
     from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
@@ -111,6 +118,7 @@ def rabbit_transport(
         app=app,
         queue_type=_queue_type(),
         sole_types=sole_types,
+        sources=sources,
         is_plain=os.environ.get("ROLEKIT_RABBITMQ_PLAIN") == "1",
     )
 
@@ -122,6 +130,25 @@ def _sole_types(plan: AppPlan) -> dict[str, str]:
         for name, handler in plan.handlers.items()
         if len(handler.takes) == 1 and not handler.key
     }
+
+
+def sources_of(plan: AppPlan) -> dict[str, str]:
+    """Name the queue of another program for each handler that takes from one."""
+    return {name: one.reads_from for name, one in plan.handlers.items() if one.reads_from}
+
+
+def refuse_sources(sources: Mapping[str, str]) -> None:
+    """Refuse to take from another program's queue where there is no broker to share.
+
+    Raises:
+        ConfigError: A handler takes from one.
+    """
+    for handler, source in sources.items():
+        raise ConfigError(
+            f"{handler} takes its messages from the queue {source} of another program, and "
+            "there is no RabbitMQ: messages travel through Postgres.",
+            fix="Name the broker that has it: ROLEKIT_BROKER=amqp://…",
+        )
 
 
 def _queue_type() -> QueueType:

@@ -142,10 +142,6 @@ def test_a_setting_that_cannot_be_read_is_refused() -> None:
 class Later:
     """One role for each thing that is not available yet."""
 
-    class Foreign(WorkerRole):
-        @handle(source="celery")
-        async def work(self, ask: Ask) -> None: ...
-
     class Guarded(VMRole):
         guest = Guest(Exec("true"), host=Process())
 
@@ -153,7 +149,6 @@ class Later:
 @pytest.mark.parametrize(
     ("role", "said"),
     [
-        (Later.Foreign, "Foreign.work: source= is not"),
         (Later.Guarded, "Guarded.guest: a Guest (guests come with a later part) is not"),
     ],
 )

@@ -43,7 +43,7 @@ class FakeBroker:
 class FakeConsumer:
     """A consumer that counts how often it began anew."""
 
-    queue = "Work.work"
+    queue = name = "Work.work"
     is_consuming = True
     life = 1
 

@@ -55,6 +55,7 @@ class QueueConsumer:
         window: Deliveries in hand, at most.
         sink: Takes each batch.
         open_now: Where it is listed under the number of its channel, as long as that is open.
+        source: The queue of another program to consume instead, for the same handler.
     """
 
     def __init__(
@@ -64,8 +65,11 @@ class QueueConsumer:
         window: int,
         sink: Sink,
         open_now: dict[int, QueueConsumer],
+        source: str = "",
     ) -> None:
         self.queue = queue
+        self.name = source or transport.broker_name(queue)
+        self._source = source
         self.in_hand = 0
         self.delivered = 0
         self._transport = transport
@@ -209,7 +213,12 @@ class QueueConsumer:
             return str(error) or type(error).__name__
 
     async def _make_again(self) -> str:
-        """Make the queue, which somebody deleted: nobody else may come by who does."""
+        """Make the queue, which somebody deleted: nobody else may come by who does.
+
+        One of another program is waited for.
+        """
+        if self._source:
+            return f"{self._source} is gone; the program that it belongs to has to make it"
         try:
             await self._transport.declare([self.queue])
         except (*AWAY, RolekitError) as error:
@@ -254,9 +263,10 @@ class QueueConsumer:
         if wanted:
             self._consumers += 1
             await self._call(channel.calls.basic_qos(prefetch_count=wanted))
-            name = self._transport.broker_name(self.queue)
             tag = self._tag(self._consumers)
-            await self._call(channel.calls.basic_consume(name, channel.take, consumer_tag=tag))
+            await self._call(
+                channel.calls.basic_consume(self.name, channel.take, consumer_tag=tag)
+            )
         if old:
             before = self._consumers - 1 if wanted else self._consumers
             await self._call(channel.calls.basic_cancel(self._tag(before)))
@@ -293,9 +303,9 @@ class QueueConsumer:
 
     def _arrived(self, arrived: list[Arrived]) -> None:
         mark = self._serial << TAG_BITS
-        read, queue = self._transport.packet, self.queue
+        read, queue, source = self._transport.packet, self.queue, self._source
         batch = [
-            Delivery(read(queue, props, body), mark | tag, redelivered)
+            Delivery(read(queue, props, body, source), mark | tag, redelivered)
             for tag, redelivered, props, body in arrived
         ]
         self.in_hand += len(batch)
@@ -314,7 +324,16 @@ class RabbitSubscription:
         self.consumers = {
             queue: QueueConsumer(transport, queue, window, sink, self._open) for queue in queues
         }
+        self._of_source = {
+            queue: QueueConsumer(transport, queue, window, sink, self._open, source)
+            for queue, source in transport.sources.items()
+            if queue in self.consumers
+        }
         self._is_closed = False
+
+    def all_consumers(self) -> list[QueueConsumer]:
+        """List those of its own queues, and those of other programs'."""
+        return [*self.consumers.values(), *self._of_source.values()]
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
         """Forget these for ever, soon."""
@@ -343,20 +362,22 @@ class RabbitSubscription:
     def widen(self, queue: str, window: int) -> None:
         """Change how many deliveries of a queue may be in hand."""
         self.consumers[queue].widen(window)
+        if queue in self._of_source:
+            self._of_source[queue].widen(window)
 
     def pause(self) -> None:
         """Take no more until `resume`."""
-        for consumer in self.consumers.values():
+        for consumer in self.all_consumers():
             consumer.pause()
 
     def resume(self) -> None:
         """Take again."""
-        for consumer in self.consumers.values():
+        for consumer in self.all_consumers():
             consumer.resume()
 
     async def flush(self) -> None:
         """Wait until the broker has read the acks given so far."""
-        for consumer in self.consumers.values():
+        for consumer in self.all_consumers():
             await consumer.flush()
 
     async def close(self) -> None:
@@ -364,4 +385,4 @@ class RabbitSubscription:
         if not self._is_closed:
             self._is_closed = True
             self._transport.gone(self)
-            await asyncio.gather(*(consumer.close() for consumer in self.consumers.values()))
+            await asyncio.gather(*(consumer.close() for consumer in self.all_consumers()))

@@ -13,24 +13,25 @@ import itertools
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import structlog
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.errors import CodecError, QueueFull, RolekitError, Unavailable, Unroutable
-from rolekit.model.envelope import Head, Packet, encode_head
+from rolekit.errors import CodecError, QueueFull, Unavailable, Unroutable
+from rolekit.model.envelope import Packet
 from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.access import check_read, check_write
 from rolekit.transport.rabbitmq.address import AWAY, UrlFile, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
 from rolekit.transport.rabbitmq.consumer import RabbitSubscription
+from rolekit.transport.rabbitmq.foreign import packet_of
 from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.plain import PlainSession
 from rolekit.transport.rabbitmq.plan import refuse_left_over
 from rolekit.transport.rabbitmq.publisher import Publisher
 from rolekit.transport.rabbitmq.session import Session
+from rolekit.transport.rabbitmq.sources import check_source
 from rolekit.transport.rabbitmq.watchdog import EVERY_S, Watchdog
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class RabbitTransport:
         queue_type: Of handlers' queues.
         sole_types: Wire name of the only message a queue's handler takes, for messages
             from other programs that do not name their type.
+        sources: Queues of other programs, by the queue whose handler takes from them too.
         clock: Gives packets without a birth theirs.
         watch_s: Seconds between looks whether what is consumed comes.
         is_plain: Leave every message to aiormq, without the demultiplexer: see `plain`.
@@ -68,6 +70,7 @@ class RabbitTransport:
         app: str,
         queue_type: topology.QueueType = "quorum",
         sole_types: Mapping[str, str] | None = None,
+        sources: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         watch_s: float = EVERY_S,
         is_plain: bool = False,
@@ -77,6 +80,7 @@ class RabbitTransport:
         self._address = parse_address(url.url if isinstance(url, UrlFile) else url)
         self._names = topology.Names(app, queue_type)
         self._sole_types = sole_types or {}
+        self.sources = sources or {}
         self._clock = clock or SystemClock()
         kind = PlainSession if is_plain else Session
         self._consuming = BrokerConnection(self._address, f"{app} consume", file, kind)
@@ -137,13 +141,17 @@ class RabbitTransport:
 
         Raises:
             ConfigError: This user may not consume one, or not publish; or the migration of
-                one was interrupted and still has its messages.
+                one was interrupted and still has its messages; or the queue of another
+                program is not there.
         """
         wanted = self.wanted(queues)
         names = [queue.name for queue in wanted]
         with self._calling():
             session = await self.consuming()
             await check_read(session, names)
+            for queue in queues:
+                if queue in self.sources:
+                    await check_source(session, queue, self.sources[queue])
             await refuse_left_over(session, names)
             await self._publishing.start()
             await check_write(await self._publishing.session(SESSION_S), names[0])
@@ -210,13 +218,19 @@ class RabbitTransport:
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
         """Say how many wait in each of these queues; the broker tells no more."""
         session = await self._consuming.session(LOOK_S)
-        names = {queue: self._names.of(queue) for queue in queues}
+        names = {queue: self._feeding(queue) for queue in queues}
         with self._calling():
-            found = await topology.counts(session, names.values())
+            all_names = [name for several in names.values() for name in several]
+            found = await topology.counts(session, all_names)
         return {
-            queue: Depth(found.get(name, topology.NOTHING).messages)
-            for queue, name in names.items()
+            queue: Depth(sum(found.get(n, topology.NOTHING).messages for n in several))
+            for queue, several in names.items()
         }
+
+    def _feeding(self, queue: str) -> list[str]:
+        """Name the queues on the broker that a handler takes from: its own comes first."""
+        own, source = self._names.of(queue), self.sources.get(queue)
+        return [own] if source is None else [own, source]
 
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""
@@ -251,7 +265,7 @@ class RabbitTransport:
         return next(self._serials)
 
     def _consumers(self) -> list[QueueConsumer]:
-        return [one for it in self._open for one in it.consumers.values()]
+        return [one for it in self._open for one in it.all_consumers()]
 
     def gone(self, subscription: RabbitSubscription) -> None:
         """Forget a subscription that closed."""
@@ -263,8 +277,8 @@ class RabbitTransport:
         if self.stale_acks == 1:
             log.info("an ack came after its channel was lost; the inbox absorbs the repeat")
 
-    def packet(self, queue: str, props: bytes, body: bytes) -> Packet:
-        """Build the packet of a delivery."""
+    def packet(self, queue: str, props: bytes, body: bytes, source: str = "") -> Packet:
+        """Build the packet of a delivery, which came from another program's queue, if any."""
         try:
             if queue == DEAD_QUEUE:
                 queue = self._names.back(wire.first_death(props)) or queue
@@ -284,31 +298,11 @@ class RabbitTransport:
                 head=read.head,
                 body=read.body,
             )
-        return self._foreign(queue, read, body)
-
-    def _foreign(self, queue: str, read: wire.Foreign, body: bytes) -> Packet:
-        """Name a message of another program by (its message id, queue).
-
-        Without a message id it is another one each time it is delivered.
-        """
-        sent_ms = self._clock.now_ms() if read.timestamp_s is None else read.timestamp_s * 1000
-        if sent_ms > wire.MAX_BIRTH_MS:
-            sent_ms = self._clock.now_ms()  # some programs write milliseconds, or worse
-        if read.message_id:
-            text = f"{read.message_id}\0{queue}".encode()
-            id_ = blake2b(text, digest_size=16).hexdigest()
-        else:
-            id_ = uuid4().hex
-        is_msgpack = "msgpack" in (read.content_type or "")
-        head = Head(
-            type=read.type or self._sole_types.get(queue, ""),
-            codec="msgpack" if is_msgpack else "json",
-            root=id_,
-            sent_at_ms=sent_ms,
-            headers={k: v for k, v in read.headers.items() if isinstance(v, str)},
+        return packet_of(
+            read,
+            body,
+            queue=queue,
+            source=source or queue,
+            type_=self._sole_types.get(queue, ""),
+            now_ms=self._clock.now_ms(),
         )
-        try:
-            encoded = encode_head(head)
-        except RolekitError:
-            encoded = b""
-        return Packet(queue=queue, id=id_, birth_ms=sent_ms, head=encoded, body=body)

@@ -59,7 +59,7 @@ class Watchdog:
     """Watches all consumers of a transport.
 
     Args:
-        transport: Has the connection, and names queues.
+        transport: Has the connection.
         consumers: Says whom to watch, each round anew.
         every_s: Seconds between rounds, give or take a fifth.
 
@@ -110,13 +110,12 @@ class Watchdog:
         """
         session = await self._transport.consuming()
         watched = [one for one in self._consumers() if one.is_consuming]
-        names = {one: self._transport.broker_name(one.queue) for one in watched}
         before = {one: one.life for one in watched}
-        counts = await topology.counts(session, set(names.values()))
+        counts = await topology.counts(session, {one.name for one in watched})
         last, self._seen = self._seen, {}
         for one in watched:
             if one.is_consuming and one.life == before[one]:
-                self._judge(one, counts.get(names[one]), last.get(one))
+                self._judge(one, counts.get(one.name), last.get(one))
 
     def _judge(self, one: QueueConsumer, counts: Counts | None, last: _Seen | None) -> None:
         seen = self._seen[one] = _Seen(one.life, one.delivered)
@@ -134,6 +133,6 @@ class Watchdog:
     def _heal(self, one: QueueConsumer, why: str) -> None:
         self.healed += 1
         del self._seen[one]
-        log.warning("a consumer was dead without a word; beginning anew", queue=one.queue,
+        log.warning("a consumer was dead without a word; beginning anew", queue=one.name,
                     reason=why, healed=self.healed)  # fmt: skip
         one.restart(f"watchdog: {why}")
