@@ -30,7 +30,7 @@ servers: $(SETUP)
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 	$(BIN)/python -m pytest $(TESTS)
 
-faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S: memory watched)
+faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
 	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
 
 simulate: $(SETUP)  ## Let 20,000 seeds of a simulated fleet live under faults (SEEDS=, FIRST=, APP=: those)
