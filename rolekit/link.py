@@ -20,11 +20,13 @@ class Beat(msgspec.Struct, frozen=True, tag="beat", kw_only=True):
         in_hand: Deliveries taken and not settled.
         handled: Deliveries settled since the start.
         lag_ms: How late the event loop runs its timers.
+        notes: What people should know of its handlers now, by name.
     """
 
     in_hand: int = 0
     handled: int = 0
     lag_ms: float = 0
+    notes: dict[str, str] = {}
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

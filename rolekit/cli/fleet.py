@@ -128,4 +128,5 @@ def _row(role: RoleStatus) -> tuple[str, ...]:
 
 def _note(role: RoleStatus) -> str:
     state = "" if role.state == "ready" else role.state
-    return ": ".join(part for part in (state, role.why) if part) or role.address
+    told = ": ".join(part for part in (state, role.why) if part)
+    return "; ".join(part for part in (told, *role.notes) if part) or role.address

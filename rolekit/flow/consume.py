@@ -25,6 +25,7 @@ from rolekit.clock import ManualClock
 from rolekit.errors import CodecError, RolekitError
 from rolekit.flow import failure
 from rolekit.flow.batching import Batching, Bundle
+from rolekit.flow.gates import Tap, gates_for
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.model.envelope import Head, decode_head
@@ -85,7 +86,11 @@ class Consumer:
         waits = not isinstance(runtime.clock, ManualClock)
         self._batching = Batching(plans, self._bundled, waits=waits) if plans else None
         self._batches = batches
-        self._add = self._lanes.add if self._batching is None else self._add_to_batch
+        open_to = self._lanes.add if self._batching is None else self._add_to_batch
+        tap = Tap(self._lanes, concurrency, self._wake)
+        self.gates = gates_for([one.plan for one in handlers.values()], tap, runtime, open_to)
+        self._add = self.gates.offer if self.gates else open_to
+        self._ended = self._note_end if self.gates or self._batching is not None else None
         self._runners: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._waking = 0
@@ -97,8 +102,8 @@ class Consumer:
         self._context = copy_context()
         self._subscription: Subscription | None = None
         self.handled = 0
-        single = [name for name, one in handlers.items() if not one.plan.batch]
-        self._windows = dict.fromkeys(single, concurrency)
+        paced = [n for n, one in handlers.items() if not (one.plan.batch or n in self.gates)]
+        self._windows = dict.fromkeys(paced, concurrency)
         self._paced: dict[str, int] = dict.fromkeys(handlers, 0)
         self._paced_at = 0.0
         self._shrunk_at = 0.0
@@ -106,6 +111,8 @@ class Consumer:
         self._pacing: asyncio.TimerHandle | None = None
         pipeline.on_settled = self._rest
         pipeline.on_again = self._again
+        if self.gates:
+            pipeline.on_failed = self.gates.failed
 
     @property
     def in_hand(self) -> int:
@@ -118,6 +125,7 @@ class Consumer:
         self._subscription = await self._runtime.transport.subscribe(
             list(self._handlers), window=self._concurrency, sink=self._take
         )
+        self.gates.tap.subscription = self._subscription
         if self._batching is not None:
             for queue, window in self._batching.windows(self._concurrency).items():
                 self._subscription.widen(queue, window)
@@ -181,6 +189,11 @@ class Consumer:
             self._lanes.add(delivery)
         else:
             batching.add(delivery)
+
+    def _note_end(self, delivery: Delivery) -> None:
+        if isinstance(delivery, Bundle) and self._batching is not None:
+            self._batching.done(delivery.packet.queue)
+        self.gates.ended(delivery)
 
     def _bundled(self, bundle: Bundle) -> None:
         self._lanes.add(bundle)
@@ -262,8 +275,8 @@ class Consumer:
                 self.handled += 1
                 self._paced[delivery.packet.queue] += 1
                 lanes.done(delivery)
-                if isinstance(delivery, Bundle) and self._batching is not None:
-                    self._batching.done(delivery.packet.queue)
+                if self._ended is not None:
+                    self._ended(delivery)
             if copy_context() != self._context:
                 # What a handler set is its message's; the next one begins without it.
                 return

@@ -63,6 +63,7 @@ class Pipeline:
         under_way: Deliveries whose handler has returned and whose outcome is not known yet.
         on_again: Takes a delivery that must run again, since a state changed meanwhile.
         on_settled: Called each time one of those is settled.
+        on_failed: Called with each failure before it is recorded.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Pipeline:
         self.under_way = 0
         self.on_again: Callable[[Delivery], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[Delivery, Exception], None] = lambda _, __: None
 
     async def process(self, arrival: Arrival, *, to_the_end: bool = False) -> None:
         """Handle one delivery, and see to it that it is settled.
@@ -250,6 +252,7 @@ class Pipeline:
         return True
 
     async def _fail(self, arrival: Arrival, error: Exception) -> None:
+        self.on_failed(arrival.delivery, error)
         step = failure.step_for(self._runtime, arrival, error)
         commit = self._committer.submit
         step = await failure.record(self._runtime, arrival, step, error, commit)

@@ -11,7 +11,7 @@ from rolekit.flow.states import States
 
 if TYPE_CHECKING:
     from rolekit.bell import Bell
-    from rolekit.clock import Clock
+    from rolekit.clock import Alarms, Clock
     from rolekit.flow.keyed.turn import Turn
     from rolekit.model.codec import Codec
     from rolekit.model.envelope import Head, Packet
@@ -35,6 +35,7 @@ class Runtime:
         blobs: Bytes that travel as references.
         states: Those that steps of this process use.
         deadlines: Bounds calls of handlers.
+        alarms: Of `clock`, where it is moved by hand; None: those of the event loop.
         deaths: What is known of instances that died; None where the transport tells.
         unknown_s: How long a type that nobody knows may come again.
     """
@@ -47,6 +48,7 @@ class Runtime:
     clock: Clock
     owner: int
     deaths: Deaths | None = None
+    alarms: Alarms | None = None
     unknown_s: float = 600
     blobs: Blobs = field(init=False)
     states: States = field(init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rolekit.errors import AppError
@@ -93,6 +94,12 @@ class Circuit:
         """Refuse numbers that make no sense."""
         if not 0 < self.failures <= 1:
             _refuse(self, "failures", self.failures, "more than 0 and at most 1")
+        if not 0 < self.over_s < math.inf:
+            _refuse(self, "over_s", self.over_s, "more than 0")
+        if self.at_least < 1:
+            _refuse(self, "at_least", self.at_least, "1 or more")
+        if not 0 < self.pause_s < math.inf:
+            _refuse(self, "pause_s", self.pause_s, "more than 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,6 +191,11 @@ class Instance:
         """Deliveries settled since the start."""
         return sum(one.handled for one in self._consumers())
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """What people should know of its handlers now, by name."""
+        return {} if self.consumer is None else self.consumer.gates.notes
+
     def _consumers(self) -> list[Consumer | KeyedConsumer]:
         return [one for one in (self.consumer, self.keyed) if one is not None]
 

@@ -109,6 +109,7 @@ def _read(role: type[Role], method: str, value: object) -> Found:
     is_batch = any(each.role == "batch" for each in parameters)
     result = (read_batch_result if is_batch else read_result)(value, hints["return"])
     _check_parameters(declared, parameters)
+    _check_limits(declared)
     plan = _plan(role, method, name, declared, parameters, result)
     return Found(plan=plan, declared=declared, parameters=parameters, result=result)
 
@@ -183,6 +184,20 @@ def _check_batch(declared: Declared, kinds: Sequence[str]) -> None:
         )
 
 
+def _check_limits(declared: Declared) -> None:
+    """Refuse limits where nothing would keep them: only plain deliveries pass a gate."""
+    for option in ("circuit", "rate"):
+        if not getattr(declared, option):
+            continue
+        is_gather = declared.marker == "gather"
+        what = "is a @gather" if is_gather else "has key=" if declared.key else ""
+        if what:
+            raise Unreadable(
+                f"has {option}= and {what}, which do not go together.",
+                f"Let it return a message, and put {option}= on the handler that takes it.",
+            )
+
+
 def _check_gather(parameters: tuple[Parameter, ...], *, ordered: bool) -> None:
     by_role = {each.role: each for each in parameters}
     if "run" not in by_role or "batch" in by_role:
@@ -247,4 +262,5 @@ def _plan(
         age_s=declared.age_s or 0,
         ordered=declared.ordered,
         timing=timing_of(declared),
+        circuit=declared.circuit,
     )

@@ -42,6 +42,5 @@ def _of_handler(found: Found) -> Iterator[str]:
     declared = found.declared
     used = {
         "rate=": declared.rate,
-        "circuit=": declared.circuit,
     }
     yield from (what for what, is_used in used.items() if is_used)

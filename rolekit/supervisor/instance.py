@@ -73,6 +73,7 @@ class Instance:
         self.ready_at: float | None = None
         self.refused = ""
         self.in_hand = 0
+        self.notes: dict[str, str] = {}
         self._birth = birth
         self._patience = patience
         self._heard_at = time.monotonic()
@@ -148,6 +149,7 @@ class Instance:
                 _log.debug("ready", instance=self.name, pid=self.pid)
             case link.Beat():
                 self.in_hand = message.in_hand
+                self.notes = message.notes
                 self._handled.append((now, message.handled))
             case link.Refused(why):
                 self.refused = why

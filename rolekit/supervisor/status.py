@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from rolekit.supervisor.host import QueueDepth
     from rolekit.supervisor.slot import Slot
     from rolekit.supervisor.wire import RoleSummary
+
+
+class Saying(Protocol):
+    """What says something about its handlers."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """By handler."""
+        ...
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +58,7 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
         dead: Open dead letters.
         address: Where it listens, or empty.
         why: Of a role that refused to start.
+        notes: What people should know of its handlers now, one sentence each.
     """
 
     role: str
@@ -62,6 +73,7 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead: int | None
     address: str = ""
     why: str = ""
+    notes: tuple[str, ...] = ()
     places: tuple[InstanceStatus, ...] = ()
 
 
@@ -121,7 +133,19 @@ def _role(
         dead=sum(one.dead for one in queues) if queues else None,
         address=address_of(listening) if listening else "",
         why=next((slot.refused for slot in slots if slot.refused), ""),
+        notes=notes_of(instances),
         places=tuple(_place(slot) for slot in slots),
+    )
+
+
+def notes_of(instances: Sequence[Saying]) -> tuple[str, ...]:
+    """Say of each handler what its instances say, and how many of them where not all do."""
+    counts = Counter(
+        (handler, note) for one in instances for handler, note in one.notes.items()
+    )
+    return tuple(
+        f"{handler}: {note}" + (f" in {n} of {len(instances)}" if n < len(instances) else "")
+        for (handler, note), n in sorted(counts.items())
     )
 
 

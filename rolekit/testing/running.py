@@ -183,11 +183,13 @@ class Running:
             await self._store.next_due_ms(),
             await self._stage.ground.next_deadline_ms(),
             await self._timers.next_ms(),
+            self._stage.alarms.next_ms(),
         ]
         return min((ms for ms in instants if ms is not None), default=None)
 
     async def _move_to(self, ms: int) -> None:
         self._clock.advance((ms - self._clock.now_ms()) / 1000)
+        self._stage.alarms.ring()
         await self._store.keep_house(ms)
         await self.idle()
 

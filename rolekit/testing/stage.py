@@ -11,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, cast
 
 from rolekit.bell import Bell
+from rolekit.clock import ManualAlarms
 from rolekit.errors import RolekitError
 from rolekit.flow.runtime import Runtime
 from rolekit.model.codec import Codec
@@ -45,6 +46,7 @@ class Stage:
         self.ground = ground
         self.broker = broker
         self.bell = Bell()
+        self.alarms = ManualAlarms(ground.clock)
         self.random = random.Random(broker.seed)  # noqa: S311 - where to crash, not a secret
         self.lives: list[Life] = []
         self.failed = asyncio.Event()
@@ -63,6 +65,7 @@ class Stage:
             transport=MemoryTransport(self.broker),
             bell=self.bell,
             clock=self.ground.clock,
+            alarms=self.alarms,
             owner=owner,
         )
         return Services(runtime)

@@ -106,7 +106,7 @@ class Subscription(Protocol):
         """Change how many deliveries of a queue may be in hand, soon.
 
         A smaller window takes nothing away: what is in hand above it stays, or is handed
-        back by the caller.
+        back by the caller. With 0 no more of this queue is taken until it is widened.
         """
 
     def pause(self) -> None:

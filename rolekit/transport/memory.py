@@ -164,6 +164,10 @@ class MemorySubscription:
             entry.is_suspect = True
             self._broker.put_back(entry)
 
+    def wants(self, name: str) -> bool:
+        """Whether it takes of this queue at all."""
+        return self._windows[name] > 0
+
     def has_room(self, queue: Queue) -> bool:
         """Whether its window takes one more of this queue."""
         name = queue.waiting[0].packet.queue

@@ -92,7 +92,7 @@ class MemoryBroker:
         return {
             name: self.depth(name)
             for name, queue in self._queues.items()
-            if queue.in_hand or (queue.waiting and queue.readers)
+            if queue.in_hand or (queue.waiting and any(r.wants(name) for r in queue.readers))
         }
 
     async def idle(self) -> None:

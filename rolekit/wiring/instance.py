@@ -144,6 +144,7 @@ class _Member:
                 in_hand=0 if live is None else live.in_hand,
                 handled=0 if live is None else live.handled,
                 lag_ms=max(0.0, (loop.time() - due) * 1000),
+                notes={} if live is None else live.notes,
             )
             self._writer.write(link.encode(beat))
 

@@ -116,6 +116,24 @@ class Settling:
         assert later.bodies == [b"1", b"2"]
         assert [flags(delivery) for delivery in again] == [(True, False, 0)] * 2
 
+    async def test_a_queue_whose_window_is_none_waits_and_others_go_on(
+        self, ground: Ground
+    ) -> None:
+        transport, inbox = await ground.connect(), Inbox()
+        subscription = await consume(transport, inbox, "q", "other")
+        subscription.widen("q", 0)
+        await asyncio.sleep(QUIET_S)
+
+        await transport.publish([*packets(2), packet(7, "other")])
+        await inbox.count(1)
+        await asyncio.sleep(QUIET_S)
+        before = inbox.bodies
+        subscription.widen("q", 3)
+        await inbox.count(3)
+
+        assert before == [b"7"]
+        assert inbox.bodies == [b"7", b"0", b"1"]
+
     async def test_a_closed_subscription_takes_no_more(self, ground: Ground) -> None:
         transport, inbox = await ground.connect(), Inbox()
         subscription = await consume(transport, inbox)

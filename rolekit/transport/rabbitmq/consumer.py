@@ -144,7 +144,7 @@ class QueueConsumer:
             with suppress(*AWAY):
                 await channel.sent()
                 # A consumer may begin just behind this call: it must get its own window.
-                same = channel.calls.basic_qos(prefetch_count=self._asked or self._window)
+                same = channel.calls.basic_qos(prefetch_count=self._asked or self._window or 1)
                 await asyncio.shield(self._call(same))
 
     # -- living ------------------------------------------------------------------------------
