@@ -97,9 +97,15 @@ def migrate(
 async def _migrate(config: Config, found: Described, wait_s: float) -> Config:
     from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
 
-    queues = [name for role in found.roles for name in role.queues]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(found.app, there.database, there.broker, queues, found.sources)
+        await wiring.migrate(
+            found.app,
+            there.database,
+            there.broker,
+            found.queues,
+            found.sources,
+            partitions=found.partitions,
+        )
         return there
 
 

@@ -43,9 +43,16 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
     """Bring database and broker of an app up to date, and open this host's link to them."""
     from rolekit import wiring  # noqa: PLC0415 - see above
 
-    queues = [name for role in found.roles for name in role.queues]
     async with database_of(config, wait_s) as there:
-        await wiring.migrate(found.app, there.database, there.broker, queues, found.sources)
-        link = wiring.open_host(found.app, there.database, there.broker, queues, found.sources)
+        queues, sources = found.queues, found.sources
+        await wiring.migrate(
+            found.app,
+            there.database,
+            there.broker,
+            queues,
+            sources,
+            partitions=found.partitions,
+        )
+        link = wiring.open_host(found.app, there.database, there.broker, queues, sources)
         async with link as host:
             yield Ground(host=host, broker=there.broker, database=there.database)

@@ -105,9 +105,8 @@ async def _open(config: Config, wait_s: float) -> AsyncGenerator[Topology | None
     from rolekit import wiring  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
 
     found = described(config)
-    queues = [name for role in found.roles for name in role.queues]
     await wiring.wait_for_broker(config.broker, wait_s, say)
-    link = wiring.open_topology(found.app, config.database, config.broker, queues)
+    link = wiring.open_topology(found.app, config.database, config.broker, found.queues)
     async with link as there:
         if there is None:
             say(_IN_DATABASE)

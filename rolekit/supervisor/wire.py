@@ -83,6 +83,16 @@ class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
     problems: tuple[Problem, ...] = ()
     sources: dict[str, str] = {}
 
+    @property
+    def queues(self) -> list[str]:
+        """Names of all queues of handlers and partitions."""
+        return [name for role in self.roles for name in role.queues]
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Into how many the keys of roles are divided, of those that have any."""
+        return {role.name: role.partitions for role in self.roles if role.partitions}
+
 
 class Broken(msgspec.Struct, frozen=True, tag="broken"):
     """Zygote to supervisor: the app cannot be imported; the zygote ends.

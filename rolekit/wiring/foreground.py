@@ -34,7 +34,7 @@ async def _alone(app: App, database: str, broker: str) -> AsyncGenerator[tuple[S
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
     plan = app.plan()
     queues, sources = plan.queues(), sources_of(plan)
-    await migrate(app.name, database, broker, queues, sources)
+    await migrate(app.name, database, broker, queues, sources, partitions=plan.partitions)
     async with open_host(app.name, database, broker, queues, sources) as host:
         owner = host.epoch << link.OWNER_BITS | 1
         services = build(plan, owner, database, broker).services

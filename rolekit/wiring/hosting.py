@@ -14,6 +14,7 @@ from rolekit.database import Database, redacted
 from rolekit.errors import Unavailable
 from rolekit.store import migrate as migration
 from rolekit.store.postgres import PostgresStore
+from rolekit.store.postgres.dividing import divide
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.transport.base import DEAD_QUEUE, Depth
 from rolekit.transport.postgres import PostgresTransport
@@ -139,12 +140,14 @@ async def migrate(
     broker: str = "",
     queues: Sequence[str] = (),
     sources: Mapping[str, str] | None = None,
+    *,
+    partitions: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Check the servers, bring the app's schema up to date, and make its queues.
 
     Raises:
         ConfigError: A server is unsafe, refuses, has queues with other arguments, or lets
-            this user do too little.
+            this user do too little; or keys are divided otherwise, and not drained.
         Unavailable: One cannot be reached.
     """
     if not is_rabbit(broker):
@@ -168,7 +171,40 @@ async def migrate(
             await rabbit.check(wanted)
         finally:
             await rabbit.stop()
+    if partitions:
+        done += await _divide(app_name, database, broker, partitions)
     return done
+
+
+async def _divide(
+    app_name: str, database: str, broker: str, partitions: Mapping[str, int]
+) -> list[str]:
+    """Divide the keys of roles as their classes say, if nothing of them is left."""
+    there = Database(database, app_name)
+
+    async def count(names: Sequence[str]) -> int:
+        return 0 if joins_store(database, broker) else await _count(app_name, broker, names)
+
+    try:
+        return await divide(there, partitions, count)
+    finally:
+        await there.close()
+
+
+async def _count(app_name: str, broker: str, names: Sequence[str]) -> int:
+    """Count what is in queues that are not in the database of the state."""
+    async with AsyncExitStack() as held:
+        queues: RabbitTransport | PostgresTransport
+        if is_rabbit(broker):
+            queues = rabbit_transport(app_name, broker)
+            held.push_async_callback(queues.stop)
+            await queues.start()
+        else:
+            there = Database(broker, app_name)
+            held.push_async_callback(there.close)
+            queues = PostgresTransport(there, owner=0, bell=Bell(), joins_store=False)
+        depths = await queues.depths(names)
+        return sum(depth.waiting + depth.in_hand for depth in depths.values())
 
 
 async def wait_for_broker(broker: str, wait_s: float, say: Callable[[str], None]) -> None:

@@ -74,6 +74,16 @@ def test_every_link_of_the_pages_leads_somewhere() -> None:
     assert dead == []
 
 
+@pytest.mark.parametrize("shown", [("docs/how-to/keys.md", "ordered")], indirect=True)
+async def test_the_page_on_keys_shows_what_runs(shown: ModuleType) -> None:
+    async with run_app(shown.app) as running:
+        await running.client.send(shown.Place(customer_id="1", cents=500))
+        await running.client.send(shown.Cancel(customer_id="1", cents=200))
+        await running.idle()
+
+        assert running.dead == []
+
+
 @pytest.mark.parametrize("shown", [("docs/how-to/cron.md", "nightly")], indirect=True)
 async def test_the_page_on_cron_shows_what_runs(shown: ModuleType) -> None:
     async with run_app(shown.app) as running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -19,7 +20,6 @@ import asyncpg
 import httpx
 import msgspec
 
-import rolekit.transport.rabbitmq  # noqa: F401 - read from disk before a loop runs
 from rolekit.config import Config
 from rolekit.supervisor.status import FleetStatus
 from rolekit.wiring import open_client
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from rolekit.flow.app_client import AppClient
+
+# Its drivers are read from disk, which must not happen while a loop runs.
+importlib.import_module("rolekit.transport.rabbitmq")
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = "rolekit_keyed"
@@ -117,7 +120,9 @@ class KeyedFleet:
     async def pids(self) -> list[int]:
         """List the processes of the role's instances that are ready."""
         status = await self.status()
-        places = [] if status is None else status.roles[0].places
+        if status is None:
+            return []
+        places = status.roles[0].places
         return [one.pid for one in places if one.pid is not None and one.state == "ready"]
 
     async def scale(self, instances: int) -> None:

@@ -637,3 +637,37 @@ delete from {s}.waiting_list where n = any($1::bigint[]);
 
 -- count_aside: Count what waits in waiting lists, by queue.
 select queue, count(*) as n from {s}.waiting_list group by queue;
+
+-- partition_counts: Say into how many partitions the keys of roles are divided.
+select role, partitions from {s}.keyed_role where role = any($1::text[]);
+
+-- left_in_partitions: Count what is still addressed to the partitions of a role.
+select (select count(*) from {s}.queue where queue = any($2::text[]))
+     + (select count(*) from {s}.schedule where queue = any($2::text[]))
+     + (select count(*) from {s}.outbox where queues && $2::text[])
+     + (select count(*) from {s}.waiting_list where role = $1);
+
+-- divide_again: Divide the keys of a role anew; epochs go on from where they were.
+with had as (delete from {s}.partition where role = $1 returning epoch),
+made as (
+    insert into {s}.keyed_role (role, partitions) values ($1, $2)
+    on conflict (role) do update set partitions = excluded.partitions returning partitions)
+select made.partitions, coalesce((select max(epoch) from had), 0) as epoch from made;
+
+-- make_partitions: Make the partitions of a role.
+insert into {s}.partition (role, n, epoch)
+select $1, n, $3 from generate_series(0, $2::int - 1) as n;
+
+-- dead_in_partitions: Read the dead letters of a role's partitions.
+select id, queue, head from {s}.dead_letter where queue = any($1::text[]) and closed_at is null;
+
+-- address_dead: Let dead letters go into other queues when they are replayed.
+update {s}.dead_letter d set queue = a.queue
+from unnest($1::text[], $2::text[]) as a (id, queue) where d.id = a.id;
+
+-- move_holds: Tell held keys their partitions.
+update {s}.held_key h set partition = a.partition
+from unnest($2::text[], $3::int[]) as a (key, partition) where h.role = $1 and h.key = a.key;
+
+-- held_keys: List the held keys of a role.
+select key from {s}.held_key where role = $1;
