@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +59,13 @@ class Partitions:
             await store.enrol(ROLE, COUNT + 1)
 
         assert list((await store.attend(ROLE)).partitions) == [0, 1, 2, 3]
+
+    async def test_many_may_make_them_at_once(self, ground: Ground) -> None:
+        stores = [await ground.open() for _ in range(4)]
+
+        await asyncio.gather(*(store.enrol(ROLE, COUNT) for store in stores))
+
+        assert len((await stores[0].attend(ROLE)).partitions) == COUNT
 
     async def test_each_new_owner_has_a_higher_epoch(self, ground: Ground) -> None:
         store = await ground.open()

@@ -65,6 +65,7 @@ class KeyedFleet:
         )
         self._home = home
         self._looking = looking
+        self._turn = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "keyed.sock")),
@@ -144,6 +145,10 @@ class KeyedFleet:
 
     async def owners(self) -> dict[int, int]:
         """Count the partitions of each owner; 0 is nobody."""
+        async with self._turn:
+            return await self._owners()
+
+    async def _owners(self) -> dict[int, int]:
         found = await self._looking.fetch(
             f"select coalesce(owner, 0) as owner from {SCHEMA}.partition"  # noqa: S608 - ours
         )
@@ -187,12 +192,18 @@ class KeyedFleet:
         )
         return owner
 
+    async def count(self) -> int:
+        """Say how many entries were written."""
+        async with self._turn:
+            found: int = await self._looking.fetchval("select count(*) from done")
+        return found
+
     async def done(self, count: int, within_s: float) -> None:
         """Wait until so many entries were written, or none is for a while."""
         loop = asyncio.get_running_loop()
         until, last = loop.time() + within_s, -1
         while loop.time() < until:
-            found: int = await self._looking.fetchval("select count(*) from done")
+            found = await self.count()
             if found >= count:
                 return
             if found != last:

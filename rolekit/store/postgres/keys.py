@@ -30,7 +30,10 @@ class KeysStore(PostgresBase):
     async def enrol(self, role: str, partitions: int) -> None:
         """Make a role's partitions if they are not there."""
         async with self._db.connection() as connection:
-            there = await connection.fetchval(self._sql["enrol"], role, partitions)
+            await connection.execute(self._sql["enrol"], role, partitions)
+            # In a statement of its own, which sees what others made in the same moment.
+            found = await connection.fetch(self._sql["partition_counts"], [role])
+        there = int(found[0]["partitions"])
         if there != partitions:
             raise other_number(role, there, partitions)
 

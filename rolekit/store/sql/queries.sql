@@ -544,15 +544,12 @@ returning handler;
 -- drop_timer: Drop a timer, if it is still as it was read.
 delete from {s}.timer where handler = $1 and schedule = $2 and next_ms = $3;
 
--- enrol: Make the partitions of a role that has none; return how many it has.
+-- enrol: Make the partitions of a role that has none.
 with made as (
     insert into {s}.keyed_role (role, partitions) values ($1, $2) on conflict do nothing
-    returning partitions),
-rows as (
-    insert into {s}.partition (role, n)
-    select $1, n from made, generate_series(0, made.partitions - 1) as n on conflict do nothing)
-select partitions from made
-union all select partitions from {s}.keyed_role where role = $1 limit 1;
+    returning partitions)
+insert into {s}.partition (role, n)
+select $1, n from made, generate_series(0, made.partitions - 1) as n;
 
 -- attend: Be a member of a role for some seconds more.
 insert into {s}.member as m (owner, role, lease_until)
