@@ -46,6 +46,10 @@ class Reject(Exception):
         self.reason = reason
 
 
+class Diverged(Reject):
+    """A split that was run again yields something else than what was committed of it."""
+
+
 class AppError(RolekitError):
     """The app cannot start: its roles, handlers or annotations do not fit together."""
 

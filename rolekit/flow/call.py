@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio.to_thread
 
@@ -43,8 +43,30 @@ class Handler:
         object.__setattr__(self, "takes_context", takes)
 
 
+class Chunks(Protocol):
+    """Takes what a split yields, piece by piece.
+
+    Attributes:
+        results: What was not flushed.
+    """
+
+    results: list[object]
+
+    def add(self, one: object) -> bool:
+        """Take a result; say whether to flush before the next one."""
+        ...
+
+    async def flush(self) -> None:
+        """Have done with what was taken."""
+
+
 async def call(
-    handler: Handler, message: object, run: object, ctx: Context[Any] | None, limit: Limit
+    handler: Handler,
+    message: object,
+    run: object,
+    ctx: Context[Any] | None,
+    limit: Limit,
+    chunks: Chunks | None = None,
 ) -> list[object]:
     """Run a handler.
 
@@ -53,10 +75,11 @@ async def call(
         message: What came; in a gather, what was split.
         run: In a gather: the run, or list, of parts.
         ctx: For this call; None where the handler takes none.
-        limit: Of its time.
+        limit: Of its time; begins anew with each chunk.
+        chunks: Takes what an iterator yields, so that it may be of any length.
 
     Returns:
-        What it gave, in order; nothing where it gave None.
+        What it gave, in order, and no chunk took; nothing where it gave None.
 
     Raises:
         Overran: It took longer than its `timeout_s`.
@@ -66,18 +89,25 @@ async def call(
     arguments = {name: given[what] for name, what in handler.plan.arguments}
     with limit:
         if handler.around is None or ctx is None:
-            return await _run(handler, arguments)
+            return await _run(handler, arguments, limit, chunks)
         async with handler.around(ctx):
-            return await _run(handler, arguments)
+            return await _run(handler, arguments, limit, chunks)
 
 
-async def _run(handler: Handler, arguments: dict[str, object]) -> list[object]:
+async def _run(
+    handler: Handler, arguments: dict[str, object], limit: Limit, chunks: Chunks | None
+) -> list[object]:
     method, plan = handler.method, handler.plan
     if plan.call == "async":
         return _listed(plan, await method(**arguments))
     if plan.call == "async_iterator":
         given = method(**arguments)
-        return await _drained(await given if inspect.isawaitable(given) else given)
+        iterator = await given if inspect.isawaitable(given) else given
+        if chunks is None:
+            return await _drained(iterator)
+        return await _chunked(iterator, chunks, limit)
+    if plan.call == "iterator" and chunks is not None:
+        return await _chunked_in_thread(partial(method, **arguments), chunks, limit)
     work = partial(_in_thread, plan, method, arguments)
     return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
@@ -103,3 +133,52 @@ async def _drained(iterator: AsyncIterator[object]) -> list[object]:
         if len(results) > MAX_OUTPUTS:
             break
     return results
+
+
+async def _chunked(
+    iterator: AsyncIterator[object], chunks: Chunks, limit: Limit
+) -> list[object]:
+    """Hand over what an iterator yields; what it holds open is closed, whatever happens."""
+    is_full = False
+    try:
+        async for one in iterator:
+            if one is None:
+                continue
+            if is_full:
+                await chunks.flush()
+                limit.renew()
+            is_full = chunks.add(one)
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await cast("AsyncGenerator[object]", iterator).aclose()
+    return chunks.results
+
+
+async def _chunked_in_thread(
+    method: Callable[[], Iterable[object]], chunks: Chunks, limit: Limit
+) -> list[object]:
+    """Do the same in a thread, a chunk at a time."""
+    iterator: Iterator[object] | None = None
+    kept: list[object] = []
+
+    def pull() -> bool:
+        nonlocal iterator
+        if iterator is None:
+            iterator = iter(method() or ())
+        for one in kept:
+            chunks.add(one)
+        kept.clear()
+        is_full = False
+        for one in iterator:
+            if one is None:
+                continue
+            if is_full:
+                kept.append(one)
+                return True
+            is_full = chunks.add(one)
+        return False
+
+    while await anyio.to_thread.run_sync(pull, abandon_on_cancel=True):
+        await chunks.flush()
+        limit.renew()
+    return chunks.results

@@ -82,6 +82,10 @@ class Limit:
         self._deadlines = deadlines
         self._seconds = seconds
 
+    def renew(self) -> None:
+        """Let the time begin anew; a call that is over stays so."""
+        self._call.until_s = asyncio.get_running_loop().time() + self._seconds
+
     def __enter__(self) -> None:
         self._task, self._call = self._deadlines.begin(self._seconds)
 

@@ -18,6 +18,7 @@ import structlog
 
 from rolekit.errors import CodecError, TooOld, UnknownType, WriteFailed
 from rolekit.flow.letters import answered_by, notices
+from rolekit.flow.split_ends import end_split
 from rolekit.model.envelope import Head, Kind, Packet, encode_head
 from rolekit.model.ids import derive
 from rolekit.model.reassembly import ClosedBy, Closing
@@ -82,23 +83,27 @@ async def record(
     Returns:
         The step that was committed.
     """
-    await _end_what_was_begun(runtime, arrival, step)
+    await _end_what_was_begun(runtime, arrival, step, error)
     try:
         await commit(step)
     except TooOld as old:
         step = parked(runtime, arrival, Park(str(old)), error, too_old=True)
-        await _end_what_was_begun(runtime, arrival, step)
+        await _end_what_was_begun(runtime, arrival, step, error)
         await commit(step)
     return step
 
 
-async def _end_what_was_begun(runtime: Runtime, arrival: Arrival, step: Step) -> None:
-    """Let the dead letter of a release fail where its gather stopped giving.
+async def _end_what_was_begun(
+    runtime: Runtime, arrival: Arrival, step: Step, error: Exception | None
+) -> None:
+    """Let the dead letter of a release, or of a long split, fail where that stopped giving.
 
     Nobody else moves the sequence between this and the commit: that takes the token which is
     parked here, and whoever commits another outcome of it makes this one void.
     """
     head = arrival.head
+    if step.dead is not None and head.kind is not Kind.RELEASE:
+        await end_split(runtime, arrival, step, error)
     if step.dead is None or head.kind is not Kind.RELEASE or not head.frames:
         return
     view = await runtime.store.view(head.sequence, 1, whole=False)

@@ -114,7 +114,15 @@ class _Reason:
         """Find the message that stands where it waits, or is going to be split there."""
         at = self._flight.cursor.next
         standing = [one for one in held if _stands(one.head, self._flight.id, at)]
-        return max(standing, key=lambda one: _depth(one.head, self._flight.id), default=None)
+        found = max(standing, key=lambda one: _depth(one.head, self._flight.id), default=None)
+        return found or self._splitting(held)
+
+    def _splitting(self, held: Sequence[Held]) -> Held | None:
+        """Find the message whose split goes on, where that has not come so far."""
+        flight = self._flight
+        if flight.next is not None or not flight.cursor.totals or flight.cursor.totals[-1]:
+            return None
+        return next((one for one in held if one.id == flight.source_id), None)
 
     def why(self) -> str:
         """Say it in a sentence."""
@@ -157,6 +165,8 @@ class _Reason:
         attempt = f", attempt {tried + 1}" if tried else ""
         if found.where == "hand":
             return f"{who} has it in hand{attempt}"
+        if found.where == "behind":
+            return f"waits behind another message of its key for {who}{attempt}"
         if found.where == "outbox":
             return f"on its way to {who}{attempt}"
         return f"waits in the queue of {who}{attempt}"

@@ -140,9 +140,17 @@ class Placing:
         plan: Of the handler.
         cause: The packet that was handled; a release token, in a gather.
         head: Of that packet.
+        among: Tells this step's outputs from those of others of the same message.
     """
 
-    def __init__(self, runtime: Runtime, plan: HandlerPlan, cause: Packet, head: Head) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        plan: HandlerPlan,
+        cause: Packet,
+        head: Head,
+        among: tuple[str | int, ...] = (),
+    ) -> None:
         self._runtime = runtime
         self._plan = plan
         self._cause = cause
@@ -151,6 +159,7 @@ class Placing:
             plain(head), sent_at_ms=now_ms, codec=runtime.codec.default
         )
         self._slot = 0
+        self._among = among
         self.outputs = Outputs()
 
     def one(self, results: Results) -> Outputs:
@@ -172,14 +181,24 @@ class Placing:
         frames = self._head.frames
         gather = self._plan.opens_in(self._runtime.plan)
         if gather is not None:
-            sequence = self._derive("sequence")
+            sequence = self.sequence_of(self._cause, self._plan)
             frames = (*frames, Frame(sequence, gather, ()))
         total = self._place_children(results, frames, 0)
         if gather is not None:
-            self.outputs.opening = self._open(frames[-1], total)
+            start = Cursor.start(total)
+            self.outputs.opening = self.opened(frames[-1], start, self._cause)
         elif frames:
             self._close(frames[-1], ClosedBy.SPLIT, total)
         return self.outputs
+
+    def chunk(self, results: Results, frames: Frames, index: int) -> int:
+        """Place some of the children of a split; return how many there are now."""
+        return self._place_children(results, frames, index)
+
+    @staticmethod
+    def sequence_of(cause: Packet, plan: HandlerPlan) -> str:
+        """Name the sequence that a handler opens when it splits a message."""
+        return derive(cause.id, cause.generation, plan.name, "sequence")
 
     def more(self, results: Results, emitted: int, *, is_last: bool) -> tuple[Outputs, int]:
         """Place the results of one run of a gather: children of one position, run by run.
@@ -208,7 +227,7 @@ class Placing:
     def _derive(self, *slot: str | int) -> str:
         """Name an output; the generation makes a replay of a failed split a new one."""
         cause = self._cause
-        return derive(cause.id, cause.generation, self._plan.name, *slot)
+        return derive(cause.id, cause.generation, self._plan.name, *self._among, *slot)
 
     def _place_children(self, results: Results, frames: Frames, index: int) -> int:
         for result in results:
@@ -297,7 +316,8 @@ class Placing:
             )
         )
 
-    def _open(self, frame: Frame, total: int) -> Opening:
+    def opened(self, frame: Frame, cursor: Cursor, source: Packet) -> Opening:
+        """Say how the sequence begins whose gather a frame names."""
         gather = self._runtime.plan.handlers[frame.gather]
         token = msgspec.structs.replace(
             self._head,
@@ -309,10 +329,10 @@ class Placing:
         return Opening(
             id=frame.sequence,
             gather=gather.name,
-            cursor=Cursor.start(total),
+            cursor=cursor,
             waits=gather.on_dead == "wait",
             token=Packet(queue=gather.name, id=frame.sequence, head=encode_head(token)),
-            source=self._cause,
+            source=source,
             deadline_ms=self._now_ms + round((gather.deadline_s or DAY_S) * 1000),
             age_s=gather.age_s,
             is_ordered=gather.ordered or gather.whole,

@@ -75,7 +75,7 @@ class Pipeline:
         recycle: Callable[[str], None],
     ) -> None:
         self._runtime = runtime
-        self._worker = Worker(runtime, handlers)
+        self._worker = Worker(runtime, handlers, committer.submit, committer.room)
         self._handlers = handlers
         self._committer = committer
         self._forwarder = forwarder

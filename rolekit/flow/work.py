@@ -11,6 +11,7 @@ from rolekit.flow.call import Handler, call
 from rolekit.flow.gathering import Gathering
 from rolekit.flow.letters import letter_of
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
+from rolekit.flow.splitting import Splitting
 from rolekit.flow.step_context import Caller, StepContext
 from rolekit.model import celery
 from rolekit.model.envelope import Kind, Packet
@@ -19,7 +20,7 @@ from rolekit.model.reassembly import ClosedBy, Closing
 from rolekit.store.base import OpenStep, Outcome, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from rolekit.flow.runtime import Arrival, Runtime
 
@@ -53,10 +54,20 @@ class Worker:
     Args:
         runtime: Of this process.
         handlers: By queue.
+        commit: Submits a step that leaves before its message is done.
+        room: Waits until what was committed leaves fast enough.
     """
 
-    def __init__(self, runtime: Runtime, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        handlers: Mapping[str, Handler],
+        commit: Callable[[Step], Awaitable[bool]],
+        room: Callable[[], Awaitable[None]],
+    ) -> None:
         self._runtime = runtime
+        self._commit = commit
+        self._room = room
         self._handlers = handlers
         self._gathering = Gathering(runtime)
 
@@ -102,9 +113,15 @@ class Worker:
                 timeout_s=plan.timeout_s,
             )
             work.context = ctx = StepContext(runtime, packet, head, placing, caller)
-        results = await call(
-            handler, message, None, ctx, runtime.deadlines.limit(plan.timeout_s)
-        )
+        splitting = await self._splitting(arrival, ctx)
+        limit = runtime.deadlines.limit(plan.timeout_s)
+        results = await call(handler, message, None, ctx, limit, splitting)
+        if splitting is not None and splitting.is_long:
+            outputs, move = splitting.last()
+            self._fill(arrival, work, outputs)
+            assert work.step is not None  # noqa: S101 - _fill made it
+            work.step.split = move
+            return
         if (ctx is None or not ctx.has_effects) and is_direct(runtime, arrival, results):
             work.direct = direct(runtime, arrival, results)
             return
@@ -113,6 +130,16 @@ class Worker:
         self._fill(arrival, work, place(results))
         if isinstance(message, DeadLetter) and work.step is not None:
             work.step.answers = message.id
+
+    async def _splitting(self, arrival: Arrival, ctx: StepContext | None) -> Splitting | None:
+        """Make what takes the parts of a split of any length, where a handler yields."""
+        if arrival.plan.shape != "iterator":
+            return None
+        splitting = Splitting(self._runtime, arrival, self._commit, self._room)
+        splitting.context = ctx
+        if arrival.packet.generation or arrival.delivery.redelivered:
+            await splitting.resume()
+        return splitting
 
     async def _release(self, arrival: Arrival, handler: Handler, work: Work) -> None:
         """Hand a run over, or move the cursor where there is nothing to hand over."""

@@ -37,6 +37,7 @@ from rolekit.store.records import (
     Streamed,
     Write,
 )
+from rolekit.store.splits import SplitMove, SplitRow
 from rolekit.store.timers import TimerRow, Timers
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ __all__ = [
     "Saved",
     "SequenceView",
     "SomeTaken",
+    "SplitMove",
+    "SplitRow",
     "StateChange",
     "StateKey",
     "Step",
@@ -276,11 +279,15 @@ class Store(KeyStore, LetterStore, Timers, Protocol):
         """List open sequences, what moved longest ago first."""
         ...
 
-    async def held(self, sequences: Sequence[str]) -> list[Held]:
-        """List packets that stand in these sequences, or are to move them on.
+    async def held(self, sequences: Sequence[str], ids: Sequence[str] = ()) -> list[Held]:
+        """List packets that stand in these sequences, or are to move them on, or have an id.
 
         Those that are with a broker which is not the store's are not known to it.
         """
+        ...
+
+    async def find_split(self, message_id: str) -> SplitRow | None:
+        """Say how far a split has come that takes several commits; None: none goes on."""
         ...
 
     # -- what handlers ask for -----------------------------------------------------------

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rolekit.model.envelope import Head
     from rolekit.model.reassembly import Closing, Cursor
 
-Where = Literal["schedule", "queue", "hand", "outbox", "dead letter"]
-"""Where a packet is: due later, waiting, with an instance, committed and not sent, parked."""
+Where = Literal["schedule", "queue", "hand", "behind", "outbox", "dead letter"]
+"""Where a packet is: due later, waiting, with an instance, behind another message of its key,
+committed and not sent, parked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from rolekit.store.base import (
     Reply,
     SequenceView,
     SomeTaken,
+    SplitRow,
     StateKey,
     Step,
     Streamed,
@@ -36,6 +37,7 @@ from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_keys import MemoryKeyStore
 from rolekit.store.memory_letters import MemoryLetters
 from rolekit.store.memory_sequences import FINISHED
+from rolekit.store.memory_splits import check_splits, move_splits
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
 from rolekit.store.memory_timers import MemoryTimers
 
@@ -102,6 +104,7 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
             self._park(dead)
         self._answer((step.answers for step in fresh if step.answers), done=True)
         now, later = t.sequences.run(fresh, t.clock.now_ms())
+        move_splits(t, fresh)
         self._drop_states_of_the_finished(fresh)
         self._send([*(packet for step in fresh for packet in step.outputs), *now], commit)
         self._plan([*(due for step in fresh for due in step.later), *later], commit)
@@ -130,6 +133,7 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
                 raise StateClash(f"The state {change.key} changed since it was read.")
             versions[change.key] = change.becomes
         t.sequences.check(step.release for step in fresh if step.release is not None)
+        check_splits(t, fresh)
 
     def _drop_states_of_the_finished(self, steps: Sequence[Step]) -> None:
         rows = self.tables.sequences.rows
@@ -229,9 +233,14 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
         """List open sequences, what moved longest ago first."""
         return flights_in(self.tables, limit)
 
-    async def held(self, sequences: Sequence[str]) -> list[Held]:
-        """List packets that stand in these sequences, or are to move them on."""
-        return held_in(self.tables, sequences)
+    async def held(self, sequences: Sequence[str], ids: Sequence[str] = ()) -> list[Held]:
+        """List packets that stand in these sequences, or are to move them on, or have an id."""
+        return held_in(self.tables, sequences, ids)
+
+    async def find_split(self, message_id: str) -> SplitRow | None:
+        """Say how far a split has come that takes several commits; None: none goes on."""
+        found = self.tables.splits.get(message_id)
+        return None if found is None else found[1]
 
     # -- what handlers ask for ---------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.errors import CodecError
-from rolekit.model.envelope import Head, decode_head
+from rolekit.model.envelope import Head, decode_head, handler_of
 from rolekit.store.flights import Flight, Held, Where
 from rolekit.store.memory_sequences import OPEN, SequenceRow
 
@@ -48,10 +48,10 @@ def _flight_of(row: SequenceRow, stream: str, tail: int) -> Flight:
     )
 
 
-def held_in(tables: MemoryTables, sequences: Sequence[str]) -> list[Held]:
-    """List packets that stand in these sequences, or are to move them on."""
+def held_in(tables: MemoryTables, sequences: Sequence[str], ids: Sequence[str]) -> list[Held]:
+    """List packets that stand in these sequences, or are to move them on, or have an id."""
     names = set(sequences)
-    return [one for one in _everywhere(tables) if _names(one.head) & names]
+    return [one for one in _everywhere(tables) if _names(one.head) & names or one.id in ids]
 
 
 def _names(head: Head) -> set[str]:
@@ -71,10 +71,11 @@ def _everywhere(tables: MemoryTables) -> Iterator[Held]:
 def _held(
     packet: Packet, where: Where, *, due_ms: int = 0, why: str = "", dead_letter: str = ""
 ) -> Held:
+    head = _head_of(packet)
     return Held(
         where=where,
-        queue=packet.queue,
-        head=_head_of(packet),
+        queue=handler_of(packet, head),
+        head=head,
         id=packet.id,
         generation=packet.generation,
         due_ms=due_ms,

@@ -13,6 +13,7 @@ from rolekit.store.memory_sequences import Sequences
 
 if TYPE_CHECKING:
     from rolekit.model.envelope import Packet
+    from rolekit.store.splits import SplitRow
 
 DAY_MS = 86_400_000
 DAYS_BACK = 7
@@ -56,6 +57,9 @@ class MemoryTables:
     keys: dict[str, tuple[int, KeyRow]] = field(default_factory=dict[str, tuple[int, KeyRow]])
     once: dict[tuple[str, str], bytes] = field(default_factory=dict[tuple[str, str], bytes])
     blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    splits: dict[str, tuple[int, SplitRow]] = field(
+        default_factory=dict[str, "tuple[int, SplitRow]"]
+    )
     dead: dict[str, DeadLetterRow] = field(default_factory=dict[str, DeadLetterRow])
     timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
 

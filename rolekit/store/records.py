@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing, Cursor
     from rolekit.store.keys import KeyedStep
+    from rolekit.store.splits import SplitMove
 
 
 class Outcome(IntEnum):
@@ -279,6 +280,7 @@ class Step:
         states: To save.
         dead: The dead letter this step parks.
         answers: The dead letter whose handler this step is; empty for none.
+        split: How the split that this step is a chunk of moves on.
         skips_inbox: The inbox has no room for it: too old. The dead letter's id decides.
         keyed: What it means to the key of its message, where that has one.
     """
@@ -298,6 +300,7 @@ class Step:
     states: Sequence[StateChange] = ()
     dead: DeadLetterRow | None = None
     answers: str = ""
+    split: SplitMove | None = None
     skips_inbox: bool = False
     keyed: KeyedStep | None = None
 

@@ -152,7 +152,8 @@ async def holes(config: Config, limit: int) -> Sequence[Line]:
     try:
         store = PostgresStore(database, joins=joins_store(config.database, config.broker))
         flights = await store.flights(limit)
-        held = await store.held([flight.id for flight in flights]) if flights else []
+        names = [flight.id for flight in flights]
+        held = await store.held(names, [flight.source_id for flight in flights])
         return explain(flights, held, SystemClock().now_ms())
     finally:
         await database.close()

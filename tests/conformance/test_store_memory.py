@@ -19,6 +19,7 @@ from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
+from tests.conformance import store_splits as splits
 from tests.conformance import store_states as states
 from tests.conformance import store_streams as streams
 from tests.conformance import store_timers as timers
@@ -91,6 +92,10 @@ class TestHeaps(heaps.Heaps):
 
 class TestFlights(flights.Flights):
     """See `tests.conformance.store_flights`."""
+
+
+class TestSplits(splits.Splits):
+    """See `tests.conformance.store_splits`."""
 
 
 class TestStreams(streams.Streams):

@@ -46,6 +46,7 @@ def held(where: Where, *path: int, failures: int = 0) -> Held:
         ("hand", 0, "W.work has it in hand"),
         ("hand", 1, "W.work has it in hand, attempt 2"),
         ("outbox", 0, "on its way to W.work"),
+        ("behind", 0, "waits behind another message of its key for W.work"),
     ],
 )
 def test_who_has_the_message_is_said(where: Where, failures: int, said: str) -> None:
@@ -69,6 +70,17 @@ def test_what_stands_elsewhere_holds_nothing_up() -> None:
     (line,) = explain([flight()], [held("hand", 4), held("hand", 3, 0)], NOW_MS)
 
     assert line.why == "not there yet: in a queue of the broker, or in hand"
+
+
+def test_a_split_that_goes_on_is_named_where_it_has_not_come_so_far() -> None:
+    source = Held(where="hand", queue="S.split", head=Head(), id=MESSAGE, generation=0)
+    goes_on = flight(cursor=Cursor((3,), (None,)))
+
+    (line,) = explain([goes_on], [source], NOW_MS)
+    (whole,) = explain([flight()], [source], NOW_MS)
+
+    assert line.why == "S.split has it in hand"
+    assert whole.why.startswith("not there yet")
 
 
 def test_a_sequence_within_is_named() -> None:

@@ -31,6 +31,10 @@ class Turn:
     listed: int | None = None
     step: Step | None = None
 
+    def fence_in(self, step: Step) -> None:
+        """Let a step that leaves the key as it is be refused if the partition has moved on."""
+        step.keyed = KeyedStep(fence=self.fence, key=self.key)
+
     def mark(self, step: Step, plan: HandlerPlan) -> None:
         """Say in a step what it means to the key."""
         is_dead = step.outcome is Outcome.DEAD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.errors import CodecError
-from rolekit.model.envelope import Head, decode_head
+from rolekit.model.envelope import Head, KeyedHead, decode_head
 from rolekit.model.position import unpack
 from rolekit.model.reassembly import ClosedBy, Closing
 from rolekit.store.flights import Flight, Held
@@ -30,10 +30,10 @@ class FlightStore(PostgresBase):
             found = await connection.fetch(self._sql["flights"], limit)
         return [_flight_of(row) for row in found]
 
-    async def held(self, sequences: Sequence[str]) -> list[Held]:
-        """List packets that stand in these sequences, or are to move them on."""
+    async def held(self, sequences: Sequence[str], ids: Sequence[str] = ()) -> list[Held]:
+        """List packets that stand in these sequences, or are to move them on, or have an id."""
         async with self._db.connection() as connection:
-            found = await connection.fetch(self._sql["held"], list(sequences), MOST)
+            found = await connection.fetch(self._sql["held"], list(sequences), MOST, list(ids))
         return [_held_of(row) for row in found]
 
 
@@ -72,10 +72,11 @@ def _closing_of(row: Row) -> Closing:
 
 
 def _held_of(row: Row) -> Held:
+    head = _head_of(row["head"])
     return Held(
         where=row["place"],
-        queue=row["queue"],
-        head=_head_of(row["head"]),
+        queue=head.handler if isinstance(head, KeyedHead) else row["queue"],
+        head=head,
         id=row["id"].hex,
         generation=row["generation"],
         due_ms=row["due_ms"],

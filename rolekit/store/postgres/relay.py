@@ -64,6 +64,7 @@ class RelayStore(PostgresBase):
             await connection.execute(self._sql["drop_keys"], self.results_s)
             long_s = self.horizon_s * 2
             await connection.execute(self._sql["drop_once"], long_s)
+            await connection.execute(self._sql["drop_splits"], long_s)
             await connection.execute(self._sql["drop_sequences"], long_s)
             await connection.execute(self._sql["drop_closed"], long_s)
             await connection.execute(self._sql["drop_trials"], long_s)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rolekit.model.position import Path, pack, unpack
-from rolekit.store.base import Commit, SequenceView
+from rolekit.store.base import Commit, SequenceView, SplitRow
 from rolekit.store.postgres import rows
+from rolekit.store.postgres.split_work import split_of
 from rolekit.store.postgres.steps import PostgresBase
 from rolekit.store.postgres.together import Together
 from rolekit.store.postgres.work import SequenceWork, ready_of
@@ -77,6 +78,12 @@ class SequenceStore(PostgresBase):
         if sealed is None:
             raise _MovedOn
         return unpack(sealed)
+
+    async def find_split(self, message_id: str) -> SplitRow | None:
+        """Say how far a split has come that takes several commits; None: none goes on."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(self._sql["find_split"], message_id)
+        return None if row is None else split_of(row)
 
     async def expire(self, now_ms: int, limit: int) -> Commit:
         """Note which sequences' time is up, and let their gathers release what there is."""

@@ -29,6 +29,7 @@ from rolekit.store.base import (
     Step,
 )
 from rolekit.store.postgres import key_work, rows
+from rolekit.store.postgres.split_work import move_splits
 from rolekit.store.postgres.transactions import (
     OpenTransaction,
     Statements,
@@ -204,6 +205,8 @@ class StepStore(PostgresBase):
 
     async def effects(self, connection: Pooled, steps: Sequence[Step], commit: Commit) -> None:
         """Do what fresh steps want, kind by kind; a handler's writes in its own order."""
+        if any(step.split is not None for step in steps):
+            await move_splits(connection, self._sql, steps)
         for step in steps:
             await self._write(connection, step)
         await self._save_states(connection, [s for step in steps for s in step.states])
@@ -324,6 +327,7 @@ def is_plain(step: Step) -> bool:
         or step.replies
         or step.dead is not None
         or step.answers
+        or step.split is not None
         or step.skips_inbox
         or step.keyed is not None
     )

@@ -247,6 +247,26 @@ returning sequence, next;
 select s.id, t.next as tail, s.next from {s}.stream t join {s}.sequence s on s.id = t.sequence
 where t.sequence = any($1::uuid[]);
 
+-- find_split: Say how far a split has come.
+select id, origin, sequence, next, places, digest from {s}.split where id = $1;
+
+-- begin_split: Begin a split that takes several commits; nothing where one goes on.
+insert into {s}.split (id, origin, generation, sequence, next, places, digest)
+values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing;
+
+-- move_split: Move a split on, if it still is where it was, and no newer generation runs it.
+update {s}.split set next = $4, places = $5, digest = $6, generation = $3, at = now()
+where id = $1 and next = $2 and generation <= $3;
+
+-- end_split: End a split, if it still is where it was.
+delete from {s}.split where id = $1 and next = $2 and generation <= $3;
+
+-- adopt_source: Keep a message that was split as the generation that can be replayed.
+update {s}.sequence set source_generation = $2, source_birth_ms = $3, source_head = $4 where id = $1;
+
+-- drop_splits: Drop splits that nobody has gone on with for long.
+delete from {s}.split where at < now() - make_interval(secs => $1);
+
 -- flights: List open sequences, what moved longest ago first.
 select s.id, s.gather, s.next, s.totals, s.released, s.is_ready, s.is_expired, s.waits, s.deadline_ms,
        s.late, s.repeated, s.conflicting, s.token_head, s.source_head, s.source_id,
@@ -257,21 +277,25 @@ left join {s}.stream t on t.sequence = s.id
 left join {s}.part p on p.sequence = s.id and p.path = s.next
 where s.state = 0 order by s.moved_at, s.id limit $1;
 
--- held: List packets in whose heads one of these sequences is named.
+-- held: List packets in whose heads one of these sequences is named, or that have one of these ids.
 with asked as (select convert_to(s, 'UTF8') as name from unnest($1::text[]) as s)
 (select 'schedule' as place, queue, id, generation, head, due_ms, why, '' as dead_letter
- from {s}.schedule where exists (select from asked where position(name in head) > 0) limit $2)
+ from {s}.schedule where id = any($3::uuid[]) or exists (select from asked where position(name in head) > 0) limit $2)
 union all
 (select case when owner is null then 'queue' else 'hand' end, queue, id, generation, head, 0, '', ''
- from {s}.queue where exists (select from asked where position(name in head) > 0) limit $2)
+ from {s}.queue where id = any($3::uuid[]) or exists (select from asked where position(name in head) > 0) limit $2)
+union all
+(select 'behind', queue, id, generation, head, 0, '', ''
+ from {s}.waiting_list where id = any($3::uuid[]) or exists (select from asked where position(name in head) > 0) limit $2)
 union all
 (select 'outbox', p.queue, p.id, p.generation, p.head, 0, '', ''
  from {s}.outbox o, unnest(o.queues, o.ids, o.generations, o.heads) as p (queue, id, generation, head)
- where exists (select from asked where position(name in p.head) > 0) limit $2)
+ where p.id = any($3::uuid[]) or exists (select from asked where position(name in p.head) > 0) limit $2)
 union all
 (select 'dead letter', queue, message_id, generation, head, 0, reason, id
  from {s}.dead_letter
- where closed_at is null and exists (select from asked where position(name in head) > 0) limit $2);
+ where closed_at is null
+   and (message_id = any($3::uuid[]) or exists (select from asked where position(name in head) > 0)) limit $2);
 
 -- seal: Fix the end of the run that was begun; the end that was fixed first stays. No row: the cursor is elsewhere.
 update {s}.sequence set sealed = coalesce(sealed, $3)
