@@ -124,7 +124,7 @@ def _head_for(
     )
 
 
-def _together(result: object) -> tuple[object, ...]:
+def together(result: object) -> tuple[object, ...]:
     """Return what stands at one position: the items of a tuple, or the message itself."""
     if not isinstance(result, tuple):
         return (result,)
@@ -165,8 +165,8 @@ class Placing:
     def one(self, results: Results) -> Outputs:
         """Place a single result: it stays at the position of what was handled."""
         frames = self._head.frames
-        together = _together(results[0]) if results else ()
-        placed = [self._place(message, frames) for message in together]
+        items = together(results[0]) if results else ()
+        placed = [self._place(message, frames) for message in items]
         if frames and not any(placed):
             self._close(frames[-1], ClosedBy.DROPPED)
         return self.outputs
@@ -232,7 +232,7 @@ class Placing:
     def _place_children(self, results: Results, frames: Frames, index: int) -> int:
         for result in results:
             at = (*frames[:-1], frames[-1].child(index)) if frames else ()
-            taken = [self._place(message, at) for message in _together(result)]
+            taken = [self._place(message, at) for message in together(result)]
             index += any(taken)
         return index
 

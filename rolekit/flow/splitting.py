@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.errors import Diverged, Reject, StateClash
-from rolekit.flow.outputs import MAX_OUTPUTS, Outputs, Placing
+from rolekit.flow.outputs import MAX_OUTPUTS, Outputs, Placing, together
 from rolekit.model.position import Frame
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor
 from rolekit.store.base import SplitMove, Step, Taken
@@ -224,19 +224,17 @@ def _end(frame: Frame, total: int | None) -> Closing:
 
 
 def _weight(runtime: Runtime, one: object) -> int:
-    items = one if isinstance(one, tuple) else (one,)
-    return sum(len(runtime.codec.encode(item)[2]) for item in items if item is not None)
+    return sum(len(runtime.codec.encode(item)[2]) for item in together(one))
 
 
 def _digest(runtime: Runtime, before: bytes, results: list[object]) -> bytes:
     """Go on with the digest of everything that was yielded."""
     digest = blake2b(before, digest_size=16)
     for one in results:
-        for item in one if isinstance(one, tuple) else (one,):
-            if item is not None:
-                name, _, body = runtime.codec.encode(item)
-                digest.update(f"{name} {len(body)} ".encode())
-                digest.update(body)
+        for item in together(one):
+            name, _, body = runtime.codec.encode(item)
+            digest.update(f"{name} {len(body)} ".encode())
+            digest.update(body)
         digest.update(b";")
     return digest.digest()
 
