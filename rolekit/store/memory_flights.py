@@ -63,6 +63,8 @@ def _everywhere(tables: MemoryTables) -> Iterator[Held]:
         yield _held(due.packet, "schedule", due_ms=due.due_ms, why=due.why)
     for row in tables.outbox.values():
         yield _held(row.packet, "outbox")
+    for aside in (aside for waiting in tables.of_keys.lists.values() for aside in waiting):
+        yield _held(aside.packet, "queue")
     for dead in tables.dead.values():
         if not dead.is_closed:
             yield _held(dead.packet, "dead letter", why=dead.reason, dead_letter=dead.id)

@@ -11,9 +11,10 @@ from rolekit.errors import ConfigError, FenceLost
 from rolekit.model.envelope import Head, KeyedHead, Kind, Packet, decode_head, encode_head
 from rolekit.model.envelope import keyed as keyed_head
 from rolekit.model.keys import partition_of
+from rolekit.model.position import Frame
 from rolekit.store.base import DeadLetterRow, Outcome, Step
 from rolekit.store.keys import Fence, Hold, KeyedStep
-from tests.conformance.store import id_of, now_ms, packet, step
+from tests.conformance.store import SEQUENCE, id_of, now_ms, packet, step
 
 if TYPE_CHECKING:
     from rolekit.store.base import Store
@@ -208,6 +209,20 @@ class HeldKeys:
         assert [one.packet.id for one in await store.next_aside(fence, KEY, 1)] == [id_of(3)]
         assert await store.holds(fence) == {KEY: Hold("", has_list=True)}
         assert await store.count_aside() == {QUEUE: 3}
+
+    async def test_what_waits_behind_its_key_is_found_by_its_sequence(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        fence = await own(store)
+        head = Head(type="x", frames=(Frame(SEQUENCE, "g", (3,)),))
+        waiting = message(1)
+        waiting.head = encode_head(keyed_head(head, "Orders.place", KEY))
+
+        await store.set_aside(fence, KEY, [waiting], [])
+
+        found = await store.held([SEQUENCE])
+        assert [(held.where, held.id) for held in found] == [("queue", id_of(1))]
 
     async def test_a_former_owner_sets_nothing_aside(self, ground: Ground) -> None:
         store, other = await ground.open(), await ground.open()
