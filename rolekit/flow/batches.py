@@ -36,6 +36,7 @@ from rolekit.flow.pipeline import (
     Interrupted,
 )
 from rolekit.flow.runtime import Arrival
+from rolekit.model import celery
 from rolekit.model.envelope import decode_head
 from rolekit.model.parts import Batch
 from rolekit.store.base import Outcome, SomeTaken, Step
@@ -144,6 +145,8 @@ class Batches:
         """Decode an item; one that cannot be read fails by itself."""
         head, packet = item.arrival.head, item.arrival.packet
         try:
+            if head.codec == celery.CODEC:
+                celery.check_times(packet.body, self._runtime.clock.now_ms())
             item.message = self._runtime.codec.decode(
                 head.type, head.type_version, head.codec, packet.body
             )

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
 from rolekit.flow.addressing import addressed
 from rolekit.flow.joined import Reminder
+from rolekit.flow.other_apps import packet_for
 from rolekit.flow.streaming import Streaming
 from rolekit.model.envelope import Head, Packet
 from rolekit.model.graph_streams import ways_of
 from rolekit.model.ids import ID_BYTES, derive, given_by
 from rolekit.model.message import wire_name
 from rolekit.store.base import Commit, Due, KeyRow, Saved, Streamed
+from rolekit.transport.base import outside_queue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +90,12 @@ class Intake:
             IntakeFull: Too much waits already.
         """
         cls = type(message)
+        if cls in self._runtime.plan.outside:
+            raise Unroutable(
+                f"A {wire_name(cls)} goes to the app {self._runtime.plan.outside[cls]}, which "
+                "knows of no stream here.",
+                fix="Leave stream= out, or let a handler here send it on.",
+            )
         targets = self.streams.targets(cls)
         await self._check_room(targets)
         packets = self._built(message, root, headers, "", targets)
@@ -153,12 +161,19 @@ class Intake:
         targets = self._runtime.targets(type(message), "")
         if plan.streams:
             _check_streams(plan, type(message))
-        if not targets:
+        outside = plan.outside.get(type(message), "")
+        if outside and reply_to and not targets:
+            raise Unroutable(
+                f"A {wire_name(type(message))} goes to the app {outside}, which cannot answer "
+                "whoever asks here.",
+                fix="Send it, and let the other app send a message back: outside={...} there.",
+            )
+        if not targets and not outside:
             raise Unroutable(
                 f"No handler of {plan.name} takes a {wire_name(type(message))}.",
                 fix="Add the role that does, or send what one takes.",
             )
-        return self._built(message, root, headers, reply_to, targets)
+        return self._built(message, root, headers, reply_to, targets, outside)
 
     def _built(
         self,
@@ -167,6 +182,7 @@ class Intake:
         headers: Mapping[str, str] | None,
         reply_to: str,
         targets: Sequence[str],
+        outside: str = "",
     ) -> list[Packet]:
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
@@ -184,6 +200,9 @@ class Intake:
         for target, id_ in zip(targets, ids, strict=True):
             queue, encoded = addressed(plan, target, message, head)
             packets.append(Packet(queue=queue, id=id_, head=encoded, body=body))
+        if outside:
+            id_ = derive(root, outside_queue(outside)) if targets else root
+            packets.append(packet_for(outside, head, id_, body))
         return packets
 
     async def _check_room(self, targets: Sequence[str]) -> None:

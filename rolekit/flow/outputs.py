@@ -16,12 +16,14 @@ import msgspec
 
 from rolekit.errors import Reject
 from rolekit.flow.addressing import addressed
+from rolekit.flow.other_apps import packet_for
 from rolekit.model.envelope import Attempts, Head, Kind, Packet, encode_head, plain
 from rolekit.model.ids import derive
 from rolekit.model.message import Reply as ReplyMessage
 from rolekit.model.position import Frame, Frames
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor
 from rolekit.store.base import Opening, Reply
+from rolekit.transport.base import outside_queue
 
 if TYPE_CHECKING:
     from rolekit.flow.runtime import Arrival, Runtime
@@ -60,7 +62,7 @@ def is_direct(runtime: Runtime, arrival: Arrival, results: Results) -> bool:
     if not results:
         return not (frames and joins)
     result = results[0]
-    if isinstance(result, tuple):
+    if isinstance(result, tuple) or type(result) in runtime.plan.outside:
         return False
     if isinstance(result, ReplyMessage):
         return bool(arrival.head.reply_to) and not frames
@@ -272,6 +274,10 @@ class Placing:
                     queue=queue, id=self._derive(self._slot, target), head=encoded, body=body
                 )
             )
+        if plan.outside and (app := plan.outside.get(type(message))):
+            head = _head_for(self._head, name, version, (), headers)
+            id_ = self._derive(self._slot, outside_queue(app))
+            packets.append(packet_for(app, head, id_, body))
         return packets
 
     def _answer(self, message: ReplyMessage) -> None:

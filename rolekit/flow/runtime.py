@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rolekit.flow.blobs import Blobs
 from rolekit.flow.deadlines import Deadlines
 from rolekit.flow.states import States
+from rolekit.transport.base import INBOUND, outside_queue
 
 if TYPE_CHECKING:
     from rolekit.bell import Bell
@@ -66,6 +67,12 @@ class Runtime:
         object.__setattr__(self, "states", States(self.store))
 
     @property
+    def own_queues(self) -> list[str]:
+        """List the queues to declare: of handlers, and those from and to other apps."""
+        others = dict.fromkeys(map(outside_queue, self.plan.outside.values()))
+        return [*self.plan.queues(), INBOUND, *others]
+
+    @property
     def reply_queue(self) -> str:
         """Where answers for this process go."""
         return f"~reply.{self.owner}"
@@ -99,6 +106,8 @@ class Runtime:
                 queues |= dict.fromkeys(
                     self.plan.partition_queues(plan.role) if plan.key else own
                 )
+            if cls in self.plan.outside:
+                queues[outside_queue(self.plan.outside[cls])] = None
             found = self._queues[cls] = tuple(queues)
         return found
 

@@ -120,6 +120,7 @@ class AppPlan:
         opens: For each handler that splits into a sequence, the name of its gather.
         wire_names: Class to wire name.
         types: Wire name, or alias, to class.
+        outside: For each class that another app handles, the name of that app.
         told: For each message class, the handlers that are told of its dead letters.
         partitions: For each role that has keyed handlers, into how many its keys are divided.
         streams: Names of the gathers that no split feeds: they take what clients send with
@@ -140,6 +141,7 @@ class AppPlan:
     horizon_s: float = 7 * 86400
     results_s: float = 86400
     partitions: Mapping[str, int] = field(default_factory=dict[str, int])
+    outside: Mapping[type, str] = field(default_factory=dict[type, str])
 
     def queues(self, role: str | None = None) -> list[str]:
         """List the queues of one role, or of all: of each handler, or of the partitions.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rolekit.errors import AppError
 from rolekit.model.graph import Graph, Problem, draw
+from rolekit.model.message import wire_name
 from rolekit.model.plan import AppPlan
 from rolekit.model.policy import Backoff
 from rolekit.roles.base import Role
@@ -18,6 +19,7 @@ from rolekit.roles.declare import declared_on
 from rolekit.roles.http_routes import problems_of
 from rolekit.roles.inspect import Found, read_role
 from rolekit.roles.keyed import partitions_of, problems_of_keys
+from rolekit.roles.outside import problems_of_outside
 from rolekit.roles.settings import settings_of
 from rolekit.roles.sources import problems_of_sources
 from rolekit.roles.unavailable import unavailable_in
@@ -98,9 +100,8 @@ class App:
             *self._graph.problems,
             *problems_of_keys(self.roles, self._found),
             *problems_of_sources(self.name, self._found),
-            *unavailable_in(
-                self.roles, self._found, self.outside, observed=bool(self.observers)
-            ),
+            *problems_of_outside(self.name, self.outside),
+            *unavailable_in(self.roles, self._found, observed=bool(self.observers)),
         ]
 
     def plan(self) -> AppPlan:
@@ -128,6 +129,7 @@ class App:
             codec=self.codec,
             horizon_s=self.horizon_s,
             results_s=self.results_s,
+            outside=self.outside,
             partitions=partitions_of(self.roles, self._found),
         )
 
@@ -140,7 +142,9 @@ class App:
 
     @cached_property
     def _graph(self) -> Graph:
-        return draw([found.plan for found in self._found], self.names, self.outside)
+        elsewhere = {cls: wire_name(cls) for cls in self.outside}
+        plans = [found.plan for found in self._found]
+        return draw(plans, elsewhere | self.names, self.outside)
 
 
 def _as_role(role: object) -> type[Role]:

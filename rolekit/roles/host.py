@@ -75,7 +75,7 @@ class Services:
         runtime = self.runtime
         await runtime.store.start()
         await runtime.transport.start()
-        await runtime.transport.declare(runtime.plan.queues())
+        await runtime.transport.declare(runtime.own_queues)
         loops = [self.committer.run, self.forwarder.run, self.client.run, runtime.bell.run]
         if self.outbox is not None:
             loops.append(self.outbox.run)

@@ -11,7 +11,7 @@ from rolekit.guest.pool import Guest
 from rolekit.model.graph import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from rolekit.roles.base import Role
     from rolekit.roles.inspect import Found
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 def unavailable_in(
     roles: Iterable[type[Role]],
     found: Iterable[Found],
-    outside: Mapping[type, str],
     *,
     observed: bool,
 ) -> list[Problem]:
@@ -34,7 +33,6 @@ def unavailable_in(
         if isinstance(value, Guest)
     ]
     named += [("observers=[...]", "Being told of each event")] if observed else []
-    named += [(f"outside={{{cls.__name__}: ...}}", "sending to another app") for cls in outside]
     return [Problem(where, f"{what} is not available yet.") for where, what in named]
 
 

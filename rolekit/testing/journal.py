@@ -10,6 +10,7 @@ from rolekit.model.parts import DeadLetter
 from rolekit.model.reassembly import ClosedBy
 from rolekit.store.memory import MemoryStore
 from rolekit.store.postgres import PostgresStore
+from rolekit.transport.base import outside_queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,9 @@ class Journal:
         if cls is None:
             return None
         targets = self._plan.destinations.get(cls, ())
-        return next((n for n in targets if self._plan.handlers[n].kind != "gather"), None)
+        elsewhere = self._plan.outside.get(cls)
+        first = next((n for n in targets if self._plan.handlers[n].kind != "gather"), None)
+        return first or (elsewhere and outside_queue(elsewhere))
 
     def _note(self, key: tuple[object, ...], body: tuple[str, int, str, bytes]) -> None:
         if key in self._known:

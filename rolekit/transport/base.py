@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 DEAD_QUEUE = "~dead"
 """Where a broker puts what it gave up by itself; consumed into dead letters."""
 
+INBOUND = "~in"
+"""Where other apps send to: each app has one, and its relays hand on what comes there."""
+OUTSIDE = "~app."
+"""Begins the name of another app's `INBOUND`, as this app calls it."""
+
+
+def outside_queue(app: str) -> str:
+    """Name the queue by which another app is reached."""
+    return f"{OUTSIDE}{app}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
@@ -191,3 +201,9 @@ class Transport(Protocol):
 
     async def recover(self) -> None:
         """Hand back what instances that are gone still hold, where the broker does not."""
+
+    async def hand_over(self) -> None:
+        """Hand over what is for other apps, where `publish` only keeps it.
+
+        What is for an app that was never started here stays; the log says so.
+        """

@@ -81,6 +81,9 @@ class MemoryTransport:
     async def recover(self) -> None:
         """Does nothing: a crash hands back by itself."""
 
+    async def hand_over(self) -> None:
+        """Does nothing: there is one app here."""
+
     def _check(self) -> None:
         if self.is_dead:
             raise Unavailable("This connection to the queues in memory has crashed.")

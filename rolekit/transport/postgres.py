@@ -19,6 +19,7 @@ from rolekit.database import Database, load_queries
 from rolekit.errors import FenceLost, RolekitError, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
+from rolekit.transport.postgres_outside import Couriers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,6 +59,7 @@ class PostgresTransport:
         self._names: set[str] = set()
         self._open: set[PostgresSubscription] = set()
         self._swept_at = 0.0
+        self._couriers = Couriers(database)
 
     async def start(self) -> None:
         """Learn which queues there are."""
@@ -140,6 +142,10 @@ class PostgresTransport:
         if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
             self._swept_at = time.monotonic()
             await self.execute("drop_reply_queues", self.owner)
+
+    async def hand_over(self) -> None:
+        """Hand over what is for other apps, into their tables of the same database."""
+        await self._couriers.hand_over(self._names)
 
     async def fetch(self, name: str, *args: object) -> list[Any]:
         """Run one named query."""

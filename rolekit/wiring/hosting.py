@@ -16,7 +16,7 @@ from rolekit.store import migrate as migration
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.dividing import divide
 from rolekit.store.postgres.host import PostgresHost
-from rolekit.transport.base import DEAD_QUEUE, Depth
+from rolekit.transport.base import DEAD_QUEUE, INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.parts import is_rabbit, joins_store, rabbit_transport, refuse_sources
 
@@ -166,7 +166,7 @@ async def migrate(
         rabbit = rabbit_transport(app_name, broker, sources=sources)
         try:
             await rabbit.start()
-            wanted = [*queues, DEAD_QUEUE]
+            wanted = [*queues, INBOUND, DEAD_QUEUE]
             await rabbit.declare(wanted)
             await rabbit.check(wanted)
         finally:

@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rolekit.flow.given_up import GivenUp
+from rolekit.flow.handing_over import hand_over
+from rolekit.flow.inbound import inbound
 from rolekit.flow.relay import Relay
 from rolekit.flow.timers import Timers
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from rolekit.roles.host import Services
 
+GRACE_S = 1.0
 RELAY = "(relay)"
 """Name of the built-in role; no class can be called so."""
 
@@ -21,8 +24,20 @@ RELAY = "(relay)"
 async def _run_all(relay: Relay, services: Services) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(relay.run())
+        tasks.create_task(_take_in(services))
+        tasks.create_task(hand_over(services.runtime))
         if services.runtime.transport.features.gives_up:
             tasks.create_task(GivenUp(services.runtime, services.committer).run())
+
+
+async def _take_in(services: Services) -> None:
+    """Hand on what other apps send, until cancelled."""
+    consumer = inbound(services.runtime, services.committer, services.forwarder)
+    await consumer.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.shield(consumer.stop(GRACE_S))
 
 
 async def run_relay(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.database import Database
 from rolekit.store.postgres.host import count_hosts
-from rolekit.transport.base import DEAD_QUEUE
+from rolekit.transport.base import DEAD_QUEUE, INBOUND
 from rolekit.wiring.parts import is_rabbit, rabbit_transport
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Topology:
         self._transport = transport
         self._database = database
         # What others dead-letter to comes first.
-        self._queues = transport.wanted([DEAD_QUEUE, *handlers])
+        self._queues = transport.wanted([DEAD_QUEUE, INBOUND, *handlers])
 
     async def plan(self) -> list[Planned]:
         """Compare them."""

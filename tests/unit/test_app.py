@@ -156,14 +156,6 @@ def test_what_is_not_available_yet_is_refused(role: type[Role], said: str) -> No
     assert told(role) == [f"{said} available yet."]
 
 
-def test_sending_to_another_app_is_refused_for_now() -> None:
-    app = App("mine", roles=[Worker], outside={Part: "other"})
-
-    assert [str(problem) for problem in app.problems()] == [
-        "outside={Part: ...}: sending to another app is not available yet."
-    ]
-
-
 def test_a_role_is_found_by_name() -> None:
     app = App("mine", roles=[Worker])
 

@@ -33,6 +33,7 @@ from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
 from rolekit.transport.rabbitmq.batch import Batch, Piece, fail
 from rolekit.transport.rabbitmq.demux import FrameError, Returned, Tap
+from rolekit.transport.rabbitmq.topology import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -278,7 +279,7 @@ class Publisher:
             fail(batch, Unroutable(
                 f"There is no queue {', '.join(sorted(missing))} on the broker; "
                 f"{len(which)} of {len(batch.packets)} messages were not stored.",
-                fix="Start the role that takes it, or `rolekit migrate` after a rename.",
+                fix=remedy_for(missing),
                 which=which,
             ))  # fmt: skip
         elif batch.refused:

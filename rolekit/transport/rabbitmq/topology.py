@@ -22,7 +22,7 @@ import aiormq
 
 from rolekit.errors import ConfigError
 from rolekit.model.keys import partition_in
-from rolekit.transport.base import DEAD_QUEUE
+from rolekit.transport.base import DEAD_QUEUE, INBOUND, OUTSIDE
 from rolekit.transport.rabbitmq.access import refusal
 
 if TYPE_CHECKING:
@@ -106,7 +106,10 @@ class Names:
         Raises:
             ConfigError: A handler is called what no queue can be called.
         """
-        name = self._prefix + queue.replace("~", "@", 1)
+        if queue.startswith(OUTSIDE):
+            name = f"{queue.removeprefix(OUTSIDE)}.{INBOUND.replace('~', '@')}"
+        else:
+            name = self._prefix + queue.replace("~", "@", 1)
         if not _ALLOWED.fullmatch(name):
             raise ConfigError(
                 f"Queue {name!r} cannot be made on RabbitMQ: up to 255 letters, digits and "
@@ -150,6 +153,15 @@ class Names:
             **alone,
         }
         return Queue(self.of(name), arguments)
+
+
+def remedy_for(missing: Iterable[str]) -> str:
+    """Say what to do about queues that are not there."""
+    other = next((name for name in missing if name.startswith(OUTSIDE)), None)
+    if other is None:
+        return "Start the role that takes it, or `rolekit migrate` after a rename."
+    app = other.removeprefix(OUTSIDE)
+    return f"Start the app {app} on this broker, or run `rolekit migrate` for it."
 
 
 async def declare(session: Session, queues: Iterable[Queue]) -> None:

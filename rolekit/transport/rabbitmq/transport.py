@@ -19,7 +19,15 @@ import structlog
 from rolekit.clock import Clock, SystemClock
 from rolekit.errors import CodecError, QueueFull, Unavailable, Unroutable
 from rolekit.model.envelope import Packet
-from rolekit.transport.base import DEAD_QUEUE, Delivery, Depth, Features, Sink, Subscription
+from rolekit.transport.base import (
+    DEAD_QUEUE,
+    OUTSIDE,
+    Delivery,
+    Depth,
+    Features,
+    Sink,
+    Subscription,
+)
 from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.access import check_read, check_write
 from rolekit.transport.rabbitmq.address import AWAY, UrlFile, parse_address
@@ -122,13 +130,13 @@ class RabbitTransport:
         await self.stop()
 
     async def declare(self, queues: Iterable[str]) -> None:
-        """Make these queues if they are not there.
+        """Make these queues if they are not there, but for those of other apps.
 
         Raises:
             ConfigError: One is there with other arguments, or would lose messages.
             Unavailable: There is no connection, or it was lost meanwhile.
         """
-        names = list(queues)
+        names = [name for name in queues if not name.startswith(OUTSIDE)]
         wanted = self.wanted(names)
         refuse_dangers(wanted)
         session = await self.consuming()
@@ -234,6 +242,9 @@ class RabbitTransport:
 
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""
+
+    async def hand_over(self) -> None:
+        """Do nothing: it is published to the other app's queue."""
 
     @contextmanager
     def _calling(self) -> Generator[None]:

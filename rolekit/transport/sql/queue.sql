@@ -103,3 +103,19 @@ update {s}.queue set owner = $1, runs_alone = false where n = any(array(
         order by n limit q.room for update) as w
     where exists (select from {s}.host where epoch = $1 >> 24 and lease_until > now())))
 returning n, queue, id, generation, birth_ms, head, body, redelivered, is_suspect, crashed;
+
+-- waits_for_other: Say whether something waits for another app.
+select exists(select from {s}.queue where queue = $1 and owner is null);
+
+-- hand_over: Move what waits for another app, what came first, into its queue; an error where that is not there.
+with there as (select 1 / count(*) as one from {other}.queue_name where name = $3),
+gone as (
+    delete from {s}.queue where n = any(array(
+        select n from {s}.queue where queue = $1 and owner is null and (select one from there) = 1
+        order by n limit $2 for update skip locked))
+    returning n, id, generation, birth_ms, head, body),
+put as (
+    insert into {other}.queue (queue, id, generation, birth_ms, head, body)
+    select $3, id, generation, birth_ms, head, body from gone order by n
+    returning 1)
+select count(*) from put;
