@@ -26,6 +26,8 @@ _BROKERS = ("amqp", "amqps")
 _HIDDEN = "********"
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 _LEVELS = ("debug", "info", "warning", "error", "critical")
+_ON = ("true", "1", "yes", "on")
+_SWITCH = (*_ON, "false", "0", "no", "off")
 _FORMATS = ("auto", "pretty", "json")
 _TOP = (
     "app",
@@ -37,6 +39,7 @@ _TOP = (
     "grace_s",
     "horizon_s",
     "results_s",
+    "keep_sent",
     "control",
 )
 
@@ -55,6 +58,7 @@ class Config:
         grace_s: Seconds a soft stop may take.
         horizon_s: Dedup window; None: as the app says.
         results_s: How long replies are kept; None: as the app says.
+        keep_sent: Keep what was sent for the horizon, for `rolekit replay`.
         control: Path of the control socket; empty: in `home`.
         roles: Settings by role name as it was written, then by setting name. Ask
             `for_role`, since the environment writes role names in capitals.
@@ -72,6 +76,7 @@ class Config:
     grace_s: float = 20
     horizon_s: float | None = None
     results_s: float | None = None
+    keep_sent: bool = False
     control: str = ""
     roles: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     handlers: Mapping[str, Mapping[str, str]] = field(
@@ -113,6 +118,7 @@ class Config:
             value = getattr(self, name)
             if value is not None:
                 given[name] = str(value)
+        given["keep_sent"] = "true" if self.keep_sent else "false"
         return {f"{_PREFIX}{name.upper()}": value for name, value in given.items()}
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -328,6 +334,7 @@ def _finish(found: _Found) -> Config:
         grace_s=20 if grace_s is None else grace_s,
         horizon_s=_number("horizon_s", top, found.sources),
         results_s=_number("results_s", top, found.sources),
+        keep_sent=_one_of("keep_sent", top.get("keep_sent", "false").lower(), _SWITCH) in _ON,
         control=top.get("control", ""),
         roles=groups["roles"],
         handlers=groups["handlers"],

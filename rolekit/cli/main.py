@@ -13,6 +13,7 @@ from rolekit.cli.console import report
 from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
 from rolekit.cli.holes import holes
+from rolekit.cli.replay import replay
 from rolekit.cli.send import send
 from rolekit.cli.topology import topology
 from rolekit.errors import RolekitError
@@ -39,6 +40,7 @@ cli.command()(cron)
 cli.command()(about_app.config)
 cli.command()(about_app.graph)
 cli.command()(about_app.migrate)
+cli.command()(replay)
 cli.command()(send)
 cli.command()(holes)
 cli.add_typer(dead, name="dead")

@@ -66,7 +66,8 @@ class Intake:
         streamed: Sequence[Streamed] = (),
     ) -> KeyRow | None:
         """Make packets durable; return the earlier request with this key, if there was one."""
-        if key is None and not later and not streamed:
+        direct = key is None and not later and not streamed
+        if direct and not self._runtime.keeps_sent:
             if packets:
                 await self._runtime.transport.publish(packets)
             return None

@@ -39,6 +39,7 @@ class Runtime:
         alarms: Of `clock`, where it is moved by hand; None: those of the event loop.
         deaths: What is known of instances that died; None where the transport tells.
         unknown_s: How long a type that nobody knows may come again.
+        keeps_sent: What clients send goes through the outbox, so that it is kept.
     """
 
     plan: AppPlan
@@ -51,6 +52,7 @@ class Runtime:
     deaths: Deaths | None = None
     alarms: Alarms | None = None
     unknown_s: float = 600
+    keeps_sent: bool = False
     blobs: Blobs = field(init=False)
     states: States = field(init=False)
     deadlines: Deadlines = field(init=False, default_factory=Deadlines)

@@ -38,6 +38,7 @@ from rolekit.store.records import (
     Streamed,
     Write,
 )
+from rolekit.store.sent import SentStore
 from rolekit.store.splits import SplitMove, SplitRow
 from rolekit.store.timers import TimerRow, Timers
 
@@ -164,7 +165,7 @@ class Deaths(Protocol):
         """Note that it ended, and this process lives."""
 
 
-class Store(OfSequences, KeyStore, LetterStore, Timers, Protocol):
+class Store(OfSequences, KeyStore, LetterStore, SentStore, Timers, Protocol):
     """Where effects, sequences, replies and dead letters are kept."""
 
     async def start(self) -> None:

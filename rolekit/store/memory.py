@@ -40,6 +40,7 @@ from rolekit.store.memory_sequences import FINISHED
 from rolekit.store.memory_splits import check_splits, move_splits
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
 from rolekit.store.memory_timers import MemoryTimers
+from rolekit.store.sent import SentBetween, SentRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -64,6 +65,7 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
         self.keys = self.tables.of_keys
         self.owner = owner
         self.is_dead = False
+        self.keeps_sent = False
 
     async def start(self) -> None:
         """Connects to nothing."""
@@ -369,8 +371,17 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
     async def forget(self, sent: Sequence[int]) -> None:
         """Delete outbox rows that the broker confirmed."""
         self._check()
+        t = self.tables
         for n in sent:
-            self.tables.outbox.pop(n, None)
+            row = t.outbox.pop(n, None)
+            if row is not None and self.keeps_sent:
+                t.sent.append(SentRow(t.next_number(), t.clock.now_ms(), [row.packet]))
+
+    async def sent(self, which: SentBetween, *, after: int, limit: int) -> list[SentRow]:
+        """Read rows of what was sent, in order, behind the row numbered `after`."""
+        since_ms, until_ms = which.since_ms, which.until_ms
+        rows = [row for row in self.tables.sent if since_ms <= row.at_ms < until_ms]
+        return [row for row in rows if row.n > after][:limit]
 
     async def keep_house(self, now_ms: int) -> None:
         """Drop replies and keys that are over; the inbox needs no days made."""

@@ -10,6 +10,7 @@ from rolekit.errors import RolekitError
 from rolekit.store.base import DeadLetterRow, Due, KeyRow, Reply, StateKey, TimerRow, Write
 from rolekit.store.memory_keys import KeyTables
 from rolekit.store.memory_sequences import Sequences
+from rolekit.store.sent import SentRow
 
 if TYPE_CHECKING:
     from rolekit.model.envelope import Packet
@@ -60,6 +61,7 @@ class MemoryTables:
     splits: dict[str, tuple[int, SplitRow]] = field(
         default_factory=dict[str, "tuple[int, SplitRow]"]
     )
+    sent: list[SentRow] = field(default_factory=list[SentRow])
     dead: dict[str, DeadLetterRow] = field(default_factory=dict[str, DeadLetterRow])
     timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
 

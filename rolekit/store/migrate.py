@@ -38,22 +38,29 @@ async def migrate(database: Database) -> list[str]:
             f"create table if not exists {schema}.migration (number int primary key,"
             " name text not null, at timestamptz not null default now())"
         )
-        there: int = await connection.fetchval(
-            f"select coalesce(max(number), 0) from {schema}.migration"  # noqa: S608 - schema_of checked it
+        found = await connection.fetch(
+            f"select number, name from {schema}.migration"  # noqa: S608 - schema_of checked it
         )
+        applied = {row["name"]: row["number"] for row in found}
         known = _migrations()
-        if there > len(known):
+        newer = sorted(applied.keys() - {name for name, _ in known})
+        if newer:
             raise ConfigError(
-                f"The database is at migration {there}, this rolekit knows {len(known)}.",
+                f"The database has migration {newer[-1]}, which this rolekit does not know.",
                 fix="Upgrade rolekit on this host.",
             )
-        for number, (name, sql) in enumerate(known[there:], there + 1):
+        for name, sql in known:
+            if name in applied:
+                continue
+            # By name: what was written side by side may come in another order.
+            number = max(applied.values(), default=0) + 1
             await connection.execute(sql.replace("{s}", schema))
             await connection.execute(
                 f"insert into {schema}.migration (number, name) values ($1, $2)",  # noqa: S608 - as above
                 number,
                 name,
             )
+            applied[name] = number
             done.append(name)
     await PostgresStore(database).make_days(time.time_ns() // 1_000_000)
     return done

@@ -5,6 +5,7 @@ run_role        one role in the foreground, its own supervisor in small
 open_host       what a supervisor needs from the databases
 open_client     the way in for scripts
 dead_letters    for the command line
+sent_messages   likewise
 holes           likewise: sequences in flight, and what holds them up
 read_timers     likewise: when handlers are called by time
 open_topology   likewise: which queues there are, and which there should be
@@ -16,6 +17,7 @@ from rolekit.wiring.foreground import open_client, run_role
 from rolekit.wiring.hosting import migrate, open_host, wait_for, wait_for_broker
 from rolekit.wiring.instance import instance_main
 from rolekit.wiring.operator import dead_letters, holes
+from rolekit.wiring.resending import sent_messages
 from rolekit.wiring.timers import read_timers
 from rolekit.wiring.topology import open_topology
 
@@ -29,6 +31,7 @@ __all__ = [
     "open_topology",
     "read_timers",
     "run_role",
+    "sent_messages",
     "wait_for",
     "wait_for_broker",
 ]

@@ -30,14 +30,17 @@ log = structlog.get_logger("rolekit.run")
 
 
 @asynccontextmanager
-async def _alone(app: App, database: str, broker: str) -> AsyncGenerator[tuple[Services, int]]:
+async def _alone(
+    app: App, database: str, config: Config
+) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
-    plan = app.plan()
+    plan, broker = app.plan(), config.broker
     queues, sources = plan.queues(), sources_of(plan)
     await migrate(app.name, database, broker, queues, sources, partitions=plan.partitions)
     async with open_host(app.name, database, broker, queues, sources) as host:
         owner = host.epoch << link.OWNER_BITS | 1
-        services = build(plan, owner, database, broker).services
+        parts = build(plan, owner, database, broker, keeps_sent=config.keep_sent)
+        services = parts.services
 
         async def listen() -> None:
             async for topics in host.topics():
@@ -61,7 +64,7 @@ async def run_role(config: Config, app_ref: str, role_name: str) -> int:
     values = config.for_role(role_name)
     bind = values.get("bind", role.bind)
     stopped = asyncio.Event()
-    async with _alone(app, config.database, config.broker) as (services, _):
+    async with _alone(app, config.database, config) as (services, _):
         instance = Instance(
             role, services, values=values, listening=bound_socket(bind) if bind else None
         )
@@ -92,7 +95,7 @@ async def open_client(app: App, config: Config | None = None) -> AsyncGenerator[
     settings = config or configuration.load(os.environ)
     async with (
         _database_url(settings) as url,
-        _alone(app, url, settings.broker) as (services, _),
+        _alone(app, url, settings) as (services, _),
     ):
         yield services.client
         if services.outbox is not None:

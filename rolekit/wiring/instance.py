@@ -43,15 +43,20 @@ def instance_main(
     logs.set_up(
         settings.log, settings.log_format, app=app.name, role=spec.role, instance=spec.slot
     )
-    return asyncio.run(_live(spec, app, line, listening))
+    return asyncio.run(_live(spec, app, line, listening, keeps_sent=settings.keep_sent))
 
 
 async def _live(
-    spec: link.InstanceSpec, app: App, line: socket.socket, listening: socket.socket | None
+    spec: link.InstanceSpec,
+    app: App,
+    line: socket.socket,
+    listening: socket.socket | None,
+    *,
+    keeps_sent: bool = False,
 ) -> int:
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=line)
-    parts = build(app.plan(), spec.owner, spec.database, spec.broker)
+    parts = build(app.plan(), spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
     member = _Member(spec, app, parts, writer, listening)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:

@@ -72,12 +72,23 @@ def joins_store(database: str, broker: str) -> bool:
     return not broker or broker == database
 
 
-def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
-    """Make the parts of one process; connects to nothing."""
+def build(
+    plan: AppPlan, owner: int, database: str, broker: str, *, keeps_sent: bool = False
+) -> Parts:
+    """Make the parts of one process; connects to nothing.
+
+    Args:
+        plan: Of the app.
+        owner: Names this process.
+        database: URL of the state.
+        broker: URL of the queues; empty: in the database.
+        keeps_sent: Keep what was sent, where the queues are elsewhere and may be lost.
+    """
     state = Database(database, plan.name, max_connections=CONNECTIONS)
     bell = Bell(carry_by_notify(state, owner))
     store = PostgresStore(state, owner=owner, joins=joins_store(database, broker))
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
+    store.keeps_sent = keeps_sent and not joins_store(database, broker)
     transport: Transport
     if is_rabbit(broker):
         transport = rabbit_transport(
@@ -97,6 +108,7 @@ def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
         clock=SystemClock(),
         owner=owner,
         deaths=None if transport.features.sees_holders else store,
+        keeps_sent=store.keeps_sent,
     )
     return Parts(Services(runtime, intake_limit=_intake_limit()), state)
 

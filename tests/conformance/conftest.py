@@ -19,6 +19,7 @@ pytest.register_assert_rewrite(
     "tests.conformance.store_letters",
     "tests.conformance.store_keys",
     "tests.conformance.store_runs",
+    "tests.conformance.store_sent",
     "tests.conformance.store_sequences",
     "tests.conformance.store_services",
     "tests.conformance.store_states",

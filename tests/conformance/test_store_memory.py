@@ -17,6 +17,7 @@ from tests.conformance import store_heaps as heaps
 from tests.conformance import store_keys as keys
 from tests.conformance import store_letters as letters
 from tests.conformance import store_runs as runs
+from tests.conformance import store_sent as sending
 from tests.conformance import store_sequences as sequences
 from tests.conformance import store_services as services
 from tests.conformance import store_splits as splits
@@ -64,6 +65,10 @@ class TestCommitting(steps.Committing):
 
 class TestWhole(whole.Whole):
     """See `tests.conformance.store_whole`."""
+
+
+class TestSent(sending.Sent):
+    """See `tests.conformance.store_sent`."""
 
 
 class TestStates(states.States):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.database import Database
+from rolekit.errors import ConfigError
 from rolekit.store import migrate as module
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres import PostgresStore
@@ -76,3 +77,28 @@ async def test_numbers_of_outbox_rows_go_on_though_all_of_the_old_ones_have_left
             "select nextval(pg_get_serial_sequence('rolekit_old.outbox', 'n'))"
         )
     assert following == numbers[-1] + 1
+
+
+async def test_a_migration_that_was_written_beside_others_is_applied_later(
+    old: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = module._migrations()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as without_one:
+        without_one.setattr(module, "_migrations", lambda: [*known[:3], *known[4:]])
+        await migrate(old)
+
+    late = await migrate(old)
+
+    assert late == [known[3][0]]
+    assert await migrate(old) == []
+
+
+async def test_a_database_of_a_newer_rolekit_is_refused(
+    old: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(old)
+    known = module._migrations()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_migrations", lambda: known[:-1])
+
+    with pytest.raises(ConfigError, match=known[-1][0]):
+        await migrate(old)

@@ -55,8 +55,8 @@ def test_only_what_works_is_listed() -> None:
     )
 
     assert names == [
-        *("check", "config", "cron", "graph", "holes", "migrate", "ps", "run"),
-        *("scale", "send", "stop", "up"),
+        *("check", "config", "cron", "graph", "holes", "migrate", "ps", "replay"),
+        *("run", "scale", "send", "stop", "up"),
     ]
 
 

@@ -63,7 +63,7 @@ class Refusing(_Worker):
 def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
     role: type[WorkerRole], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(plan: AppPlan, owner: int, database: str, broker: str) -> Parts:
+    def build(plan: AppPlan, *_: object, **__: object) -> Parts:
         return Parts(services_of(plan), Database("postgresql://nowhere/db", plan.name))
 
     async def live() -> int:

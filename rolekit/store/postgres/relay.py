@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING
 
 from rolekit.store.base import Commit, Outgoing
 from rolekit.store.postgres import rows
-from rolekit.store.postgres.steps import PostgresBase
+from rolekit.store.postgres.days import Days
+from rolekit.store.postgres.sent import SentKeeping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DAYS_AHEAD = 3
-DAYS_BACK = 7
-"""Days of the inbox that a new app begins with, so that a message which waited is known."""
 
-
-class RelayStore(PostgresBase):
+class RelayStore(Days, SentKeeping):
     """Rows that no instance holds any more. Several relays do no harm: rows are claimed."""
 
     async def move_due(self, now_ms: int, limit: int) -> Commit:
@@ -51,14 +48,10 @@ class RelayStore(PostgresBase):
             found = await connection.fetch(self._sql["unsent"], self._owner, list(known), limit)
         return [one for row in found for one in rows.outgoing_of(row)]
 
-    async def forget(self, sent: Sequence[int]) -> None:
-        """Delete outbox rows that the broker confirmed."""
-        async with self._db.connection() as connection:
-            await connection.execute(self._sql["forget"], list(sent))
-
     async def keep_house(self, now_ms: int) -> None:
-        """Make the inbox's days ahead; drop replies and keys that are over."""
+        """Make days of the inbox ahead, drop those that are over; replies and keys likewise."""
         await self.make_days(now_ms)
+        await self.drop_days(now_ms)
         async with self._db.connection() as connection:
             await connection.execute(self._sql["drop_replies"], self.results_s)
             await connection.execute(self._sql["drop_keys"], self.results_s)
@@ -70,23 +63,9 @@ class RelayStore(PostgresBase):
             await connection.execute(self._sql["drop_trials"], long_s)
             await connection.execute(self._sql["drop_deaths"])
 
-    async def make_days(self, now_ms: int) -> None:
-        """Make the days of the inbox that are missing, up to some days ahead."""
-        today = rows.day_of(now_ms)
-        async with self._db.connection() as connection:
-            row = await connection.fetchrow(self._sql["days"])
-            last = row["last"] if row else None
-            begin = today - DAYS_BACK if last is None else last + 1
-            for day in range(begin, today + DAYS_AHEAD + 1):
-                inbox = f"{self._db.schema}.inbox"
-                await connection.execute(
-                    f"create table if not exists {inbox}_{day} partition of {inbox}"
-                    f" for values from ({day}) to ({day + 1})"
-                )
-
     async def oldest_birth_ms(self) -> int:
         """Return the earliest birth the inbox can tell anything about."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(self._sql["days"])
+            row = await connection.fetchrow(self._sql["days"], f"{self._db.schema}.inbox")
         first = row["first"] if row else None
         return 0 if first is None else int(first) * rows.DAY_MS

@@ -449,6 +449,40 @@ from {s}.outbox where owner = $1 and not n = any($2::bigint[]) order by n limit 
 -- forget: Delete outbox rows that were confirmed.
 delete from {s}.outbox where n = any($1::bigint[]);
 
+-- forget_and_keep: Delete outbox rows that were confirmed, and keep what they sent.
+with gone as (
+    delete from {s}.outbox where n = any($1::bigint[])
+    returning queues, ids, generations, births_ms, heads, bodies),
+clock as (select (extract(epoch from clock_timestamp()) * 1000)::bigint as ms)
+insert into {s}.sent (day, at_ms, queues, ids, generations, births_ms, heads, bodies)
+select ms / 86400000, ms, queues, ids, generations, births_ms, heads, bodies from gone, clock;
+
+-- sent: Read what was sent, in order of the confirms.
+select n, at_ms, queues, ids, generations, births_ms, heads, bodies from {s}.sent
+where day >= $1::bigint / 86400000 and at_ms >= $1 and at_ms < $2 and n > $3
+order by n limit $4;
+
+-- ran_today: Note that the app runs on a day.
+insert into {s}.running_day (day) values ($1) on conflict do nothing;
+
+-- needed_since: Return the oldest birth that something in the database may still need the inbox for.
+select least(
+    (select min(birth_ms) from {s}.outbox, unnest(births_ms) as t (birth_ms)),
+    (select min(due_ms) from {s}.schedule),
+    (select min(birth_ms) from {s}.waiting_list),
+    (select min(least(source_birth_ms, (extract(epoch from opened_at) * 1000)::bigint))
+     from {s}.sequence where state = 0 and not is_stream));
+
+-- spent_days: List the days of a partitioned table since which the app has run on more than $2 days.
+select substring(c.relname from '\d+$')::int as day
+from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = $1::text::regclass
+  and (select count(*) from {s}.running_day r where r.day > substring(c.relname from '\d+$')::int) > $2
+order by 1;
+
+-- drop_running_days: Forget on which days the app ran, before any day that is left.
+delete from {s}.running_day where day < $1;
+
 -- insert_dead: Park a message.
 insert into {s}.dead_letter (id, queue, message_id, generation, birth_ms, head, body,
                              handler, type, reason, traceback, attempts, at_ms, is_forced,
@@ -525,10 +559,11 @@ delete from {s}.idempotency where at < now() - make_interval(secs => $1);
 -- drop_once: Drop results of `ctx.once` that no attempt can ask for any more.
 delete from {s}.once where at < now() - make_interval(secs => $1);
 
--- days: List the days that the inbox has.
-select min(substring(c.relname from 7)::int) as first, max(substring(c.relname from 7)::int) as last
+-- days: Return the first and the last day that a partitioned table has; and whether there is such a table.
+select min(substring(c.relname from '\d+$')::int) as first, max(substring(c.relname from '\d+$')::int) as last,
+       to_regclass($1) is not null as is_there
 from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent = '{s}.inbox'::regclass;
+where i.inhparent = to_regclass($1);
 
 -- delete_chunks: Forget an upload whose content was there already.
 delete from {s}.blob_chunk where upload = $1;
