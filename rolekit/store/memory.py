@@ -33,6 +33,7 @@ from rolekit.store.base import (
     Step,
     Streamed,
 )
+from rolekit.store.memory_buckets import MemoryBuckets
 from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_keys import MemoryKeyStore
 from rolekit.store.memory_letters import MemoryLetters
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from rolekit.store.flights import Flight, Held
 
 
-class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore):
+class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBuckets):
     """Keeps the contract of `store.base.Store`.
 
     Args:

@@ -62,6 +62,7 @@ class RelayStore(Days, SentKeeping):
             await connection.execute(self._sql["drop_closed"], long_s)
             await connection.execute(self._sql["drop_trials"], long_s)
             await connection.execute(self._sql["drop_deaths"])
+            await connection.execute(self._sql["drop_buckets"])
 
     async def oldest_birth_ms(self) -> int:
         """Return the earliest birth the inbox can tell anything about."""
