@@ -59,17 +59,21 @@ class SequenceStore(PostgresBase):
         self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
     ) -> Path | None:
         """Fix where the run that begins at `before` ends, for this and every later attempt."""
+        if not closings:
+            try:
+                async with self._db.connection() as connection:
+                    return await self._seal(connection, sequence, before, end)
+            except _MovedOn:
+                return None
         try:
             async with self._db.transaction() as connection:
-                await self._store_missing(connection, closings)
+                # Positions first, as everybody locks them before sequences.
+                await connection.execute(
+                    self._sql["insert_parts"], *rows.closing_columns(closings)
+                )
                 return await self._seal(connection, sequence, before, end)
         except _MovedOn:
             return None
-
-    async def _store_missing(self, connection: Pooled, closings: Sequence[Closing]) -> None:
-        """Write positions; first, as everybody locks them before sequences."""
-        if closings:
-            await connection.execute(self._sql["insert_parts"], *rows.closing_columns(closings))
 
     async def _seal(self, connection: Pooled, sequence: str, before: Path, end: Path) -> Path:
         sealed: bytes | None = await connection.fetchval(

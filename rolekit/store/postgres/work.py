@@ -82,8 +82,11 @@ class SequenceWork:
         """Close positions and move sequences on; return the tokens that must leave."""
         releases = releases or {}
         for some in _rounds(closings):
-            status = await self._connection.execute(
-                self._sql["insert_parts"], *rows.closing_columns(some)
+            leaves = rows.leaf_columns(some)
+            status = await (
+                self._connection.execute(self._sql["insert_parts"], *rows.closing_columns(some))
+                if leaves is None
+                else self._connection.execute(self._sql["insert_leaves"], *leaves)
             )
             if rows_of(status) < len(some):
                 await self._odd.look(some)

@@ -120,6 +120,17 @@ where (held.closed_by = 3 and held.total is null and excluded.closed_by = 3 and 
    or (held.closed_by = 2 and excluded.closed_by <> 2
        and (select waits from {s}.sequence where id = excluded.sequence));
 
+-- insert_leaves: Close positions by parts of one type: as insert_parts does, with fewer columns to encode.
+insert into {s}.part as held
+    (sequence, path, closed_by, total, type, type_version, codec, body, detail, dead_letter)
+select sequence, path, 0, null, $4, $5, $6, body, '', ''
+from unnest($1::uuid[], $2::bytea[], $3::bytea[]) as c (sequence, path, body)
+on conflict (sequence, path) do update set
+    closed_by = excluded.closed_by, total = excluded.total, type = excluded.type,
+    type_version = excluded.type_version, codec = excluded.codec, body = excluded.body,
+    detail = excluded.detail, dead_letter = excluded.dead_letter
+where held.closed_by = 2 and (select waits from {s}.sequence where id = excluded.sequence);
+
 -- find_repeats: Say of which of these positions were closed before this transaction, and whether by something else.
 select c.sequence, count(*) as repeated,
        count(*) filter (where (p.closed_by, p.total, p.body) is distinct from (c.closed_by, c.total, c.body)) as conflicting
@@ -219,9 +230,11 @@ delete from {s}.part where sequence = any($1::uuid[]);
 select p.sequence, p.path, p.closed_by, p.total
 from unnest($1::uuid[], $2::bytea[]) as k (sequence, path) join {s}.part p using (sequence, path);
 
--- view: Read sequences with their next closings, and the open splits above each cursor.
+-- view: Read sequences with their next closings, and the open splits above each cursor; the message that was split once each.
 select s.id, s.gather, s.next, s.totals, s.released, s.emitted, s.sealed, s.state, s.is_expired,
-       s.is_ordered, s.is_stream, s.runs, s.source_queue, s.source_id, s.source_generation, s.source_birth_ms, s.source_head, s.source_body,
+       s.is_ordered, s.is_stream, s.runs, s.source_queue, s.source_id, s.source_generation, s.source_birth_ms,
+       case when row_number() over (partition by s.id order by p.path) = 1 then s.source_head end as source_head,
+       case when row_number() over (partition by s.id order by p.path) = 1 then s.source_body end as source_body,
        p.path, p.closed_by, p.total, p.type, p.type_version, p.codec, p.body, p.detail, p.dead_letter
 from {s}.sequence s
 left join lateral (
