@@ -197,3 +197,27 @@ async def test_a_former_owner_claims_nothing_more(ground: PostgresGround) -> Non
     assert before.got == []
     with pytest.raises(FenceLost):
         await epochs.own(first, before, 1)
+
+
+@pytest.mark.parametrize("query", ["claim", "claim_own"])
+async def test_a_claim_of_a_queue_with_little_in_it_does_not_walk_a_deep_one(
+    ground: PostgresGround, query: str
+) -> None:
+    transport = await ground.connect()
+    database = Database(ground.url, ground.app)
+    schema = database.schema
+    arguments = [1, ["rare", "deep"], [50, 50], 1][: 3 if query == "claim" else 4]
+    async with database.connection() as connection:
+        await connection.execute(
+            f"insert into {schema}.queue (queue, id, generation, birth_ms, head, body)"  # noqa: S608 - ours
+            " select case when n % 5000 = 0 then 'rare' else 'deep' end, gen_random_uuid(), 0,"
+            " 0, '', '' from generate_series(1, 20000) as n"
+        )
+        await connection.execute(f"analyze {schema}.queue")
+
+        plan = await connection.fetch(f"explain {transport.sql[query]}", *arguments)
+    await database.close()
+
+    steps = [row[0] for row in plan]
+    assert any("queue_waiting" in step for step in steps), steps
+    assert sum("queue_pkey" in step for step in steps) == 1, steps  # to mark what was found

@@ -1,10 +1,10 @@
--- claim: Take the oldest waiting packets of these queues, as long as the host's lease holds.
+-- claim: Take the oldest waiting packets of these queues, as long as the host's lease holds. A range and not an equality, so that no plan walks another queue's packets in the order of their numbers.
 update {s}.queue set owner = $1, runs_alone = false where n = any(array(
     select w.n
     from unnest($2::text[], $3::int[]) as q (name, room)
     cross join lateral (
-        select n from {s}.queue where queue = q.name and owner is null
-        order by n limit q.room for update skip locked) as w
+        select n from {s}.queue where queue >= q.name and queue <= q.name and owner is null
+        order by queue, n limit q.room for update skip locked) as w
     where exists (select from {s}.host where epoch = $1 >> 24 and lease_until > now())))
 returning n, queue, id, generation, birth_ms, head, body, redelivered, is_suspect, crashed;
 
@@ -99,8 +99,8 @@ update {s}.queue set owner = $1, runs_alone = false where n = any(array(
     from unnest($2::text[], $3::int[]) as q (name, room)
     join mine on mine.queue = q.name
     cross join lateral (
-        select n from {s}.queue where queue = q.name and owner is null
-        order by n limit q.room for update) as w
+        select n from {s}.queue where queue >= q.name and queue <= q.name and owner is null
+        order by queue, n limit q.room for update) as w
     where exists (select from {s}.host where epoch = $1 >> 24 and lease_until > now())))
 returning n, queue, id, generation, birth_ms, head, body, redelivered, is_suspect, crashed;
 
