@@ -123,7 +123,7 @@ class Config:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """List name, value and source of each setting, secrets hidden."""
-        rows = [(name, self._shown(name), self.sources.get(name, "default")) for name in _TOP]
+        rows = [(name, self._shown(name), self._source_of(name)) for name in _TOP]
         for kind, groups in (("roles", self.roles), ("handlers", self.handlers)):
             for group, values in groups.items():
                 for name, value in values.items():
@@ -132,9 +132,13 @@ class Config:
                     rows.append((dotted, _hide(name, value, source), source))
         return rows
 
+    def _source_of(self, name: str) -> str:
+        unset = "default" if getattr(self, name) is not None else "code"
+        return self.sources.get(name, unset)
+
     def _shown(self, name: str) -> str:
         value: object = getattr(self, name)
-        return "" if value is None else redact(str(value))
+        return "as the app says" if value is None else redact(str(value))
 
 
 def redact(url: str) -> str:

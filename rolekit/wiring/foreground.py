@@ -15,7 +15,7 @@ from rolekit import link
 from rolekit.roles.host import Instance, bound_socket
 from rolekit.wiring.hosting import migrate, open_host
 from rolekit.wiring.instance import DONE, FAILED
-from rolekit.wiring.parts import build, hear, load_app, sources_of
+from rolekit.wiring.parts import build, hear, load_app, settled, sources_of
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def _alone(
     app: App, database: str, config: Config
 ) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
-    plan, broker = app.plan(), config.broker
+    plan, broker = settled(app.plan(), config), config.broker
     queues, sources = plan.queues(), sources_of(plan)
     await migrate(app.name, database, broker, queues, sources, partitions=plan.partitions)
     async with open_host(app.name, database, broker, queues, sources) as host:

@@ -15,12 +15,13 @@ from rolekit import link
 from rolekit.errors import AppError, ConfigError
 from rolekit.observe import logs
 from rolekit.roles.host import Instance
-from rolekit.wiring.parts import build, hear, load_app
+from rolekit.wiring.parts import build, hear, load_app, settled
 from rolekit.wiring.relaying import RELAY, run_relay
 
 if TYPE_CHECKING:
     import socket
 
+    from rolekit.config import Config
     from rolekit.roles.app import App
     from rolekit.wiring.parts import Parts
 
@@ -43,7 +44,7 @@ def instance_main(
     logs.set_up(
         settings.log, settings.log_format, app=app.name, role=spec.role, instance=spec.slot
     )
-    return asyncio.run(_live(spec, app, line, listening, keeps_sent=settings.keep_sent))
+    return asyncio.run(_live(spec, app, line, listening, settings))
 
 
 async def _live(
@@ -51,12 +52,12 @@ async def _live(
     app: App,
     line: socket.socket,
     listening: socket.socket | None,
-    *,
-    keeps_sent: bool = False,
+    settings: Config,
 ) -> int:
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=line)
-    parts = build(app.plan(), spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
+    plan, keeps_sent = settled(app.plan(), settings), settings.keep_sent
+    parts = build(plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
     member = _Member(spec, app, parts, writer, listening)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:

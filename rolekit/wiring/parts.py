@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from rolekit.transport.postgres import PostgresTransport
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rolekit.config import Config
     from rolekit.model.plan import AppPlan
     from rolekit.transport.base import Transport
     from rolekit.transport.rabbitmq import RabbitTransport
@@ -52,6 +53,16 @@ def load_app(reference: str) -> App:
     if not isinstance(app, App):
         raise ConfigError(f"{reference} is a {type(app).__name__}; an App is expected.")
     return app
+
+
+def settled(plan: AppPlan, config: Config) -> AppPlan:
+    """Return the plan of an app with what the settings say instead of the code."""
+    given = {
+        name: value
+        for name in ("horizon_s", "results_s")
+        if (value := getattr(config, name)) is not None
+    }
+    return replace(plan, **given)
 
 
 @dataclass(slots=True)

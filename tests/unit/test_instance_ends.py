@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rolekit import App, Client, Message, WorkerRole, handle, link
+from rolekit.config import Config
 from rolekit.database import Database
 from rolekit.errors import ConfigError
 from rolekit.wiring import instance
@@ -63,7 +64,10 @@ class Refusing(_Worker):
 def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
     role: type[WorkerRole], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plans: list[AppPlan] = []
+
     def build(plan: AppPlan, *_: object, **__: object) -> Parts:
+        plans.append(plan)
         return Parts(services_of(plan), Database("postgresql://nowhere/db", plan.name))
 
     async def live() -> int:
@@ -72,9 +76,9 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
             if role is Told:
                 ours.send(link.encode(link.Stop(0)))
             async with asyncio.timeout(SOON_S):
-                return await instance._live(spec, app, theirs, None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                return await instance._live(spec, app, theirs, None, settings)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-    app = App("ends", roles=[role])
+    app, settings = App("ends", roles=[role]), Config(horizon_s=5)
     spec = link.InstanceSpec(
         app="", role=role.__name__, slot=0, owner=1, broker="", database="", settings={}
     )
@@ -85,4 +89,5 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
         ended = asyncio.run(live())
 
     assert ended == status
+    assert [plan.horizon_s for plan in plans] == [5]  # settings win over the code
     assert ended in link.IN_ORDER
