@@ -65,7 +65,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Make what hangs on the rest."""
-        object.__setattr__(self, "blobs", Blobs(self.store))
+        object.__setattr__(self, "blobs", Blobs(self.store, self.clock))
         object.__setattr__(self, "states", States(self.store))
 
     @property

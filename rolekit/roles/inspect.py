@@ -263,5 +263,4 @@ def _plan(
         ordered=declared.ordered,
         timing=timing_of(declared),
         circuit=declared.circuit,
-        rates=declared.rate,
     )

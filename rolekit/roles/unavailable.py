@@ -11,18 +11,21 @@ from rolekit.guest.pool import Guest
 from rolekit.model.graph import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rolekit.roles.base import Role
+    from rolekit.roles.inspect import Found
 
 
 def unavailable_in(
     roles: Iterable[type[Role]],
+    found: Iterable[Found],
     *,
     observed: bool,
 ) -> list[Problem]:
     """Name everything an app uses that is not available yet, one sentence each."""
-    named = [
+    named = [(each.place, what) for each in found for what in _of_handler(each)]
+    named += [
         (f"{role.__name__}.{name}", "a Guest (guests come with a later part)")
         for role in roles
         for cls in reversed(role.__mro__)
@@ -31,3 +34,11 @@ def unavailable_in(
     ]
     named += [("observers=[...]", "Being told of each event")] if observed else []
     return [Problem(where, f"{what} is not available yet.") for where, what in named]
+
+
+def _of_handler(found: Found) -> Iterator[str]:
+    declared = found.declared
+    used = {
+        "rate=": declared.rate,
+    }
+    yield from (what for what, is_used in used.items() if is_used)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rolekit.store.buckets import Buckets
 from rolekit.store.flights import Flight, Held
 from rolekit.store.keys import KeyStore
 from rolekit.store.letters import Letters, LetterStore
@@ -82,6 +81,7 @@ __all__ = [
     "Streamed",
     "Taken",
     "TimerRow",
+    "Timers",
     "Write",
 ]
 
@@ -165,7 +165,7 @@ class Deaths(Protocol):
         """Note that it ended, and this process lives."""
 
 
-class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Protocol):
+class Store(OfSequences, KeyStore, LetterStore, SentStore, Timers, Protocol):
     """Where effects, sequences, replies and dead letters are kept."""
 
     async def start(self) -> None:
@@ -241,8 +241,11 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
         """Keep bytes once; a blob that is there already costs no space."""
         ...
 
-    async def has_blob(self, blob_id: str) -> bool:
-        """Say whether a blob is there."""
+    async def use_blobs(self, ids: Sequence[str]) -> set[str]:
+        """Note that these blobs are used; return which of them are there.
+
+        They stay for two horizons at least. So does what is saved, once more or anew.
+        """
         ...
 
     async def load_blob(self, blob_id: str) -> bytes | None:
@@ -331,4 +334,4 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
         """Delete outbox rows all of whose packets the broker confirmed."""
 
     async def keep_house(self, now_ms: int) -> None:
-        """Make the inbox's days ahead; drop replies and keys that are over."""
+        """Make the inbox's days ahead; drop what is over: days, replies, keys, blobs."""

@@ -8,16 +8,14 @@ refuse before it changes anything.
 from __future__ import annotations
 
 from dataclasses import replace as with_fields
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from rolekit.errors import CodecError, RolekitError, StateClash, TooOld, Unavailable
+from rolekit.errors import RolekitError, StateClash, TooOld, Unavailable
 from rolekit.store.base import (
     REPLIES,
     SCHEDULE,
-    BlobInfo,
     Commit,
     Due,
     Executes,
@@ -33,7 +31,7 @@ from rolekit.store.base import (
     Step,
     Streamed,
 )
-from rolekit.store.memory_buckets import MemoryBuckets
+from rolekit.store.memory_blobs import MemoryBlobs, sweep
 from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_keys import MemoryKeyStore
 from rolekit.store.memory_letters import MemoryLetters
@@ -44,7 +42,7 @@ from rolekit.store.memory_timers import MemoryTimers
 from rolekit.store.sent import SentBetween, SentRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from rolekit.model.envelope import Packet
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
     from rolekit.store.flights import Flight, Held
 
 
-class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBuckets):
+class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs):
     """Keeps the contract of `store.base.Store`.
 
     Args:
@@ -260,32 +258,6 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBuckets):
         """Keep a result of `ctx.once`; the first one wins."""
         return self.tables.once.setdefault((message_id, name), value)
 
-    async def save_blob(self, data: AsyncIterator[bytes], max_bytes: int) -> BlobInfo:
-        """Keep bytes once.
-
-        Raises:
-            CodecError: More than `max_bytes` came; nothing is kept.
-        """
-        held = bytearray()
-        async for some in data:
-            held += some
-            if len(held) > max_bytes:
-                raise CodecError(
-                    f"A blob has more than {max_bytes} bytes.",
-                    fix="Split it, or keep it in a store of your own.",
-                )
-        name = sha256(held).hexdigest()
-        self.tables.blobs.setdefault(name, bytes(held))
-        return BlobInfo(name, len(held))
-
-    async def has_blob(self, blob_id: str) -> bool:
-        """Say whether a blob is there."""
-        return blob_id in self.tables.blobs
-
-    async def load_blob(self, blob_id: str) -> bytes | None:
-        """Read a blob; None when there is none."""
-        return self.tables.blobs.get(blob_id)
-
     # -- the way in and out ------------------------------------------------------------------
 
     async def accept(
@@ -385,11 +357,12 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBuckets):
         return [row for row in rows if row.n > after][:limit]
 
     async def keep_house(self, now_ms: int) -> None:
-        """Drop replies and keys that are over; the inbox needs no days made."""
+        """Drop replies, keys and blobs that are over; the inbox needs no days made."""
         t = self.tables
         oldest_ms = now_ms - t.results_s * 1000
         t.replies = [(at, reply) for at, reply in t.replies if at >= oldest_ms]
         t.keys = {name: row for name, row in t.keys.items() if row[0] >= oldest_ms}
+        sweep(t, now_ms)
 
 
 def _inbox_key(step: Step) -> tuple[str, int, int]:

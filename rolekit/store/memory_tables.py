@@ -38,12 +38,16 @@ class MemoryTables:
         writes: Every statement of `ctx.write`, in the order of their commits; none is run.
         refused: Each `ctx.tx` and each transaction that was asked for, refused.
         results_s: How long replies and keys are kept.
+        horizon_s: How long after its birth a message may still take effect.
+        blobs_used: When each blob was used last.
+        blobs_swept: Day on which blobs to drop were looked for last.
     """
 
     clock: Clock = field(default_factory=SystemClock)
     writes: list[Write] = field(default_factory=list[Write])
     refused: list[RolekitError] = field(default_factory=list[RolekitError])
     results_s: float = 86_400
+    horizon_s: float = 7 * 86_400
     oldest_day: int = 0
     number: int = 0
     inbox: set[tuple[str, int, int]] = field(default_factory=set[tuple[str, int, int]])
@@ -58,13 +62,14 @@ class MemoryTables:
     keys: dict[str, tuple[int, KeyRow]] = field(default_factory=dict[str, tuple[int, KeyRow]])
     once: dict[tuple[str, str], bytes] = field(default_factory=dict[tuple[str, str], bytes])
     blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    blobs_used: dict[str, int] = field(default_factory=dict[str, int])
+    blobs_swept: int = 0
     splits: dict[str, tuple[int, SplitRow]] = field(
         default_factory=dict[str, "tuple[int, SplitRow]"]
     )
     sent: list[SentRow] = field(default_factory=list[SentRow])
     dead: dict[str, DeadLetterRow] = field(default_factory=dict[str, DeadLetterRow])
     timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
-    buckets: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         self.oldest_day = self.clock.now_ms() // DAY_MS - DAYS_BACK

@@ -51,7 +51,9 @@ class MemoryGround:
 
     def __init__(self, plan: AppPlan, journal: Journal) -> None:
         self.clock = ManualClock()
-        self.tables: MemoryTables | None = MemoryTables(self.clock, results_s=plan.results_s)
+        self.tables: MemoryTables | None = MemoryTables(
+            self.clock, results_s=plan.results_s, horizon_s=plan.horizon_s
+        )
         self._tables = self.tables
         self._journal = journal
 

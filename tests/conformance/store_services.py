@@ -52,7 +52,7 @@ class Keeping:
         assert infos[0] == infos[1]
         assert infos[0].size_bytes == 3
         assert await store.load_blob(infos[0].id) == b"abc"
-        assert await store.has_blob(infos[0].id)
+        assert await store.use_blobs([infos[0].id]) == {infos[0].id}
 
     async def test_an_empty_blob_is_a_blob_and_an_unknown_one_is_none(
         self, ground: Ground
@@ -63,7 +63,7 @@ class Keeping:
 
         assert await store.load_blob(empty.id) == b""
         assert await store.load_blob("00" * 32) is None
-        assert not await store.has_blob("00" * 32)
+        assert await store.use_blobs(["00" * 32]) == set()
 
     async def test_a_large_blob_comes_back_whole(self, ground: Ground) -> None:
         store = await ground.open()

@@ -12,7 +12,7 @@ from rolekit.store.base import StateChange, StateKey, Write
 from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from tests.conformance import store as steps
-from tests.conformance import store_buckets as buckets
+from tests.conformance import store_blobs as blobs
 from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
 from tests.conformance import store_keys as keys
@@ -120,6 +120,10 @@ class TestMeeting(runs.Meeting):
     """See `tests.conformance.store_runs`."""
 
 
+class TestSpentBlobs(blobs.SpentBlobs):
+    """See `tests.conformance.store_blobs`."""
+
+
 class TestKeeping(services.Keeping):
     """See `tests.conformance.store_services`."""
 
@@ -146,10 +150,6 @@ class TestAnswers(letters.Answers):
 
 class TestTimers(timers.Timers):
     """See `tests.conformance.store_timers`."""
-
-
-class TestBuckets(buckets.Buckets):
-    """See `tests.conformance.store_buckets`."""
 
 
 async def test_writes_are_recorded_with_their_commit_only(ground: MemoryGround) -> None:

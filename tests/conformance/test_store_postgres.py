@@ -18,7 +18,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
 from tests.conformance import store as steps
-from tests.conformance import store_buckets as buckets
+from tests.conformance import store_blobs as blobs
 from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
 from tests.conformance import store_keys as keys
@@ -173,6 +173,10 @@ class TestExpiring(runs.Expiring):
     """See `tests.conformance.store_runs`."""
 
 
+class TestSpentBlobs(blobs.SpentBlobs):
+    """See `tests.conformance.store_blobs`."""
+
+
 class TestKeeping(services.Keeping):
     """See `tests.conformance.store_services`."""
 
@@ -199,10 +203,6 @@ class TestAnswers(letters.Answers):
 
 class TestTimers(timers.Timers):
     """See `tests.conformance.store_timers`."""
-
-
-class TestBuckets(buckets.Buckets):
-    """See `tests.conformance.store_buckets`."""
 
 
 class TestMeeting(runs.Meeting):

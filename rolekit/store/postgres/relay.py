@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.store.base import Commit, Outgoing
 from rolekit.store.postgres import rows
+from rolekit.store.postgres.blobs import BlobStore
 from rolekit.store.postgres.days import Days
 from rolekit.store.postgres.sent import SentKeeping
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class RelayStore(Days, SentKeeping):
+class RelayStore(Days, SentKeeping, BlobStore):
     """Rows that no instance holds any more. Several relays do no harm: rows are claimed."""
 
     async def move_due(self, now_ms: int, limit: int) -> Commit:
@@ -49,7 +50,7 @@ class RelayStore(Days, SentKeeping):
         return [one for row in found for one in rows.outgoing_of(row)]
 
     async def keep_house(self, now_ms: int) -> None:
-        """Make days of the inbox ahead, drop those that are over; replies and keys likewise."""
+        """Make days of the inbox ahead, drop those that are over; the rest likewise."""
         await self.make_days(now_ms)
         await self.drop_days(now_ms)
         async with self._db.connection() as connection:
@@ -62,7 +63,7 @@ class RelayStore(Days, SentKeeping):
             await connection.execute(self._sql["drop_closed"], long_s)
             await connection.execute(self._sql["drop_trials"], long_s)
             await connection.execute(self._sql["drop_deaths"])
-            await connection.execute(self._sql["drop_buckets"])
+        await self.sweep_blobs(now_ms)
 
     async def oldest_birth_ms(self) -> int:
         """Return the earliest birth the inbox can tell anything about."""

@@ -360,11 +360,18 @@ returning value;
 -- insert_chunk: Keep a piece of a blob under its upload.
 insert into {s}.blob_chunk (upload, n, data) values ($1, $2, $3);
 
--- insert_blob: Name an upload by its content; nothing if it is there already.
-insert into {s}.blob (id, size_bytes, upload) values ($1, $2, $3) on conflict do nothing;
+-- insert_blob: Name an upload by its content, or use what is there already; say which it was.
+insert into {s}.blob as b (id, size_bytes, upload) values ($1, $2, $3)
+on conflict (id) do update set used_at = now()
+returning b.upload = $3;
 
 -- has_blob: Say whether a blob is there.
 select 1 from {s}.blob where id = $1;
+
+-- use_blobs: Note that blobs are used, and say which are there; waits for whoever drops them.
+update {s}.blob set used_at = now()
+where id in (select id from {s}.blob where id = any($1::text[]) order by id for update)
+returning id;
 
 -- load_blob: Read the pieces of a blob in order.
 select c.data from {s}.blob b join {s}.blob_chunk c using (upload) where b.id = $1 order by c.n;
@@ -581,6 +588,50 @@ where i.inhparent = to_regclass($1);
 -- delete_chunks: Forget an upload whose content was there already.
 delete from {s}.blob_chunk where upload = $1;
 
+-- claim_sweep: Be the one relay that looks for blobs to drop on a day.
+update {s}.running_day set is_swept = true where day = $1 and not is_swept returning day;
+
+-- ran_since: Return the day since which the app has run on so many other days.
+select day from {s}.running_day order by day desc offset $1 limit 1;
+
+-- has_old_blobs: Say whether a blob was not used since.
+select 1 from {s}.blob where used_at < to_timestamp($1::float8 / 1000) limit 1;
+
+-- use_referred: Note as used ($2) which blobs, not used since $1, something that is kept refers to.
+with kept (body) as (
+    select head || body from {s}.queue
+    union all select unnest(heads || bodies) from {s}.outbox
+    union all select unnest(heads || bodies) from {s}.sent
+    union all select head || body from {s}.schedule
+    union all select head || body from {s}.waiting_list
+    union all select head || body from {s}.dead_letter where closed_at is null or closed_how = 'answered'
+    union all select source_head || source_body from {s}.sequence where state = 0
+    union all select body from {s}.part
+    union all select body from {s}.reply
+    union all select body from {s}.state),
+-- Escaping leaves the digits of a name as they are, side by side, wherever they stand.
+runs as materialized (
+    select distinct m[1] as run from kept, regexp_matches(encode(body, 'escape'), '[0-9a-f]{64,}', 'g') as m),
+found as (
+    select run as id from runs where length(run) = 64
+    union
+    select b.id from {s}.blob b join runs on length(run) > 64 and strpos(run, b.id) > 0
+    where b.used_at < to_timestamp($1::float8 / 1000))
+update {s}.blob set used_at = to_timestamp($2::float8 / 1000)
+where id in (
+    select b.id from {s}.blob b
+    where b.used_at < to_timestamp($1::float8 / 1000) and b.id in (select id from found)
+    order by b.id for update);
+
+-- drop_blobs: Drop some blobs that were not used since; what is being used just now stays.
+with gone as (
+    delete from {s}.blob where id in (
+        select id from {s}.blob where used_at < to_timestamp($1::float8 / 1000)
+        order by used_at limit $2 for update skip locked)
+    returning upload),
+pieces as (delete from {s}.blob_chunk c using gone where c.upload = gone.upload)
+select count(*) from gone;
+
 -- suspicions: Say which of these may have killed an instance, and how many died while they ran one alone.
 select k.id, k.generation, coalesce(t.crashed, 0) as crashed
 from unnest($1::uuid[], $2::int[]) as k (id, generation)
@@ -743,29 +794,3 @@ from unnest($2::text[], $3::int[]) as a (key, partition) where h.role = $1 and h
 
 -- held_keys: List the held keys of a role.
 select key from {s}.held_key where role = $1;
-
--- make_buckets: Make buckets that are not there: their slots are free.
-insert into {s}.bucket (name, free_ms) select unnest($1::text[]), 0 on conflict do nothing;
-
--- reserve: Reserve slots of buckets within a horizon; see model/rates.py, which says the same.
-with asked as (
-    select a.*, coalesce($7::float8, extract(epoch from clock_timestamp())::float8 * 1000) as now_ms
-    from unnest($1::text[], $2::float8[], $3::float8[], $4::float8[], $5::float8[], $6::float8[])
-         as a (name, wanted, first, step_ms, burst, ahead_ms)),
-held as (
-    select b.name, b.free_ms from {s}.bucket b where b.name = any($1::text[]) order by b.name for update),
-begun as (
-    select a.*, greatest(h.free_ms, a.now_ms - a.burst * a.step_ms) as start_ms
-    from asked a join held h using (name)),
-given as (
-    select name, start_ms, now_ms, step_ms,
-           case when start_ms > now_ms + ahead_ms then 0
-                else least(wanted, greatest(first, floor((now_ms + ahead_ms - start_ms) / step_ms) + 1)) end as granted
-    from begun),
-moved as (
-    update {s}.bucket b set free_ms = g.start_ms + g.granted * g.step_ms
-    from given g where b.name = g.name and g.granted > 0)
-select name, start_ms - now_ms as start_ms, granted from given;
-
--- drop_buckets: Drop buckets of which nobody wanted anything for long.
-delete from {s}.bucket where free_ms < extract(epoch from now()) * 1000 - 3600000;
