@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 HAND_BACK_S = 1.0
 """A delivery that meets a bug is held so long, or it would come again at once, for ever."""
-
 PACE_S = 0.05
 SHRINK_S = 1.0
 """How often an instance that has work looks whether to hold more of it, and whether less."""
@@ -88,7 +87,7 @@ class Consumer:
         self._batches = batches
         open_to = self._lanes.add if self._batching is None else self._add_to_batch
         tap = Tap(self._lanes, concurrency, self._wake)
-        self.gates = gates_for([one.plan for one in handlers.values()], tap, runtime, open_to)
+        self.gates = gates_for(handlers.values(), tap, runtime, committer.submit, open_to)
         self._add = self.gates.offer if self.gates else open_to
         self._ended = self._note_end if self.gates or self._batching is not None else None
         self._runners: set[asyncio.Task[None]] = set()
@@ -117,15 +116,16 @@ class Consumer:
     @property
     def in_hand(self) -> int:
         """Deliveries taken and not settled."""
-        collected = 0 if self._batching is None else self._batching.waiting
-        return self._busy + self._pipeline.under_way + self._lanes.waiting + collected
+        waiting = self._lanes.waiting + self.gates.waiting
+        waiting += 0 if self._batching is None else self._batching.waiting
+        return self._busy + self._pipeline.under_way + waiting
 
     async def start(self) -> None:
         """Begin to take."""
         self._subscription = await self._runtime.transport.subscribe(
             list(self._handlers), window=self._concurrency, sink=self._take
         )
-        self.gates.tap.subscription = self._subscription
+        self.gates.begin(self._subscription)
         if self._batching is not None:
             for queue, window in self._batching.windows(self._concurrency).items():
                 self._subscription.widen(queue, window)
@@ -148,6 +148,7 @@ class Consumer:
         """Take no more, finish what is in hand within the grace period, hand back the rest."""
         self.pause()
         self._lanes.close()
+        self.gates.close()
         if self._batching is not None:
             self._batching.close()
             self._rest()
@@ -292,7 +293,6 @@ class Consumer:
         self._wake()
 
     def _again(self, delivery: Delivery) -> None:
-        """Have a delivery processed once more, when it is its turn."""
         self._lanes.add(delivery)
         self._wake()
 

@@ -141,6 +141,20 @@ def _retried(runtime: Runtime, arrival: Arrival, again: Again, error: Exception)
     return step
 
 
+def put_off(runtime: Runtime, arrival: Arrival, due_ms: int) -> Step:
+    """Build the step of a message that waits for slots of its own, and uses up no attempt."""
+    attempts = msgspec.structs.replace(arrival.head.attempts, has_slots=True)
+    packet = msgspec.structs.replace(
+        arrival.packet,
+        generation=arrival.packet.generation + 1,
+        birth_ms=due_ms,
+        head=encode_head(msgspec.structs.replace(arrival.head, attempts=attempts)),
+    )
+    step = blank(runtime, arrival, Outcome.RETRY)
+    step.later = [Due(packet, due_ms, "waits for its turn at the rate of its handler")]
+    return step
+
+
 def _why_again(again: Again, error: Exception) -> str:
     """Say for an operator which attempt failed, and how."""
     tried = again.attempts.failures

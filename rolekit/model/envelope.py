@@ -45,11 +45,14 @@ class Attempts(msgspec.Struct, frozen=True, array_like=True):
     """Attempts so far, by cause. Only `failures` and `crashes` are ever used up.
 
     `unknown_since_ms` is when a type was first met that nobody knew, 0 for never.
+    `has_slots`: this generation was put off until slots that are reserved for it; see
+    `model/rates.py`.
     """
 
     failures: int = 0
     crashes: int = 0
     unknown_since_ms: int = 0
+    has_slots: bool = False
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rolekit.model.keys import partition_queue
-from rolekit.model.policy import Backoff, Circuit
+from rolekit.model.policy import Backoff, Circuit, Rate
 
 if TYPE_CHECKING:
     from rolekit.model.timing import Timing
@@ -63,6 +63,7 @@ class HandlerPlan:
         age_s: How long to wait for a fuller run, or batch.
         ordered: Of a gather: whether its runs come in order, or parts as they come.
         timing: When it is called, of one that takes no message; None: when a message comes.
+        rates: How fast it is called at most, over the fleet; all of them count.
         circuit: When it is not called for a while; None: it always is.
     """
 
@@ -95,6 +96,7 @@ class HandlerPlan:
     ordered: bool = True
     timing: Timing | None = None
     circuit: Circuit | None = None
+    rates: tuple[Rate, ...] = ()
 
     @property
     def positions(self) -> tuple[Together, ...]:

@@ -68,9 +68,9 @@ class Rate:
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
-        if self.limit <= 0:
+        if not 0 < self.limit < math.inf:
             _refuse(self, "limit", self.limit, "more than 0")
-        if self.per_s <= 0:
+        if not 0 < self.per_s < math.inf:
             _refuse(self, "per_s", self.per_s, "more than 0")
 
 

@@ -20,6 +20,7 @@ from rolekit.roles.http_routes import problems_of
 from rolekit.roles.inspect import Found, read_role
 from rolekit.roles.keyed import partitions_of, problems_of_keys
 from rolekit.roles.outside import problems_of_outside
+from rolekit.roles.rates import problems_of_rates
 from rolekit.roles.settings import settings_of
 from rolekit.roles.sources import problems_of_sources
 from rolekit.roles.unavailable import unavailable_in
@@ -101,7 +102,8 @@ class App:
             *problems_of_keys(self.roles, self._found),
             *problems_of_sources(self.name, self._found),
             *problems_of_outside(self.name, self.outside),
-            *unavailable_in(self.roles, self._found, observed=bool(self.observers)),
+            *problems_of_rates(self._found),
+            *unavailable_in(self.roles, observed=bool(self.observers)),
         ]
 
     def plan(self) -> AppPlan:

@@ -263,4 +263,5 @@ def _plan(
         ordered=declared.ordered,
         timing=timing_of(declared),
         circuit=declared.circuit,
+        rates=declared.rate,
     )

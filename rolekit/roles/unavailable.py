@@ -11,21 +11,18 @@ from rolekit.guest.pool import Guest
 from rolekit.model.graph import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from rolekit.roles.base import Role
-    from rolekit.roles.inspect import Found
 
 
 def unavailable_in(
     roles: Iterable[type[Role]],
-    found: Iterable[Found],
     *,
     observed: bool,
 ) -> list[Problem]:
     """Name everything an app uses that is not available yet, one sentence each."""
-    named = [(each.place, what) for each in found for what in _of_handler(each)]
-    named += [
+    named = [
         (f"{role.__name__}.{name}", "a Guest (guests come with a later part)")
         for role in roles
         for cls in reversed(role.__mro__)
@@ -34,11 +31,3 @@ def unavailable_in(
     ]
     named += [("observers=[...]", "Being told of each event")] if observed else []
     return [Problem(where, f"{what} is not available yet.") for where, what in named]
-
-
-def _of_handler(found: Found) -> Iterator[str]:
-    declared = found.declared
-    used = {
-        "rate=": declared.rate,
-    }
-    yield from (what for what, is_used in used.items() if is_used)

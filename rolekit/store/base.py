@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rolekit.store.buckets import Buckets
 from rolekit.store.flights import Flight, Held
 from rolekit.store.keys import KeyStore
 from rolekit.store.letters import Letters, LetterStore
@@ -81,7 +82,6 @@ __all__ = [
     "Streamed",
     "Taken",
     "TimerRow",
-    "Timers",
     "Write",
 ]
 
@@ -165,7 +165,7 @@ class Deaths(Protocol):
         """Note that it ended, and this process lives."""
 
 
-class Store(OfSequences, KeyStore, LetterStore, SentStore, Timers, Protocol):
+class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Protocol):
     """Where effects, sequences, replies and dead letters are kept."""
 
     async def start(self) -> None:

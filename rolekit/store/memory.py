@@ -32,6 +32,7 @@ from rolekit.store.base import (
     Streamed,
 )
 from rolekit.store.memory_blobs import MemoryBlobs, sweep
+from rolekit.store.memory_buckets import MemoryBuckets
 from rolekit.store.memory_flights import flights_in, held_in
 from rolekit.store.memory_keys import MemoryKeyStore
 from rolekit.store.memory_letters import MemoryLetters
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from rolekit.store.flights import Flight, Held
 
 
-class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs):
+class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, MemoryBuckets):
     """Keeps the contract of `store.base.Store`.
 
     Args:

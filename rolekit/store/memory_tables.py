@@ -70,6 +70,7 @@ class MemoryTables:
     sent: list[SentRow] = field(default_factory=list[SentRow])
     dead: dict[str, DeadLetterRow] = field(default_factory=dict[str, DeadLetterRow])
     timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
+    buckets: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         self.oldest_day = self.clock.now_ms() // DAY_MS - DAYS_BACK

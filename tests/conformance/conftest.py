@@ -23,6 +23,7 @@ pytest.register_assert_rewrite(
     "tests.conformance.store_sequences",
     "tests.conformance.store_services",
     "tests.conformance.store_states",
+    "tests.conformance.store_buckets",
     "tests.conformance.store_timers",
     "tests.conformance.store_whole",
 )

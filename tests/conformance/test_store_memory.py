@@ -13,6 +13,7 @@ from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_tables import MemoryTables
 from tests.conformance import store as steps
 from tests.conformance import store_blobs as blobs
+from tests.conformance import store_buckets as buckets
 from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
 from tests.conformance import store_keys as keys
@@ -150,6 +151,10 @@ class TestAnswers(letters.Answers):
 
 class TestTimers(timers.Timers):
     """See `tests.conformance.store_timers`."""
+
+
+class TestBuckets(buckets.Buckets):
+    """See `tests.conformance.store_buckets`."""
 
 
 async def test_writes_are_recorded_with_their_commit_only(ground: MemoryGround) -> None:

@@ -19,6 +19,7 @@ from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
 from tests.conformance import store as steps
 from tests.conformance import store_blobs as blobs
+from tests.conformance import store_buckets as buckets
 from tests.conformance import store_flights as flights
 from tests.conformance import store_heaps as heaps
 from tests.conformance import store_keys as keys
@@ -203,6 +204,10 @@ class TestAnswers(letters.Answers):
 
 class TestTimers(timers.Timers):
     """See `tests.conformance.store_timers`."""
+
+
+class TestBuckets(buckets.Buckets):
+    """See `tests.conformance.store_buckets`."""
 
 
 class TestMeeting(runs.Meeting):

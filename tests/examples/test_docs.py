@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rolekit import App
 from rolekit.testing import run_app
 
 if TYPE_CHECKING:
@@ -91,3 +92,14 @@ async def test_the_page_on_cron_shows_what_runs(shown: ModuleType) -> None:
 
         assert [rollup.day for rollup in running.seen(shown.Rollup)] == ["2027-01-16"]
         assert len([sql for sql, _ in running.writes if sql.startswith("delete")]) == 24
+
+
+@pytest.mark.parametrize(("number", "role"), [(0, "Model"), (1, "Payments")])
+def test_the_page_on_limits_shows_what_can_start(number: int, role: str) -> None:
+    module = ModuleType("limits")
+    sys.modules["limits"] = module
+    text = program("docs/how-to/limits.md", number=number)
+    exec(compile(text, "limits.md", "exec"), module.__dict__)  # noqa: S102 - our own pages
+
+    assert App("limits", roles=[vars(module)[role]]).problems() == []
+    del sys.modules["limits"]

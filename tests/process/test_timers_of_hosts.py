@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
+from tests.process import hosts
 from tests.process.flowing import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    import subprocess
+    from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
 
-HERE = Path(__file__).parent
 PERIOD_MS = 500
 TICKS = "select count(*) from tick"
 
 
-@contextlib.contextmanager
-def host(home: Path, database: str, broker: str) -> Generator[subprocess.Popen[str]]:
-    """Run the app as a host of its own would, until the end of the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rolekit", "run", "--app", "clock_app:app", "Clock"],
-        cwd=HERE,
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{HERE.parent.parent}:{HERE}",
-            "ROLEKIT_HOME": str(home),
-            "ROLEKIT_DATABASE": database,
-            **({"ROLEKIT_BROKER": broker} if broker else {}),
-        },
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+def host(
+    home: Path, database: str, broker: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """Run the app as a host of its own would."""
+    return hosts.host("clock_app:app", "Clock", home, database, broker)
 
 
 async def ticked(look: Look, count: int) -> None:
@@ -74,22 +55,22 @@ async def test_each_time_comes_once_though_hosts_come_and_are_killed(
         "create table tick (at_ms bigint); create table tock (at_ms bigint)"
     )
 
-    with contextlib.ExitStack() as hosts:
+    with contextlib.ExitStack() as stack:
         async with Look(database_url) as look:
-            running = [hosts.enter_context(host(tmp_path / str(n), database_url, broker))
+            running = [stack.enter_context(host(tmp_path / str(n), database_url, broker))
                        for n in range(2)]  # fmt: skip
             await ticked(look, 8)
             for n in (2, 3):
                 running.pop(0).kill()  # nobody has time to hand anything over
                 running.append(
-                    hosts.enter_context(host(tmp_path / str(n), database_url, broker))
+                    stack.enter_context(host(tmp_path / str(n), database_url, broker))
                 )
                 await ticked(look, 8)
             # With nobody there, one firing makes up for all that passed.
             while running:
                 running.pop().kill()
             await asyncio.sleep(4 * PERIOD_MS / 1000)
-            hosts.enter_context(host(tmp_path / "last", database_url, broker))
+            stack.enter_context(host(tmp_path / "last", database_url, broker))
             await ticked(look, 8)
             ticks = [row["at_ms"] for row in await connection.fetch("select at_ms from tick")]
             # What a killed host had in hand comes again once its lease is over.

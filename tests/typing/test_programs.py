@@ -84,7 +84,6 @@ def test_each_later_feature_is_named_where_it_is_used() -> None:
     told = {str(problem) for program in PROGRAMS for problem in app_of(program).problems()}
 
     for expected in (
-        "Interpreter.translate: rate= is not available yet.",
         "Listener.recogniser: a Guest (guests come with a later part) is not available yet.",
     ):
         assert expected in told

@@ -9,6 +9,7 @@ itself compares: the inbox row, the cursor, the version of a state.
 
 from __future__ import annotations
 
+from rolekit.store.postgres.buckets import BucketStore
 from rolekit.store.postgres.deadletters import DeadLetterStore
 from rolekit.store.postgres.deaths import DeathStore
 from rolekit.store.postgres.flights import FlightStore
@@ -37,6 +38,7 @@ class PostgresStore(
     DeadLetterStore,
     DeathStore,
     TimerStore,
+    BucketStore,
     KeysStore,
 ):
     """Keeps the contracts of `store.base`, `Store` and `Deaths`, on one Postgres database."""

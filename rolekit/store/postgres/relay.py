@@ -63,6 +63,7 @@ class RelayStore(Days, SentKeeping, BlobStore):
             await connection.execute(self._sql["drop_closed"], long_s)
             await connection.execute(self._sql["drop_trials"], long_s)
             await connection.execute(self._sql["drop_deaths"])
+            await connection.execute(self._sql["drop_buckets"])
         await self.sweep_blobs(now_ms)
 
     async def oldest_birth_ms(self) -> int:

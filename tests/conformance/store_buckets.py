@@ -1,0 +1,86 @@
+"""What every store must do with rates: nobody gets a slot that another has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit.model.rates import Ask
+
+if TYPE_CHECKING:
+    from tests.conformance.store import Ground
+
+
+def ask(bucket: str = "b", wanted: float = 1, *, first: float = 1, ahead_ms: float = 0) -> Ask:
+    """Ask for units of a bucket of ten a second, of which five may go at once."""
+    return Ask(bucket, wanted, first, step_ms=100.0, burst=5.0, ahead_ms=ahead_ms)
+
+
+class Buckets:
+    """Slots are reserved once, over all processes."""
+
+    async def test_a_new_bucket_gives_its_burst_at_once_and_then_says_when(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+
+        (first,) = await store.reserve([ask(wanted=50)])
+        (second,) = await store.reserve([ask(wanted=50)])
+
+        assert first.granted in (5, 6)  # the one that is due right now beside them
+        assert first.start_ms == pytest.approx(-500, abs=1)
+        assert second.granted <= 1
+        if not second.granted:
+            assert 0 < second.start_ms <= 100
+
+    async def test_slots_ahead_are_reserved_up_to_the_horizon(self, ground: Ground) -> None:
+        store = await ground.open()
+
+        (some,) = await store.reserve([ask(wanted=50, ahead_ms=1000)])
+        (none,) = await store.reserve([ask(wanted=50, ahead_ms=500)])
+
+        assert some.granted in (15, 16)
+        assert none.granted == 0
+        assert 500 < none.start_ms <= 1100
+
+    async def test_the_first_message_gets_all_it_costs_or_nothing(self, ground: Ground) -> None:
+        store = await ground.open()
+
+        (costly,) = await store.reserve([ask(wanted=40, first=30)])
+        (after,) = await store.reserve([ask()])
+
+        assert costly.granted == 30
+        assert after.granted == 0
+        assert after.start_ms == pytest.approx(2500, abs=500)
+
+    async def test_several_buckets_are_asked_at_once_each_on_its_own(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        await store.reserve([ask("full", wanted=50)])
+
+        grants = await store.reserve([ask("new", wanted=3), ask("full", wanted=3)])
+
+        by_bucket = {grant.bucket: grant.granted for grant in grants}
+        assert by_bucket["new"] == 3
+        assert by_bucket["full"] <= 1
+
+    async def test_of_many_that_ask_together_nobody_gets_what_another_has(
+        self, ground: Ground
+    ) -> None:
+        stores = [await ground.open() for _ in range(4)]
+
+        answers = await asyncio.gather(
+            *(store.reserve([ask(wanted=7, ahead_ms=2000), ask("c")]) for store in stores * 2)
+        )
+
+        spans = sorted(
+            (round(grant.start_ms), grant.granted)
+            for grants in answers
+            for grant in grants
+            if grant.bucket == "b" and grant.granted
+        )
+        assert sum(units for _, units in spans) <= 5 + 20 + 2
+        assert sum(units for _, units in spans) >= 24
