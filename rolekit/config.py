@@ -26,6 +26,7 @@ _BROKERS = ("amqp", "amqps")
 _HIDDEN = "********"
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 _LEVELS = ("debug", "info", "warning", "error", "critical")
+HANDLERS = "handlers"
 _ON = ("true", "1", "yes", "on")
 _SWITCH = (*_ON, "false", "0", "no", "off")
 _FORMATS = ("auto", "pretty", "json")
@@ -118,6 +119,8 @@ class Config:
             value = getattr(self, name)
             if value is not None:
                 given[name] = str(value)
+        if self.handlers:
+            given[HANDLERS] = json.dumps(self.handlers)
         given["keep_sent"] = "true" if self.keep_sent else "false"
         return {f"{_PREFIX}{name.upper()}": value for name, value in given.items()}
 
@@ -270,6 +273,8 @@ def _from_environment(found: _Found, environ: Mapping[str, str]) -> None:
             found.put(("roles", role, setting.lower()), value, source)
         elif name in known:
             found.put((name.lower(),), value, source)
+        elif name == HANDLERS.upper():
+            _from_supervisor(found, value, source)
         elif name == "CONTROL_TOKEN":
             found.warnings.append(
                 "$ROLEKIT_CONTROL_TOKEN is ignored: the control API listens on a Unix socket "
@@ -277,6 +282,17 @@ def _from_environment(found: _Found, environ: Mapping[str, str]) -> None:
             )
         else:
             found.warn(source, [f"${_PREFIX}{one}" for one in known], "environment")
+
+
+def _from_supervisor(found: _Found, text: str, source: str) -> None:
+    """Take the settings of handlers as the process that started this one wrote them."""
+    try:
+        groups: object = json.loads(text)
+    except ValueError:
+        groups = text
+    for group, values in _table(groups, source).items():
+        for key, value in _table(values, f"{source}.{group}").items():
+            found.put((HANDLERS, group, key), value, source)
 
 
 def _read_secret(variable: str, path: str) -> str:
@@ -317,7 +333,7 @@ def _finish(found: _Found) -> Config:
         if len(path) > 1:
             kind, group, key = path
             groups[kind].setdefault(group, {})[key] = value
-    _refuse_what_comes_later(top, groups["handlers"])
+    _refuse_what_comes_later(top)
     if top.get("broker") and not top.get("database"):
         raise ConfigError(
             f"A broker is named ({redact(top['broker'])}) but no database; rolekit keeps what "
@@ -347,15 +363,7 @@ def _finish(found: _Found) -> Config:
     )
 
 
-def _refuse_what_comes_later(
-    top: Mapping[str, str], handlers: Mapping[str, Mapping[str, str]]
-) -> None:
-    if handlers:
-        raise ConfigError(
-            f"Settings for the handler {next(iter(handlers))} were given; this version takes "
-            "settings for roles only.",
-            fix="Put retry and timeout_s into the decorator of the handler.",
-        )
+def _refuse_what_comes_later(top: Mapping[str, str]) -> None:
     control = top.get("control", "")
     if control and ":" in control:
         raise ConfigError(

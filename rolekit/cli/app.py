@@ -23,6 +23,7 @@ from rolekit.cli.options import (
 )
 from rolekit.config import Config, redact
 from rolekit.supervisor.forker import AppBroken
+from rolekit.wiring.parts import settled
 
 if TYPE_CHECKING:
     from rolekit.supervisor.wire import Described
@@ -45,6 +46,8 @@ def check(
             raise
         out_json({"app": error.app, "problems": error.problems})
         raise typer.Exit(FAILED) from None
+    if config.handlers:
+        settled(loaded(config).plan(), config)
     if as_json:
         out_json({"app": found.app, "problems": []})
         return

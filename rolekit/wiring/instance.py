@@ -56,7 +56,10 @@ async def _live(
 ) -> int:
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=line)
-    plan, keeps_sent = settled(app.plan(), settings), settings.keep_sent
+    try:
+        plan, keeps_sent = settled(app.plan(), settings), settings.keep_sent
+    except ConfigError as error:
+        return await _say_why(error, writer)
     parts = build(plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
     member = _Member(spec, app, parts, writer, listening)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)

@@ -19,6 +19,7 @@ from rolekit.roles.app import App
 from rolekit.roles.host import Services
 from rolekit.store.postgres import PostgresStore
 from rolekit.transport.postgres import PostgresTransport
+from rolekit.wiring.handlers import changed_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,13 +57,18 @@ def load_app(reference: str) -> App:
 
 
 def settled(plan: AppPlan, config: Config) -> AppPlan:
-    """Return the plan of an app with what the settings say instead of the code."""
+    """Return the plan of an app with what the settings say instead of the code.
+
+    Raises:
+        ConfigError: They name a handler that is not there, or change what cannot be changed.
+    """
     given = {
         name: value
         for name in ("horizon_s", "results_s")
         if (value := getattr(config, name)) is not None
     }
-    return replace(plan, **given)
+    handlers = changed_handlers(plan, config.handlers)
+    return replace(plan, handlers=handlers, **given)
 
 
 @dataclass(slots=True)

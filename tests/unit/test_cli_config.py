@@ -92,7 +92,7 @@ def test_an_unknown_role_is_named_with_the_nearest(tmp_path: Path) -> None:
         ({"ROLEKIT_CONTROL": "0.0.0.0:80"}, [], "Unix socket only"),
         ({}, ["grace=1"], "Did you mean grace_s?"),
         ({}, ["grace_s"], "has no value"),
-        ({}, ["A.b.timeout_s=1"], "settings for roles only"),
+        ({"ROLEKIT_HANDLERS": "soon"}, [], "a table is expected"),
     ],
 )
 def test_what_cannot_be_used_is_a_sentence(
