@@ -64,7 +64,7 @@ def _everywhere(tables: MemoryTables) -> Iterator[Held]:
     for row in tables.outbox.values():
         yield _held(row.packet, "outbox")
     for aside in (aside for waiting in tables.of_keys.lists.values() for aside in waiting):
-        yield _held(aside.packet, "queue")
+        yield _held(aside.packet, "behind")
     for dead in tables.dead.values():
         if not dead.is_closed:
             yield _held(dead.packet, "dead letter", why=dead.reason, dead_letter=dead.id)

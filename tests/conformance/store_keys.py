@@ -222,7 +222,7 @@ class HeldKeys:
         await store.set_aside(fence, KEY, [waiting], [])
 
         found = await store.held([SEQUENCE])
-        assert [(held.where, held.id) for held in found] == [("queue", id_of(1))]
+        assert [(held.where, held.id) for held in found] == [("behind", id_of(1))]
 
     async def test_a_former_owner_sets_nothing_aside(self, ground: Ground) -> None:
         store, other = await ground.open(), await ground.open()

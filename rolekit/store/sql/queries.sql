@@ -301,9 +301,6 @@ union all
 (select 'behind', queue, id, generation, head, 0, '', ''
  from {s}.waiting_list where id = any($3::uuid[]) or exists (select from asked where position(name in head) > 0) limit $2)
 union all
-(select 'queue', queue, id, generation, head, 0, '', ''
- from {s}.waiting_list where exists (select from asked where position(name in head) > 0) limit $2)
-union all
 (select 'outbox', p.queue, p.id, p.generation, p.head, 0, '', ''
  from {s}.outbox o, unnest(o.queues, o.ids, o.generations, o.heads) as p (queue, id, generation, head)
  where p.id = any($3::uuid[]) or exists (select from asked where position(name in p.head) > 0) limit $2)
