@@ -49,8 +49,8 @@ __all__ = ["session", "via"]
 async def session(ctx: Context[Never] | Transaction, /) -> AsyncGenerator[AsyncSession]:
     """Open a session on the connection, and in the transaction, of a step.
 
-    What it did commits with the step, and not before: `commit` of the session only ends a
-    savepoint. At the end of the block what is pending is flushed. A block that raises is
+    What it did commits with the step, and not before: its own `commit` only ends a savepoint.
+    At the end of the block what is pending is flushed. A block that raises is
     undone alone; the step goes on if the handler catches that.
 
     Args:
@@ -74,7 +74,7 @@ async def session(ctx: Context[Never] | Transaction, /) -> AsyncGenerator[AsyncS
 
 
 def via(session: AsyncSession | AsyncConnection, /) -> Executes:
-    """Let `client.send(..., via=...)` send in the transaction of this session.
+    """Let `client.send(..., via=...)` send in the transaction that SQLAlchemy is in.
 
     Args:
         session: On asyncpg, connected to the app's own database; a connection serves too.

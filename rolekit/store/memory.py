@@ -15,7 +15,6 @@ import msgspec
 from rolekit.errors import RolekitError, StateClash, TooOld, Unavailable
 from rolekit.store.base import (
     REPLIES,
-    SCHEDULE,
     Commit,
     Due,
     Executes,
@@ -38,7 +37,7 @@ from rolekit.store.memory_keys import MemoryKeyStore
 from rolekit.store.memory_letters import MemoryLetters
 from rolekit.store.memory_sequences import FINISHED
 from rolekit.store.memory_splits import check_splits, move_splits
-from rolekit.store.memory_tables import DAY_MS, ORPHAN, LeavingRow, MemoryTables
+from rolekit.store.memory_tables import DAY_MS, ORPHAN, MemoryTables
 from rolekit.store.memory_timers import MemoryTimers
 from rolekit.store.sent import SentBetween, SentRow
 
@@ -147,20 +146,6 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
         if over:
             states = self.tables.states
             self.tables.states = {k: v for k, v in states.items() if k.scope not in over}
-
-    def _send(self, packets: Sequence[Packet], commit: Commit) -> None:
-        for packet in packets:
-            born = packet.birth_ms or self.tables.clock.now_ms()
-            leaving = msgspec.structs.replace(packet, birth_ms=born)
-            n = self.tables.next_number()
-            self.tables.outbox[n] = LeavingRow(leaving, self.owner)
-            commit.leaving.append(Outgoing(n, leaving))
-
-    def _plan(self, later: Sequence[Due], commit: Commit) -> None:
-        if later:
-            commit.topics.add(SCHEDULE)
-        for due in later:
-            self.tables.schedule[self.tables.next_number()] = due
 
     def _keep(self, replies: Sequence[Reply], commit: Commit) -> None:
         now_ms = self.tables.clock.now_ms()

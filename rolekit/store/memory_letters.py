@@ -11,21 +11,17 @@ import msgspec
 from rolekit.model.envelope import Kind
 from rolekit.store.keys import freeing
 from rolekit.store.letters import ANSWERED, OPEN, Letters, dropped, next_generation, readable
+from rolekit.store.memory_sending import MemorySending
 from rolekit.store.memory_sequences import FAILED
 from rolekit.store.memory_sequences import OPEN as GOES_ON
-from rolekit.store.records import Commit, DeadLetterRow, Due, Step
+from rolekit.store.records import Commit, DeadLetterRow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rolekit.model.envelope import Packet
-    from rolekit.store.memory_tables import MemoryTables
 
-
-class MemoryLetters:
+class MemoryLetters(MemorySending):
     """The part of the store in memory that operators ask."""
-
-    tables: MemoryTables
 
     async def dead_letters(
         self, which: Letters = OPEN, *, limit: int = 100
@@ -112,9 +108,3 @@ class MemoryLetters:
     def _close(self, rows: Iterable[DeadLetterRow], how: str) -> None:
         for row in rows:
             self.tables.dead[row.id] = with_fields(row, is_closed=True, closed_how=how)
-
-    def _send(self, packets: Sequence[Packet], commit: Commit) -> None:
-        raise NotImplementedError
-
-    def _plan(self, later: Sequence[Due], commit: Commit) -> None:
-        raise NotImplementedError

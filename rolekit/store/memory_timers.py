@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rolekit.store.memory_sending import MemorySending
 from rolekit.store.records import Commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rolekit.model.envelope import Packet
-    from rolekit.store.memory_tables import MemoryTables
     from rolekit.store.timers import TimerRow
 
 
-class MemoryTimers:
+class MemoryTimers(MemorySending):
     """Keeps the contract of `store.timers.Timers`."""
-
-    tables: MemoryTables
-
-    def _send(self, packets: Sequence[Packet], commit: Commit) -> None:
-        raise NotImplementedError
 
     async def timers(self) -> list[TimerRow]:
         """Read all of them."""

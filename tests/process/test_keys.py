@@ -32,14 +32,6 @@ LEAST = 20
 """Entries of each key, at least; more are sent as long as there are kills."""
 
 
-@pytest.fixture(params=["postgres", "rabbitmq"])
-def broker(request: pytest.FixtureRequest) -> str:
-    if request.param == "postgres":
-        return ""
-    url: str = request.getfixturevalue("broker_url")
-    return url
-
-
 @pytest.mark.timeout(120)
 async def test_shares_are_even_soon_after_each_change(
     tmp_path: Path, rolekit_database: str, broker: str

@@ -29,15 +29,6 @@ BURST = 6
 WINDOW_S = 5.0
 
 
-@pytest.fixture(params=["postgres", "rabbitmq"])
-def broker(request: pytest.FixtureRequest) -> str:
-    """The URL of a broker; empty: the database is it."""
-    if request.param == "postgres":
-        return ""
-    url: str = request.getfixturevalue("broker_url")
-    return url
-
-
 async def noted(connection: asyncpg.Connection[asyncpg.Record], who: str) -> list[float]:
     sql = "select at from call where who = $1 order by at"
     return [row["at"] for row in await connection.fetch(sql, who)]

@@ -37,15 +37,6 @@ async def ticked(look: Look, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.fixture(params=["postgres", "rabbitmq"])
-def broker(request: pytest.FixtureRequest) -> str:
-    """The URL of a broker; empty: the database is it."""
-    if request.param == "postgres":
-        return ""
-    url: str = request.getfixturevalue("broker_url")
-    return url
-
-
 @pytest.mark.timeout(180)
 async def test_each_time_comes_once_though_hosts_come_and_are_killed(
     tmp_path: Path, database_url: str, broker: str
