@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from rolekit.errors import RolekitError
+from rolekit.errors import RolekitError, Unavailable
 from rolekit.model.envelope import Kind, decode_head, handler_of
 from rolekit.model.parts import DeadLetter
 from rolekit.model.reassembly import ClosedBy
+from rolekit.store.base import SomeTaken, Taken
 from rolekit.store.memory import MemoryStore
 from rolekit.store.postgres import PostgresStore
 from rolekit.transport.base import outside_queue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from rolekit.clock import Clock
     from rolekit.database import Database
@@ -43,6 +46,7 @@ class Journal:
         self._known: set[tuple[object, ...]] = set()
         self._messages: list[object] = []
         self._letters: set[str] = set()
+        self._unanswered: dict[tuple[str, int], Step] = {}
         self.dead: list[DeadLetter[object]] = []
 
     def seen(self, cls: type[R]) -> list[R]:
@@ -66,20 +70,48 @@ class Journal:
         """Note what a commit stored: parts, kept replies, dead letters."""
         left = set(fresh)
         for step in steps:
-            if step.key not in left:
-                continue
-            left.discard(step.key)
-            for part in step.closings:
-                if part.by is ClosedBy.PART and self._first_handler(part.type) is None:
-                    at = (part.sequence, part.path)
-                    self._note(at, (part.type, part.type_version, part.codec, part.body))
-            for reply in step.replies:
-                if not reply.is_failure:
-                    key = ("reply", reply.id)
-                    self._note(key, (reply.type, reply.type_version, reply.codec, reply.body))
-            if step.dead is not None and step.dead.id not in self._letters:
-                self._letters.add(step.dead.id)
-                self.dead.append(self._letter(step.dead))
+            if step.key in left:
+                left.discard(step.key)
+                self._unanswered.pop(step.key, None)
+                self._took_effect(step)
+        self.taken(step.key for step in steps if step.key not in fresh)
+
+    @contextmanager
+    def answered(self, steps: Sequence[Step]) -> Generator[None]:
+        """Remember steps whose commit gets no answer, by a kill or a lost connection.
+
+        Whether it happened, whoever gets their messages next learns from the inbox: see
+        `taken`.
+        """
+        try:
+            yield
+        except (asyncio.CancelledError, Unavailable):
+            for step in steps:
+                self._unanswered.setdefault(step.key, step)
+            raise
+        except SomeTaken as error:
+            self.taken(error.keys)
+            raise
+
+    def taken(self, keys: Iterable[tuple[str, int]]) -> None:
+        """Note steps whose inbox rows were found, and whose commit got no answer."""
+        for key in keys:
+            step = self._unanswered.pop(key, None)
+            if step is not None:
+                self._took_effect(step)
+
+    def _took_effect(self, step: Step) -> None:
+        for part in step.closings:
+            if part.by is ClosedBy.PART and self._first_handler(part.type) is None:
+                at = (part.sequence, part.path)
+                self._note(at, (part.type, part.type_version, part.codec, part.body))
+        for reply in step.replies:
+            if not reply.is_failure:
+                key = ("reply", reply.id)
+                self._note(key, (reply.type, reply.type_version, reply.codec, reply.body))
+        if step.dead is not None and step.dead.id not in self._letters:
+            self._letters.add(step.dead.id)
+            self.dead.append(self._letter(step.dead))
 
     def _first_handler(self, type_: str) -> str | None:
         cls = self._plan.types.get(type_)
@@ -142,19 +174,31 @@ class WatchedPostgresStore(PostgresStore):
 
     async def commit(self, steps: Sequence[Step]) -> Commit:
         """Commit, then note."""
-        commit = await super().commit(steps)
+        with self._journal.answered(steps):
+            commit = await super().commit(steps)
         self._journal.committed(steps, commit.fresh)
         return commit
 
     async def commit_whole(self, steps: Sequence[Step]) -> Commit:
         """Commit, then note."""
-        commit = await super().commit_whole(steps)
+        with self._journal.answered(steps):
+            commit = await super().commit_whole(steps)
         self._journal.committed(steps, commit.fresh)
         return commit
 
+    async def seen(self, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int]]:
+        """Say which have their inbox row; a commit without an answer is known by it."""
+        found = await super().seen(keys)
+        self._journal.taken(found)
+        return found
+
     async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Open a step whose end is noted."""
-        opened = await super().begin(message_id, generation, birth_ms)
+        try:
+            opened = await super().begin(message_id, generation, birth_ms)
+        except Taken:
+            self._journal.taken([(message_id, generation)])
+            raise
         return _WatchedStep(opened, self._journal)
 
     async def next_deadline_ms(self) -> int | None:
@@ -175,7 +219,8 @@ class _WatchedStep:
 
     async def finish(self, step: Step) -> Commit:
         """Commit, then note."""
-        commit = await self._opened.finish(step)
+        with self._journal.answered([step]):
+            commit = await self._opened.finish(step)
         self._journal.committed([step], commit.fresh)
         return commit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 
 from rolekit import App, Backoff, Context, Message, WorkerRole, handle
 from rolekit.errors import RolekitError
+from rolekit.store.postgres import PostgresStore
 from rolekit.testing import run_app
 from tests.unit.programs_for_run_app import (
     DAY_S,
@@ -19,14 +21,16 @@ from tests.unit.programs_for_run_app import (
     Payments,
     Place,
     Post,
+    Reporter,
     Summary,
     news,
     shop,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
+    from rolekit.store.base import Commit, Step
     from rolekit.transport.memory import Faults
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +94,29 @@ async def test_a_split_comes_back_whole_through_crashes(
         assert running.seen(Summary) == [Summary(lines=[f"{each}: posted" for each in readers])]
         assert sorted(boxes) == sorted(readers)
         assert running.dead == []
+
+
+async def test_what_was_committed_is_seen_though_a_kill_took_the_answer(
+    rolekit_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, is_committed = PostgresStore.commit, asyncio.Event()
+
+    async def without_answer(store: PostgresStore, steps: Sequence[Step]) -> Commit:
+        answer = await commit(store, steps)
+        if any(step.replies for step in steps) and not is_committed.is_set():
+            is_committed.set()
+            await asyncio.Event().wait()  # until it is killed
+        return answer
+
+    monkeypatch.setattr(PostgresStore, "commit", without_answer)
+    async with run_app(news, database=rolekit_database) as running:
+        text = await running.client.save(b"one")
+        await running.client.send(Issue(readers=[], text=text))
+        await is_committed.wait()
+        await running.kill(Reporter)
+        await running.idle()
+
+        assert running.seen(Summary) == [Summary(lines=[])]
 
 
 async def test_a_deadline_comes_with_the_clock(rolekit_database: str) -> None:
