@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from playwright.async_api import expect
 from examples.mailflow import fleet
 from examples.mailflow.samples import all_samples
 from tests.browser.tabs import NARROW, WIDE, chromium, tab
+from tests.examples.smtp_talk import ScriptedRelay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,8 +57,20 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-async def mailflow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[fleet.Fleet]:
-    home = fleet.Home(folder=tmp_path_factory.mktemp("home"), settings=fleet.addresses())
+async def relay() -> AsyncIterator[ScriptedRelay]:
+    """The server for slow.example."""
+    async with ScriptedRelay().running() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def mailflow(
+    relay: ScriptedRelay, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[fleet.Fleet]:
+    relayed = {"RELAY": relay.address, "RELAY_DOMAINS": "slow.example", "RELAY_STARTTLS": "no"}
+    settings = {f"ROLEKIT_DELIVERER__{name}": value for name, value in relayed.items()}
+    folder = tmp_path_factory.mktemp("home")
+    home = fleet.Home(folder=folder, settings={**fleet.addresses(), **settings})
     async with fleet.running(home) as ready:
         yield ready
 
@@ -72,21 +84,15 @@ async def send(mailflow: fleet.Fleet, raw: bytes, *recipients: str) -> str:
     return answer.headers["location"]
 
 
-async def pids(mailflow: fleet.Fleet) -> dict[str, list[int]]:
-    """Return the processes of each role."""
+async def pids(mailflow: fleet.Fleet, role: str) -> list[int]:
+    """Return the processes of a role."""
     asked = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "rolekit", "ps", "--json",
         env=mailflow.home.environment(), cwd=fleet.ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, _ = await asked.communicate()
     roles = msgspec.json.decode(out, type=View).roles
-    return {role.role: [place.pid for place in role.places] for role in roles}
-
-
-def signal_all(processes: list[int], number: signal.Signals) -> None:
-    for pid in processes:
-        with contextlib.suppress(ProcessLookupError):  # one that is stopped too long is killed
-            os.kill(pid, number)
+    return [place.pid for one in roles if one.role == role for place in one.places]
 
 
 async def numbers(page: Page) -> list[int]:
@@ -130,23 +136,21 @@ async def test_a_mail_written_with_the_keyboard_alone_is_reported_live_and_deliv
 
 
 async def test_a_report_goes_on_where_it_was_when_its_front_is_killed(
-    browser: Browser, mailflow: fleet.Fleet
+    browser: Browser, mailflow: fleet.Fleet, relay: ScriptedRelay
 ) -> None:
     people = [f"p{number:03}@mail.example" for number in range(600)]
-    processes = await pids(mailflow)
-    last, *others = processes["Deliverer"]
+    people[300] = "held@slow.example"
+    fronts = await pids(mailflow, "MailFront")
+    relay.gate.clear()
     async with tab(browser, mailflow.target.front) as opened:
         page = opened.page
-        signal_all(processes["SpamCheck"], signal.SIGSTOP)  # until the page is there
         await page.goto(await send(mailflow, SAMPLES["plain"].raw, *people))
-        signal_all(others, signal.SIGSTOP)  # with nothing in hand: one is slow enough to stop
-        signal_all(processes["SpamCheck"], signal.SIGCONT)
-        await page.wait_for_selector("#lines > :nth-child(6)", timeout=SLOW_MS)
-        signal_all([last], signal.SIGSTOP)
+        await expect(page.locator("#lines > li")).to_have_count(300, timeout=SLOW_MS)
 
         async with page.expect_request("**/live", timeout=SLOW_MS) as again:
-            signal_all(processes["MailFront"], signal.SIGKILL)
-        signal_all([last, *others], signal.SIGCONT)
+            for pid in fronts:
+                os.kill(pid, signal.SIGKILL)
+        relay.gate.set()
 
         assert (await (await again.value).all_headers())["last-event-id"]
         await until_closed(page, len(people))

@@ -63,6 +63,12 @@ class Talk:
         return await self.reply()
 
 
+def _open() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate
+
+
 @dataclass
 class ScriptedRelay:
     """A server that says yes, unless the script says otherwise.
@@ -72,6 +78,7 @@ class ScriptedRelay:
         extensions: What it offers.
         heard: Commands, in order.
         messages: Data as it came, dots removed.
+        gate: While this is not set, whoever has sent data waits for the reply.
     """
 
     says: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -79,6 +86,7 @@ class ScriptedRelay:
     heard: list[str] = field(default_factory=list[str])
     messages: list[bytes] = field(default_factory=list[bytes])
     address: str = ""
+    gate: asyncio.Event = field(default_factory=_open)
     _sessions: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
     @contextlib.asynccontextmanager
@@ -116,6 +124,7 @@ class ScriptedRelay:
             elif word == "DATA" and "DATA" not in self.says:
                 writer.write(b"354 go on\r\n")
                 self.messages.append(await _data(reader))
+                await self.gate.wait()
                 say(".", "250 taken")
             elif word == "QUIT":
                 say("QUIT", "221 bye")
