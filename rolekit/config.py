@@ -30,6 +30,8 @@ HANDLERS = "handlers"
 _ON = ("true", "1", "yes", "on")
 _SWITCH = (*_ON, "false", "0", "no", "off")
 _FORMATS = ("auto", "pretty", "json")
+_ADDRESS = re.compile(r"[^/]*:\d+")
+_TOKEN_BYTES = 32
 _TOP = (
     "app",
     "broker",
@@ -42,6 +44,7 @@ _TOP = (
     "results_s",
     "keep_sent",
     "control",
+    "control_token",
 )
 
 
@@ -60,7 +63,9 @@ class Config:
         horizon_s: Dedup window; None: as the app says.
         results_s: How long replies are kept; None: as the app says.
         keep_sent: Keep what was sent for the horizon, for `rolekit replay`.
-        control: Path of the control socket; empty: in `home`.
+        control: Path of the control socket, or "host:port" to answer there too; empty: in
+            `home` only.
+        control_token: What requests to "host:port" must carry.
         roles: Settings by role name as it was written, then by setting name. Ask
             `for_role`, since the environment writes role names in capitals.
         handlers: Settings by handler name.
@@ -79,6 +84,7 @@ class Config:
     results_s: float | None = None
     keep_sent: bool = False
     control: str = ""
+    control_token: str = field(default="", repr=False)
     roles: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     handlers: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict[str, Mapping[str, str]]
@@ -90,6 +96,36 @@ class Config:
     def is_embedded(self) -> bool:
         """Whether the private Postgres serves as database and broker."""
         return not self.database
+
+    @property
+    def control_address(self) -> str:
+        """Where the control API listens on TCP, as "host:port"; empty: nowhere."""
+        return self.control if _ADDRESS.fullmatch(self.control) else ""
+
+    def control_path(self, app: str) -> Path:
+        """Return where the control socket of an app lies."""
+        if self.control and not self.control_address:
+            return Path(self.control)
+        return self.home / f"{app}.sock"
+
+    def check_control(self) -> None:
+        """See that who can reach the control API needs a token.
+
+        Raises:
+            ConfigError: It is to listen on TCP, with no token or a short one.
+        """
+        token = self.control_token
+        is_plain = token.isascii() and token.isprintable() and " " not in token
+        if not self.control_address or (len(token) >= _TOKEN_BYTES and is_plain):
+            return
+        has = f"a token of {len(token.encode())} bytes" if token else "no token"
+        raise ConfigError(
+            f"control is {self.control}, which others can reach, with {has}; at least "
+            f"{_TOKEN_BYTES} bytes of ASCII without spaces are expected.",
+            fix="Put one into ROLEKIT_CONTROL_TOKEN, or into the file that "
+            "ROLEKIT_CONTROL_TOKEN_FILE names: python -c 'import secrets; "
+            "print(secrets.token_urlsafe())'. Or let control be a path, or leave it out.",
+        )
 
     def for_role(self, role: str) -> dict[str, str]:
         """Return the settings of one role, whichever way its name was written."""
@@ -141,6 +177,8 @@ class Config:
 
     def _shown(self, name: str) -> str:
         value: object = getattr(self, name)
+        if value and _SECRET_NAME.search(name):
+            return _HIDDEN
         return "as the app says" if value is None else redact(str(value))
 
 
@@ -275,11 +313,6 @@ def _from_environment(found: _Found, environ: Mapping[str, str]) -> None:
             found.put((name.lower(),), value, source)
         elif name == HANDLERS.upper():
             _from_supervisor(found, value, source)
-        elif name == "CONTROL_TOKEN":
-            found.warnings.append(
-                "$ROLEKIT_CONTROL_TOKEN is ignored: the control API listens on a Unix socket "
-                "only, which the file's owner alone may open."
-            )
         else:
             found.warn(source, [f"${_PREFIX}{one}" for one in known], "environment")
 
@@ -333,7 +366,6 @@ def _finish(found: _Found) -> Config:
         if len(path) > 1:
             kind, group, key = path
             groups[kind].setdefault(group, {})[key] = value
-    _refuse_what_comes_later(top)
     if top.get("broker") and not top.get("database"):
         raise ConfigError(
             f"A broker is named ({redact(top['broker'])}) but no database; rolekit keeps what "
@@ -356,20 +388,12 @@ def _finish(found: _Found) -> Config:
         results_s=_number("results_s", top, found.sources),
         keep_sent=_one_of("keep_sent", top.get("keep_sent", "false").lower(), _SWITCH) in _ON,
         control=top.get("control", ""),
+        control_token=top.get("control_token", ""),
         roles=groups["roles"],
         handlers=groups["handlers"],
         sources=found.sources,
         warnings=tuple(found.warnings),
     )
-
-
-def _refuse_what_comes_later(top: Mapping[str, str]) -> None:
-    control = top.get("control", "")
-    if control and ":" in control:
-        raise ConfigError(
-            f"control is {control!r}; this version listens on a Unix socket only.",
-            fix="Name a path, for example /run/mailflow.sock, or leave it out.",
-        )
 
 
 def _check_broker(top: Mapping[str, str]) -> None:

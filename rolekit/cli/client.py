@@ -25,14 +25,15 @@ GONE = (OSError, HTTPException)
 
 _ANSWER_S = 15
 _OK = 200
-_WRONG = 400
+_REFUSED = (400, 401, 404, 429)
 
 
 class Control:
-    """One supervisor that answers."""
+    """One supervisor that answers, on a Unix socket or at "host:port" with a token."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, at: Path | str, token: str = "") -> None:
+        self.at = at
+        self._token = token
 
     def status(self) -> FleetStatus:
         """Ask how the fleet is."""
@@ -49,19 +50,19 @@ class Control:
             return self._ask("POST", path, msgspec.json.encode(order), answer)
         except GONE as error:
             raise Unavailable(
-                f"The supervisor at {self.path} went away while it was asked: "
+                f"The supervisor at {self.at} went away while it was asked: "
                 f"{str(error) or type(error).__name__}.",
                 fix="`rolekit ps` shows what runs here.",
             ) from error
 
     def _ask(self, method: str, path: str, body: bytes, answer: type[T]) -> T:
         status, content = self._exchange(method, path, body)
-        if status == _WRONG:
+        if status in _REFUSED:
             problem = msgspec.json.decode(content, type=ControlProblem)
             raise ConfigError(problem.what, fix=problem.fix)
         if status != _OK:
             raise RolekitError(
-                f"The supervisor at {self.path} answered {status}.", fix="Its log says why."
+                f"The supervisor at {self.at} answered {status}.", fix="Its log says why."
             )
         return msgspec.json.decode(content, type=answer)
 
@@ -72,13 +73,25 @@ class Control:
         supervisor that stops may go away at any moment.
         """
         http = HTTPConnection("rolekit")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, closing(http):
-            connection.settimeout(_ANSWER_S)
-            connection.connect(str(self.path))
+        with self._connect() as connection, closing(http):
             http.sock = connection
-            http.request(method, path, body)
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+            http.request(method, path, body, headers)
             response = http.getresponse()
             return response.status, response.read()
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self.at, str):
+            host, _, port = self.at.rpartition(":")
+            return socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_ANSWER_S)
+            connection.connect(str(self.at))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def find(config: Config) -> tuple[Control, FleetStatus]:
@@ -88,10 +101,8 @@ def find(config: Config) -> tuple[Control, FleetStatus]:
         Unavailable: None runs here, or not of this app.
         ConfigError: Several run, and nothing says which.
     """
-    paths = [Path(config.control)] if config.control else sorted(config.home.glob("*.sock"))
     running: list[tuple[Control, FleetStatus]] = []
-    for path in paths:
-        control = Control(path)
+    for control in _candidates(config):
         with suppress(*GONE):
             running.append((control, control.status()))
     wanted = config.app
@@ -114,3 +125,12 @@ def find(config: Config) -> tuple[Control, FleetStatus]:
         fix=f"Start it: rolekit up {wanted or 'module:name'}; or go to the folder where it was "
         "started, or name its home (ROLEKIT_HOME).",
     )
+
+
+def _candidates(config: Config) -> list[Control]:
+    if config.control_address:
+        config.check_control()
+        return [Control(config.control_address, config.control_token)]
+    if config.control:
+        return [Control(Path(config.control))]
+    return [Control(path) for path in sorted(config.home.glob("*.sock"))]

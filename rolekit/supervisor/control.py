@@ -1,38 +1,32 @@
-"""The control API: HTTP on a Unix socket that only the user who started it may open.
+"""The control API, as a table: what a running fleet can be asked and told over HTTP.
 
-    GET /ps          a `FleetStatus`
-    POST /scale      {"role": "Deliverer", "count": "+2"} -> {"role": …, "instances": 6}
-    POST /stop       {"hard": false} -> {"stopping": true}; it stops after it answered
+    control          this table, and what is said and answered (`describe` makes OpenAPI of it)
+    control_server   answers on a Unix socket, and on TCP where that is asked for
+    control_access   lets in who has the token, on TCP
+    control_openapi  the table as an OpenAPI document, which GET /openapi.json serves
 
-Errors are {"what": …, "fix": …} with status 400.
+An order is a struct: the JSON body of a POST, the query of a GET. Errors are a
+`ControlProblem` with status 400 (it cannot be done: what, and what to do), 401 and 429 (the
+token, see `control_access`), 404, 405 and 413.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
-from typing import TYPE_CHECKING, Protocol
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
 
-from rolekit.errors import ConfigError, RolekitError
+from rolekit.supervisor.status import FleetStatus
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
-    from pathlib import Path
+Order = TypeVar("Order", bound=msgspec.Struct)
+Answer = Awaitable[msgspec.Struct] | AsyncIterator[msgspec.Struct]
 
-    from starlette.requests import Request
 
-    from rolekit.supervisor.status import FleetStatus
-
-_MAX_PATH_BYTES = 107  # sun_path holds 108 with its final zero: unix(7)
-_CLOSE_S = 2
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An order without particulars."""
 
 
 class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,11 +55,28 @@ class Stopping(msgspec.Struct, frozen=True):
     stopping: bool = True
 
 
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether every role has all its instances, and each is ready."""
+
+    ready: bool
+
+
+class ControlProblem(msgspec.Struct, frozen=True):
+    """Why a request was refused, and what to do about it."""
+
+    what: str
+    fix: str = ""
+
+
 class Controlled(Protocol):
     """What can be looked at and told."""
 
     async def status(self) -> FleetStatus:
         """Describe it."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Say whether all is as it should be."""
         ...
 
     def scale(self, role: str, change: str) -> int:
@@ -77,106 +88,80 @@ class Controlled(Protocol):
         ...
 
 
-class ControlProblem(msgspec.Struct, frozen=True):
-    """Why a request was refused."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(Generic[Order]):
+    """One thing that can be asked or told.
 
-    what: str
-    fix: str = ""
-
-
-@contextlib.asynccontextmanager
-async def serve(path: Path, controlled: Controlled) -> AsyncGenerator[None]:
-    """Answer at this path while inside.
-
-    Raises:
-        ConfigError: The path cannot be bound.
+    Attributes:
+        act: Does it. An async generator is answered as a stream: a JSON object a line.
+        order: What it is given.
+        answer: What it answers, or each line of a stream is.
+        is_public: Needs no token, so it must tell nothing.
     """
-    listening = _listen(path)
-    server = _Server(
-        uvicorn.Config(
-            application(controlled),
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_CLOSE_S,
-        )
-    )
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(server.serve(sockets=[listening]))
-            yield
-            server.should_exit = True
-    finally:
-        listening.close()
-        _remove(path)
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    act: Callable[[Controlled, Order], Answer]
+    order: type[Order]
+    answer: type[msgspec.Struct]
+    is_public: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the answer comes in lines, as they happen."""
+        return inspect.isasyncgenfunction(self.act)
 
 
-def application(controlled: Controlled) -> Starlette:
-    """Make the ASGI application."""
-
-    async def ps(_request: Request) -> Response:
-        return _json(await controlled.status())
-
-    async def scale(request: Request) -> Response:
-        order = msgspec.json.decode(await request.body(), type=ScaleOrder)
-        return _json(Scaled(order.role, controlled.scale(order.role, order.count)))
-
-    async def stop(request: Request) -> Response:
-        order = msgspec.json.decode(await request.body() or b"{}", type=StopOrder)
-        controlled.ask_to_stop(hard=order.hard)
-        return _json(Stopping())
-
-    return Starlette(
-        routes=[
-            Route("/ps", ps),
-            Route("/scale", scale, methods=["POST"]),
-            Route("/stop", stop, methods=["POST"]),
-        ],
-        exception_handlers={RolekitError: _refuse, msgspec.MsgspecError: _refuse},
-    )
+async def _ps(fleet: Controlled, _: Nothing) -> FleetStatus:
+    return await fleet.status()
 
 
-class _Server(uvicorn.Server):
-    """A server whose loop and signals belong to the supervisor."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
+async def _ready(fleet: Controlled, _: Nothing) -> Readiness:
+    return Readiness(fleet.is_ready())
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+async def _scale(fleet: Controlled, order: ScaleOrder) -> Scaled:
+    return Scaled(order.role, fleet.scale(order.role, order.count))
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
-    if isinstance(error, RolekitError):
-        return _json(ControlProblem(error.what, error.fix), status=400)
-    return _json(ControlProblem(f"The request cannot be read: {error}."), status=400)
+async def _stop(fleet: Controlled, order: StopOrder) -> Stopping:
+    fleet.ask_to_stop(hard=order.hard)
+    return Stopping()
 
 
-def _json(value: msgspec.Struct, *, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def _listen(path: Path) -> socket.socket:
-    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-        raise ConfigError(
-            f"The path of the control socket is longer than {_MAX_PATH_BYTES} bytes: {path}.",
-            fix="Name a shorter one: ROLEKIT_CONTROL=/tmp/name.sock.",
-        )
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)  # never, even for a moment, open to others
-    try:
-        path.unlink(missing_ok=True)  # left by a supervisor that was killed: we hold the lock
-        listening.bind(str(path))
-    except OSError as error:
-        listening.close()
-        raise ConfigError(
-            f"The control socket {path} cannot be made: {error.strerror}.",
-            fix="Name another path: ROLEKIT_CONTROL=/tmp/name.sock.",
-        ) from error
-    finally:
-        os.umask(mask)
-    listening.setblocking(False)  # noqa: FBT003 - the only way to say it
-    return listening
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint(
+        method="GET",
+        path="/ps",
+        summary="Say how each role and instance is",
+        act=_ps,
+        order=Nothing,
+        answer=FleetStatus,
+    ),
+    Endpoint(
+        method="GET",
+        path="/ready",
+        summary="Say whether all is ready; status 503 if not",
+        act=_ready,
+        order=Nothing,
+        answer=Readiness,
+        is_public=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/scale",
+        summary="Change how many instances a role has",
+        act=_scale,
+        order=ScaleOrder,
+        answer=Scaled,
+    ),
+    Endpoint(
+        method="POST",
+        path="/stop",
+        summary="Stop the fleet, after this is answered",
+        act=_stop,
+        order=StopOrder,
+        answer=Stopping,
+    ),
+)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TARGET = "rolekit.wiring:instance_main"
 
+_KEPT = ("ROLEKIT_CONTROL_TOKEN", "ROLEKIT_CONTROL_TOKEN_FILE")  # not for instances and guests
+
 _log = structlog.get_logger("rolekit.supervisor")
 
 
@@ -89,7 +91,8 @@ class Forker:
         import_s: float = 120,
     ) -> None:
         self._load = wire.Load(app, target)
-        self._environ = {**os.environ, **(environ or {})}
+        given = {**os.environ, **(environ or {})}
+        self._environ = {name: value for name, value in given.items() if name not in _KEPT}
         self._import_s = import_s
         self._process: _Process | None = None
         self._starting = asyncio.Lock()

@@ -9,12 +9,11 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
 from rolekit.model.restart import RestartPolicy
-from rolekit.supervisor import control, linux
+from rolekit.supervisor import control_server, linux
 from rolekit.supervisor.fleet import Fleet, Orders
 from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
 from rolekit.supervisor.host import Ground
@@ -62,6 +61,7 @@ async def serve(
         RolekitError: It could not start; the sentence says why.
     """
     linux.require()
+    config.check_control()
     linux.raise_file_limit()
     manner = manner or Manner()
     forker = Forker(config.app, target=manner.target, environ=config.environment())
@@ -76,11 +76,6 @@ async def serve(
             return await _Supervisor(config, app, forker, say, manner).run(open_ground, stops)
     finally:
         await forker.stop()
-
-
-def control_path(config: Config, app: str) -> Path:
-    """Return where the control socket of an app lies."""
-    return Path(config.control) if config.control else config.home / f"{app}.sock"
 
 
 @dataclass(slots=True)
@@ -179,6 +174,11 @@ class _Supervisor:
             roles=roles_of(fleet, depths, self._sockets),
         )
 
+    def is_ready(self) -> bool:
+        """Say whether every place is filled, and nothing stops."""
+        fleet = self._running()
+        return fleet.is_complete and not fleet.is_stopping
+
     def scale(self, role: str, change: str) -> int:
         """Change a role's number of instances."""
         return self._running().scale(role, change)
@@ -214,8 +214,14 @@ class _Supervisor:
             ground,
             self._forker,
         )
-        path = control_path(self._config, self._app.app)
-        async with control.serve(path, self), asyncio.TaskGroup() as group:
+        config = self._config
+        answering = control_server.serve(
+            config.control_path(self._app.app),
+            self,
+            address=config.control_address,
+            token=config.control_token,
+        )
+        async with answering, asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._obey(fleet, stops)),
                 group.create_task(self._announce(fleet)),

@@ -13,17 +13,19 @@ from rolekit.errors import ConfigError, RolekitError
 _BACKLOG = 1024
 
 
-def listen(role: str, bind: str) -> socket.socket:
+def listen(role: str, bind: str, variable: str = "") -> socket.socket:
     """Bind and listen.
 
     Args:
         role: Name, for the sentence when it fails.
         bind: "host:port", "[v6]:port" or ":port" (all IPv4 addresses); port 0: any free one.
+        variable: That sets it; empty: of the role.
 
     Raises:
         ConfigError: `bind` is not an address, or the address cannot be had.
     """
-    host, port = _parse(role, bind)
+    variable = variable or f"ROLEKIT_{role.upper()}__BIND"
+    host, port = _parse(role, bind, variable)
     try:
         found = socket.getaddrinfo(
             host or "0.0.0.0",  # noqa: S104 - asked for, by leaving it out
@@ -34,7 +36,7 @@ def listen(role: str, bind: str) -> socket.socket:
         raise ConfigError(
             f"{role} wants to listen on {bind}, but {host} is not an address here: "
             f"{error.strerror}.",
-            fix=_fix(role),
+            fix=_fix(variable),
         ) from error
     family, kind, protocol, _, address = found[0]
     listening = socket.socket(family, kind, protocol)
@@ -47,7 +49,7 @@ def listen(role: str, bind: str) -> socket.socket:
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        raise _refusal(role, bind, port, error) from error
+        raise _refusal(role, bind, variable, error) from error
     listening.setblocking(False)  # noqa: FBT003 - the only way to say it
     return listening
 
@@ -58,34 +60,30 @@ def address_of(listening: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _parse(role: str, bind: str) -> tuple[str, int]:
+def _parse(role: str, bind: str, variable: str) -> tuple[str, int]:
     host, colon, port = bind.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:  # noqa: PLR2004 - the highest port
         raise ConfigError(
             f"{role} has bind = {bind!r}; host:port is expected, with a port from 0 to 65535.",
-            fix=f'For example bind = "127.0.0.1:8000" in {role}, or {_variable(role)}.',
+            fix=f'For example bind = "127.0.0.1:8000" in {role}, or {variable}.',
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _refusal(role: str, bind: str, port: int, error: OSError) -> RolekitError:
+def _refusal(role: str, bind: str, variable: str, error: OSError) -> RolekitError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
-            f"Port {port} is in use, so {role} cannot listen on {bind}.",
-            fix=f"Stop what listens there, or choose another: {_variable(role)}=host:port "
+            f"Port {bind.rpartition(':')[2]} is in use, so {role} cannot listen on {bind}.",
+            fix=f"Stop what listens there, or choose another: {variable}=host:port "
             "(port 0 takes any free one).",
         )
     if error.errno == errno.EACCES:
         return ConfigError(
             f"{role} may not listen on {bind}: ports below 1024 need a privilege.",
-            fix=_fix(role),
+            fix=_fix(variable),
         )
-    return ConfigError(f"{role} cannot listen on {bind}: {error.strerror}.", fix=_fix(role))
+    return ConfigError(f"{role} cannot listen on {bind}: {error.strerror}.", fix=_fix(variable))
 
 
-def _fix(role: str) -> str:
-    return f"Choose another address: {_variable(role)}=host:port."
-
-
-def _variable(role: str) -> str:
-    return f"ROLEKIT_{role.upper()}__BIND"
+def _fix(variable: str) -> str:
+    return f"Choose another address: {variable}=host:port."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from rolekit.supervisor.wire import Described
+
+
+CONTROL_TOKEN = "t0ken-" * 6
 
 
 class Host:
@@ -63,7 +67,10 @@ def main() -> int:
     settings = [f"app={module}:{app}", f"home={home}", f"grace_s={grace_s}"]
     if "port" in numbers:
         settings.append(f"Front.bind=127.0.0.1:{numbers.pop('port'):.0f}")
-    config = load({}, settings=settings)
+    if "control" in numbers:
+        settings.append(f"control=127.0.0.1:{numbers.pop('control'):.0f}")
+    os.environ["ROLEKIT_CONTROL_TOKEN"] = CONTROL_TOKEN
+    config = load({"ROLEKIT_CONTROL_TOKEN": CONTROL_TOKEN}, settings=settings)
     logs.set_up("debug", "json")
 
     @contextlib.asynccontextmanager

@@ -89,7 +89,6 @@ def test_an_unknown_role_is_named_with_the_nearest(tmp_path: Path) -> None:
         ({"ROLEKIT_BROKER": "amqp://u:pw@h/"}, [], "amqp://u:********@h/"),
         ({"ROLEKIT_CONFIG": "/nowhere.toml"}, [], "/nowhere.toml is not there"),
         ({"ROLEKIT_DATABASE_FILE": "/nowhere"}, [], "cannot be read"),
-        ({"ROLEKIT_CONTROL": "0.0.0.0:80"}, [], "Unix socket only"),
         ({}, ["grace=1"], "Did you mean grace_s?"),
         ({}, ["grace_s"], "has no value"),
         ({"ROLEKIT_HANDLERS": "soon"}, [], "a table is expected"),

@@ -1,0 +1,36 @@
+"""A fleet that only says what it was told."""
+
+from __future__ import annotations
+
+from rolekit.errors import ConfigError
+from rolekit.supervisor.status import FleetStatus
+
+
+class FakeFleet:
+    """Obeys the control API."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.orders: list[tuple[object, ...]] = []
+
+    async def status(self) -> FleetStatus:
+        return FleetStatus(
+            app="words",
+            target="words:app",
+            pid=7,
+            state="ready",
+            is_database_away=False,
+            roles=(),
+        )
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def scale(self, role: str, change: str) -> int:
+        if role != "Deliverer":
+            raise ConfigError(f"There is no role {role}.", fix="The roles are Deliverer.")
+        self.orders.append(("scale", role, change))
+        return 5
+
+    def ask_to_stop(self, *, hard: bool) -> None:
+        self.orders.append(("stop", hard))
