@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,8 @@ from rolekit.supervisor.control import ControlProblem
 from rolekit.supervisor.status import FleetStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from rolekit.config import Config
 
 T = TypeVar("T")
@@ -49,25 +51,48 @@ class Control:
         try:
             return self._ask("POST", path, msgspec.json.encode(order), answer)
         except GONE as error:
-            raise Unavailable(
-                f"The supervisor at {self.at} went away while it was asked: "
-                f"{str(error) or type(error).__name__}.",
-                fix="`rolekit ps` shows what runs here.",
-            ) from error
+            raise self._went_away(error) from error
+
+    def follow(self, path: str, order: msgspec.Struct, line: type[T]) -> Generator[T]:
+        """Tell it something that takes long; give its lines as they come.
+
+        Raises:
+            ConfigError: It refused.
+            Unavailable: It went away meanwhile.
+        """
+        try:
+            with self._exchange("POST", path, msgspec.json.encode(order)) as response:
+                self._expect_ok(response)
+                for told in response:
+                    yield msgspec.json.decode(told, type=line)
+        except GONE as error:
+            raise self._went_away(error) from error
 
     def _ask(self, method: str, path: str, body: bytes, answer: type[T]) -> T:
-        status, content = self._exchange(method, path, body)
-        if status in _REFUSED:
-            problem = msgspec.json.decode(content, type=ControlProblem)
-            raise ConfigError(problem.what, fix=problem.fix)
-        if status != _OK:
-            raise RolekitError(
-                f"The supervisor at {self.at} answered {status}.", fix="Its log says why."
-            )
-        return msgspec.json.decode(content, type=answer)
+        with self._exchange(method, path, body) as response:
+            self._expect_ok(response)
+            return msgspec.json.decode(response.read(), type=answer)
 
-    def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """Send one request over a connection of its own; return status and content.
+    def _expect_ok(self, response: HTTPResponse) -> None:
+        if response.status in _REFUSED:
+            problem = msgspec.json.decode(response.read(), type=ControlProblem)
+            raise ConfigError(problem.what, fix=problem.fix)
+        if response.status != _OK:
+            raise RolekitError(
+                f"The supervisor at {self.at} answered {response.status}.",
+                fix="Its log says why.",
+            )
+
+    def _went_away(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"The supervisor at {self.at} went away while it was asked: "
+            f"{str(error) or type(error).__name__}.",
+            fix="`rolekit ps` shows what runs here.",
+        )
+
+    @contextmanager
+    def _exchange(self, method: str, path: str, body: bytes) -> Generator[HTTPResponse]:
+        """Send one request over a connection of its own; give the response.
 
         Not with httpx: httpcore leaves its socket open when it cannot connect, and a
         supervisor that stops may go away at any moment.
@@ -77,8 +102,7 @@ class Control:
             http.sock = connection
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
             http.request(method, path, body, headers)
-            response = http.getresponse()
-            return response.status, response.read()
+            yield http.getresponse()
 
     def _connect(self) -> socket.socket:
         if isinstance(self.at, str):

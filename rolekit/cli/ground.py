@@ -44,15 +44,27 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
     from rolekit import wiring  # noqa: PLC0415 - see above
 
     async with database_of(config, wait_s) as there:
-        queues, sources = found.queues, found.sources
-        await wiring.migrate(
-            found.app,
-            there.database,
-            there.broker,
-            queues,
-            sources,
-            partitions=found.partitions,
+        await _migrate(there, found)
+        link = wiring.open_host(
+            found.app, there.database, there.broker, found.queues, found.sources
         )
-        link = wiring.open_host(found.app, there.database, there.broker, queues, sources)
         async with link as host:
-            yield Ground(host=host, broker=there.broker, database=there.database)
+
+            async def adopt(version: Described) -> None:
+                await _migrate(there, version)
+                host.look_at(version.queues)
+
+            yield Ground(host=host, broker=there.broker, database=there.database, adopt=adopt)
+
+
+async def _migrate(there: Config, found: Described) -> None:
+    from rolekit import wiring  # noqa: PLC0415 - see above
+
+    await wiring.migrate(
+        found.app,
+        there.database,
+        there.broker,
+        found.queues,
+        found.sources,
+        partitions=found.partitions,
+    )

@@ -14,6 +14,7 @@ from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
 from rolekit.cli.holes import holes
 from rolekit.cli.replay import replay
+from rolekit.cli.restart import restart
 from rolekit.cli.send import send
 from rolekit.cli.topology import topology
 from rolekit.errors import RolekitError
@@ -35,6 +36,7 @@ cli.command()(up.run)
 cli.command()(about_app.check)
 cli.command()(fleet.ps)
 cli.command()(fleet.scale)
+cli.command()(restart)
 cli.command()(fleet.stop)
 cli.command()(cron)
 cli.command()(about_app.config)

@@ -15,11 +15,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
+from rolekit.supervisor.control_restart import RestartNews, RestartOrder, told
 from rolekit.supervisor.status import FleetStatus
+
+if TYPE_CHECKING:
+    from rolekit.supervisor.upgrades import Restart, Wish
 
 Order = TypeVar("Order", bound=msgspec.Struct)
 Answer = Awaitable[msgspec.Struct] | AsyncIterator[msgspec.Struct]
@@ -83,6 +87,10 @@ class Controlled(Protocol):
         """Change a role's number of instances; raises `ConfigError`."""
         ...
 
+    def restart(self, wish: Wish) -> Restart:
+        """Begin a rolling restart; raises `ConfigError`."""
+        ...
+
     def ask_to_stop(self, *, hard: bool) -> None:
         """Begin to stop."""
         ...
@@ -125,6 +133,11 @@ async def _scale(fleet: Controlled, order: ScaleOrder) -> Scaled:
     return Scaled(order.role, fleet.scale(order.role, order.count))
 
 
+async def _restart(fleet: Controlled, order: RestartOrder) -> AsyncIterator[RestartNews]:
+    async for news in told(fleet.restart, order):
+        yield news
+
+
 async def _stop(fleet: Controlled, order: StopOrder) -> Stopping:
     fleet.ask_to_stop(hard=order.hard)
     return Stopping()
@@ -155,6 +168,14 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         act=_scale,
         order=ScaleOrder,
         answer=Scaled,
+    ),
+    Endpoint(
+        method="POST",
+        path="/restart",
+        summary="Replace instances by new ones, which run the code as it is now",
+        act=_restart,
+        order=RestartOrder,
+        answer=RestartNews,
     ),
     Endpoint(
         method="POST",

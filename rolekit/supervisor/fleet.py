@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,13 +15,14 @@ from rolekit.config import nearest
 from rolekit.errors import ConfigError
 from rolekit.model.restart import RestartPolicy
 from rolekit.supervisor.instance import Patience
-from rolekit.supervisor.slot import Crew, Forks, Slot
+from rolekit.supervisor.slot import Crew, Slot
 from rolekit.supervisor.wire import RELAY, RoleSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from rolekit.supervisor.host import Ground, QueueDepth
+    from rolekit.supervisor.version import Version
 
 _log = structlog.get_logger("rolekit.supervisor")
 
@@ -34,15 +36,11 @@ class Orders:
     """What a fleet is told at its start.
 
     Attributes:
-        app: "module:attribute", for the instances.
-        roles: All roles of the app.
         settings: By role name.
         sockets: Bound and listening, by role name.
         grace_s: Seconds a soft stop may take, all roles together.
     """
 
-    app: str
-    roles: tuple[RoleSummary, ...]
     settings: Mapping[str, Mapping[str, str]]
     sockets: Mapping[str, socket.socket] = field(default_factory=dict[str, socket.socket])
     grace_s: float = 20
@@ -51,11 +49,16 @@ class Orders:
 
 
 class Fleet:
-    """Keeps every role at the number of instances it should have."""
+    """Keeps every role at the number of instances it should have.
 
-    def __init__(self, orders: Orders, ground: Ground, forker: Forks) -> None:
+    Attributes:
+        notes: What is done with a role just now, for people.
+    """
+
+    def __init__(self, orders: Orders, ground: Ground, version: Version) -> None:
         self._orders = orders
         self._ground = ground
+        self.notes: dict[str, str] = {}
         self._is_leased = True
         self._counter = 0
         self._stopping = asyncio.Event()
@@ -63,11 +66,12 @@ class Fleet:
         self._group: asyncio.TaskGroup | None = None
         self._slots: dict[str, list[Slot]] = {}
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
-        self._roles = {role.name: role for role in (*orders.roles, RoleSummary(name=RELAY))}
+        self._changes: set[asyncio.Task[None]] = set()
+        self._versions = dict.fromkeys(version.roles, version)
         self._crew = Crew(
-            forker=forker,
+            forker=version.forker,
             host=ground.host,
-            spec=self._spec,
+            spec=partial(self._spec, version.target),
             is_leased=lambda: self._is_leased,
             hurry=self._hurry,
             policy=orders.policy,
@@ -77,7 +81,11 @@ class Fleet:
     @property
     def roles(self) -> Mapping[str, RoleSummary]:
         """All roles by name, the built-in one included."""
-        return self._roles
+        return {name: version.roles[name] for name, version in self._versions.items()}
+
+    def version(self, role: str) -> Version:
+        """What instances of a role run that start now."""
+        return self._versions[role]
 
     def slots(self, role: str) -> list[Slot]:
         """The places of a role that are not being given up."""
@@ -114,7 +122,7 @@ class Fleet:
         """Start everything; return when everything has stopped."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for role in self._roles.values():
+            for role in self.roles.values():
                 self._resize(role, self._wanted_at_start(role))
             pumps = [
                 group.create_task(_keep_pumping(pump, "wake-ups" if i else "lease"))
@@ -135,7 +143,20 @@ class Fleet:
         Raises:
             ConfigError: There is no such role, or it may not have so many.
         """
-        known = [one for one in self._roles if one != RELAY]
+        role = self.known(name)
+        count = _count(name, change, len(self.slots(name)))
+        self._check_bounds(role, count)
+        self._resize(role, count)
+        _log.info("scaled", role=name, instances=count)
+        return count
+
+    def known(self, name: str) -> RoleSummary:
+        """Return the role of this name, which somebody wants to change.
+
+        Raises:
+            ConfigError: There is none, or the fleet is stopping.
+        """
+        known = [one for one in self._versions if one != RELAY]
         if name not in known:
             raise ConfigError(
                 f"There is no role {name}.{nearest(name, known)}",
@@ -145,12 +166,60 @@ class Fleet:
             raise ConfigError(
                 "The fleet is stopping; it takes no changes.", fix="Start it again."
             )
-        role = self._roles[name]
-        count = _count(name, change, len(self.slots(name)))
-        self._check_bounds(role, count)
-        self._resize(role, count)
-        _log.info("scaled", role=name, instances=count)
-        return count
+        return self._versions[name].roles[name]
+
+    def adopt(self, role: str, version: Version) -> None:
+        """Have instances of a role that start from now on run this version."""
+        is_new = role not in self._versions
+        self._versions[role] = version
+        if is_new:
+            self._resize(version.roles[role], self._wanted_at_start(version.roles[role]))
+
+    def drop(self, role: str) -> None:
+        """Give up a role that the app does not have any more."""
+        self._resize(self._versions[role].roles[role], 0)
+        del self._versions[role]
+
+    def succeed(self, slot: Slot, version: Version) -> Slot:
+        """Start an instance beside the one of this place; `hand_over` gives it the place."""
+        return self._start(version, slot.role.name, slot.number)
+
+    def hand_over(self, slot: Slot, successor: Slot) -> bool:
+        """Let a successor have a place and the old instance drain; False: it is given up."""
+        slots = self.slots(slot.role.name)
+        if slot not in slots:
+            self.give_up(successor)
+            return False
+        slots[slots.index(slot)] = successor
+        self.give_up(slot)
+        return True
+
+    def give_up(self, slot: Slot) -> None:
+        """Let the instance of a place drain, and start no other there."""
+        slot.leave(self._orders.grace_s)
+        if slot.refused:
+            self._tasks.pop(slot, None)
+
+    async def gone(self, slots: Iterable[Slot]) -> None:
+        """Wait until these places, which were given up, are empty."""
+        tasks = [self._tasks[slot] for slot in slots if slot in self._tasks]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def runs(self, version: Version) -> bool:
+        """Say whether anything runs this version, or would if it started now."""
+        return version in self._versions.values() or any(
+            slot.version == version.number for slot in self._tasks
+        )
+
+    def own(self, task: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run a change of the fleet beside it, until the fleet stops."""
+        if self._group is None:
+            raise RuntimeError("a change before run")
+        owned = self._group.create_task(task)
+        self._changes.add(owned)
+        owned.add_done_callback(self._changes.discard)
+        return owned
 
     async def depths(self, *, within_s: float = 2) -> Mapping[str, QueueDepth] | None:
         """Say what stands in each handler's queue; None while the database is away."""
@@ -177,15 +246,24 @@ class Fleet:
         return min(max(count, role.scale.min), role.scale.max)
 
     def _resize(self, role: RoleSummary, count: int) -> None:
-        if self._group is None:
-            raise RuntimeError("resize before run")
         slots = self._slots.setdefault(role.name, [])
         while len(slots) > count:
-            slots.pop().leave(self._orders.grace_s)
+            self.give_up(slots.pop())
         while len(slots) < count:
-            slot = Slot(role, len(slots), self._crew, self._orders.sockets.get(role.name))
-            slots.append(slot)
-            self._tasks[slot] = self._group.create_task(self._tend(slot))
+            slots.append(self._start(self._versions[role.name], role.name, len(slots)))
+
+    def _start(self, version: Version, role: str, number: int) -> Slot:
+        if self._group is None:
+            raise RuntimeError("an instance before run")
+        crew = replace(
+            self._crew,
+            forker=version.forker,
+            version=version.number,
+            spec=partial(self._spec, version.target),
+        )
+        slot = Slot(version.roles[role], number, crew, self._orders.sockets.get(role))
+        self._tasks[slot] = self._group.create_task(self._tend(slot))
+        return slot
 
     async def _tend(self, slot: Slot) -> None:
         while True:
@@ -200,10 +278,12 @@ class Fleet:
                 )
                 await asyncio.sleep(_TEND_AGAIN_S)
         if not slot.refused:
-            del self._tasks[slot]
+            self._tasks.pop(slot, None)
 
     async def _stop_in_order(self) -> None:
         """What lets work in first, then what does it, then what moves its results."""
+        for change in self._changes:
+            change.cancel()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._orders.grace_s
         for belongs in (_is_web, _is_worker, _is_relay):
@@ -214,10 +294,10 @@ class Fleet:
             if group:
                 await asyncio.wait(group.values())
 
-    def _spec(self, role: RoleSummary, slot: int) -> link.InstanceSpec:
+    def _spec(self, app: str, role: RoleSummary, slot: int) -> link.InstanceSpec:
         self._counter += 1
         return link.InstanceSpec(
-            app=self._orders.app,
+            app=app,
             role=role.name,
             slot=slot,
             owner=(self._ground.host.epoch << link.OWNER_BITS) | self._counter,

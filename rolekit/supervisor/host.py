@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from rolekit.supervisor.wire import Described
 
 
 class QueueDepth(Protocol):
@@ -66,6 +68,10 @@ class HostLink(Protocol):
         ...
 
 
+async def needs_nothing(_version: Described) -> None:
+    """Be content with what is there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """What the fleet stands on, once databases are there.
@@ -74,8 +80,11 @@ class Ground:
         host: The link to them.
         broker: URL that instances get; empty: the database itself.
         database: URL that instances get.
+        adopt: Makes what another version of the app needs besides; raises a `RolekitError`
+            when it cannot be had.
     """
 
     host: HostLink
     broker: str
     database: str
+    adopt: Callable[[Described], Awaitable[None]] = needs_nothing

@@ -21,12 +21,14 @@ from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.sockets import address_of, listen
 from rolekit.supervisor.status import FleetStatus, roles_of
+from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
 from rolekit.supervisor.wire import Described, RoleSummary
 
 if TYPE_CHECKING:
     import socket
 
     from rolekit.config import Config
+    from rolekit.supervisor.version import Version
 
 OpenGround = Callable[[Described], AbstractAsyncContextManager[Ground]]
 """Brings the databases up to date and opens the host's link to them."""
@@ -64,7 +66,11 @@ async def serve(
     config.check_control()
     linux.raise_file_limit()
     manner = manner or Manner()
-    forker = Forker(config.app, target=manner.target, environ=config.environment())
+
+    def forker_of(app: str) -> Forker:
+        return Forker(app, target=manner.target, environ=config.environment())
+
+    forker = forker_of(config.app)
     try:
         with _stop_signals() as stops:
             async with stops.cutting() as cut:
@@ -73,7 +79,13 @@ async def serve(
                 return 0
             for warning in config.unknown_roles(role.name for role in app.roles):
                 say(f"warning: {warning}")
-            return await _Supervisor(config, app, forker, say, manner).run(open_ground, stops)
+            upgrades = Upgrades(app.app, forker_of)
+            version = upgrades.first(config.app, app, forker)
+            supervisor = _Supervisor(config, app, version, say, manner, upgrades)
+            try:
+                return await supervisor.run(open_ground, stops)
+            finally:
+                await upgrades.stop()
     finally:
         await forker.stop()
 
@@ -135,11 +147,18 @@ class _Supervisor:
     """One run, from the described app on."""
 
     def __init__(
-        self, config: Config, app: Described, forker: Forker, say: Say, manner: Manner
+        self,
+        config: Config,
+        app: Described,
+        version: Version,
+        say: Say,
+        manner: Manner,
+        upgrades: Upgrades,
     ) -> None:
         self._config = config
         self._app = app
-        self._forker = forker
+        self._version = version
+        self._upgrades = upgrades
         self._say = say
         self._manner = manner
         self._settings = {role.name: config.for_role(role.name) for role in app.roles}
@@ -183,6 +202,10 @@ class _Supervisor:
         """Change a role's number of instances."""
         return self._running().scale(role, change)
 
+    def restart(self, wish: Wish) -> Restart:
+        """Begin a rolling restart."""
+        return self._upgrades.begin(wish)
+
     def ask_to_stop(self, *, hard: bool) -> None:
         """Begin to stop."""
         self._running().ask_to_stop(hard=hard)
@@ -203,8 +226,6 @@ class _Supervisor:
     async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
         fleet = self._fleet = Fleet(
             Orders(
-                app=self._config.app,
-                roles=self._app.roles,
                 settings=self._settings,
                 sockets=self._sockets,
                 grace_s=self._config.grace_s,
@@ -212,8 +233,9 @@ class _Supervisor:
                 patience=self._manner.patience,
             ),
             ground,
-            self._forker,
+            self._version,
         )
+        self._upgrades.attach(fleet, ground)
         config = self._config
         answering = control_server.serve(
             config.control_path(self._app.app),

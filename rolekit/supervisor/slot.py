@@ -54,6 +54,7 @@ class Crew:
             owner number.
         is_leased: Whether the host's lease is held now.
         hurry: Set: do not wait for what is in hand (hard stop).
+        version: Of the app's code that `forker` runs.
     """
 
     forker: Forks
@@ -63,6 +64,7 @@ class Crew:
     hurry: asyncio.Event
     policy: RestartPolicy
     patience: Patience
+    version: int = 1
 
 
 class Slot:
@@ -84,6 +86,11 @@ class Slot:
         self._history = RestartState()
         self._is_resting = False
         self._is_gone = False
+
+    @property
+    def version(self) -> int:
+        """Of the app's code that its instances run."""
+        return self._crew.version
 
     @property
     def is_crash_looping(self) -> bool:

@@ -35,6 +35,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: Of the process that fills it; None while none does.
         restarts: How often it was filled again.
+        version: Of the app's code; counts the restarts that were asked for, from 1.
     """
 
     name: str
@@ -42,6 +43,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     restarts: int
     in_hand: int
+    version: int = 1
 
 
 class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
         dead: Open dead letters.
         address: Where it listens, or empty.
         why: Of a role that refused to start.
-        notes: What people should know of its handlers now, one sentence each.
+        notes: What people should know of it and of its handlers now, one sentence each.
     """
 
     role: str
@@ -133,7 +135,7 @@ def _role(
         dead=sum(one.dead for one in queues) if queues else None,
         address=address_of(listening) if listening else "",
         why=next((slot.refused for slot in slots if slot.refused), ""),
-        notes=notes_of(instances),
+        notes=(*([note] if (note := fleet.notes.get(role.name)) else []), *notes_of(instances)),
         places=tuple(_place(slot) for slot in slots),
     )
 
@@ -169,4 +171,5 @@ def _place(slot: Slot) -> InstanceStatus:
         pid=instance.pid if instance else None,
         restarts=slot.restarts,
         in_hand=instance.in_hand if instance else 0,
+        version=slot.version,
     )

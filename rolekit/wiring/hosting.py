@@ -46,6 +46,10 @@ class Host(PostgresHost):
         self._store = store
         self._queues = queues
 
+    def look_at(self, queues: Sequence[str]) -> None:
+        """Look at these queues too, which another version of the app has."""
+        self._queues.add(queues)
+
     async def depths(self) -> dict[str, QueueDepth]:
         """Say what stands in each queue and behind held keys, and died in each handler."""
         dead = await self._store.count_dead()
@@ -67,6 +71,9 @@ class _PostgresQueues:
     def __init__(self, transport: PostgresTransport) -> None:
         self._transport = transport
 
+    def add(self, names: Sequence[str]) -> None:
+        """Do nothing: whatever is there is found."""
+
     async def depths(self) -> dict[str, Depth]:
         names = [row["name"] for row in await self._transport.fetch("queue_names")]
         return await self._transport.depths([n for n in names if not n.startswith("~")])
@@ -77,7 +84,11 @@ class _RabbitQueues:
 
     def __init__(self, transport: RabbitTransport, handlers: Sequence[str]) -> None:
         self._transport = transport
-        self._handlers = handlers
+        self._handlers = list(handlers)
+
+    def add(self, names: Sequence[str]) -> None:
+        """Look at these too."""
+        self._handlers = list(dict.fromkeys((*self._handlers, *names)))
 
     async def depths(self) -> dict[str, Depth]:
         await self._transport.start()

@@ -89,14 +89,24 @@ busy = _App("busy", Busy)
 parent = _App("parent", Parent)
 refusing = _App("refusing", Refusing)
 
+# Other versions of `steady`; the last one of Steady's instances shows what is wrong with them.
+steady_next = _App("steady", Steady, Front, Parent)
+steady_late = _App("steady", Steady, Front)
+steady_dying = _App("steady", Steady, Front)
+steady_short = _App("steady", Steady, Front)
+
 
 def instance_main(
     spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
 ) -> int:
     """Run one instance."""
-    if spec.role == "Crashing":
+    if spec.role == "Crashing" or (_is_last(spec) and spec.app.endswith("dying")):
         return 3
     return asyncio.run(_live(spec, line, listening))
+
+
+def _is_last(spec: link.InstanceSpec) -> bool:
+    return spec.role == "Steady" and spec.slot == 1
 
 
 async def _live(
@@ -109,7 +119,11 @@ async def _live(
         return 2
     if listening is not None:
         await asyncio.start_server(_answer, sock=listening)
-    writer.write(link.encode(link.Ready()))
+    if not (_is_last(spec) and spec.app.endswith("late")):
+        writer.write(link.encode(link.Ready()))
+    if _is_last(spec) and spec.app.endswith("short"):
+        await writer.drain()
+        return 3
     if spec.role == "Parent":
         await asyncio.create_subprocess_exec("sleep", "600")
     beats = asyncio.create_task(_beat(writer))

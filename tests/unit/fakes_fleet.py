@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rolekit.errors import ConfigError
 from rolekit.supervisor.status import FleetStatus
+from rolekit.supervisor.upgrades import Outcome, Restart, Wish
 
 
 class FakeFleet:
@@ -31,6 +32,13 @@ class FakeFleet:
             raise ConfigError(f"There is no role {role}.", fix="The roles are Deliverer.")
         self.orders.append(("scale", role, change))
         return 5
+
+    def restart(self, wish: Wish) -> Restart:
+        self.orders.append(("restart", wish.role, wish.to))
+        restart = Restart()
+        restart.say("Importing words:app.")
+        restart.end(Outcome(is_done=True))
+        return restart
 
     def ask_to_stop(self, *, hard: bool) -> None:
         self.orders.append(("stop", hard))

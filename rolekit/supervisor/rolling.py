@@ -1,0 +1,187 @@
+"""A rolling restart: domain after domain, new instances ready before old ones drain.
+
+    for each role, whoever reads before whoever writes:
+        for each domain, a part of its places:
+            start a successor for each place ──one is not ready in time──> back
+            all are ready: they take the places, the old ones drain
+            wait until those are gone        ──a new one died meanwhile──> back
+
+    back: the places that were given to the new version are given to the old one again, the
+    same way. Its zygote is still there, so that needs neither import nor disk.
+
+Two versions work side by side meanwhile. A new one may send what an old one cannot read;
+such a message comes again later, see `flow/failure.py`. The order of roles makes that rare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rolekit.supervisor.wire import RELAY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rolekit.supervisor.fleet import Fleet
+    from rolekit.supervisor.slot import Slot
+    from rolekit.supervisor.version import Version
+
+_log = structlog.get_logger("rolekit.supervisor")
+
+DOMAINS = 5
+READY_S = 60.0
+_LOOK_S = 0.02  # how often it looks whether successors are ready
+_DEATHS = 3  # of a successor that never was ready: it will not be
+
+
+class NotReady(Exception):
+    """A new instance did not become ready, or died soon after; says which, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast to go.
+
+    Attributes:
+        domains: Into how many parts the places of a role are divided, one after another.
+        ready_s: So long a new instance may take until it is ready.
+    """
+
+    domains: int = DOMAINS
+    ready_s: float = READY_S
+
+
+class Roll:
+    """One rolling restart.
+
+    Args:
+        fleet: Whose places are given to another version.
+        version: That they are given to.
+        roles: Names, as `in_order` gives them; all are in `version`.
+        pace: How fast.
+        say: Told of each thing done, in a sentence.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        version: Version,
+        roles: Sequence[str],
+        pace: Pace,
+        say: Callable[[str], None],
+    ) -> None:
+        self._fleet = fleet
+        self._version = version
+        self._roles = roles
+        self._pace = pace
+        self._say = say
+        self._before: dict[str, Version | None] = {}
+
+    async def run(self) -> bool:
+        """Roll; False when it went back to the version before."""
+        try:
+            for role in self._roles:
+                await self._renew(role)
+        except NotReady as why:
+            self._say(f"Aborted: {why}")
+            await self._back()
+            return False
+        return True
+
+    async def _renew(self, role: str) -> None:
+        old = self._fleet.version(role) if role in self._fleet.roles else None
+        self._before[role] = old
+        if old is None:
+            self._fleet.adopt(role, self._version)
+            await self._until_ready(self._fleet.slots(role))
+            self._say(f"{role}: started, it is new.")
+            return
+        await self._move(role, self._version)
+        self._fleet.adopt(role, self._version)
+
+    async def _back(self) -> None:
+        for role, before in reversed(self._before.items()):
+            if before is None:
+                self._fleet.drop(role)
+                continue
+            self._fleet.adopt(role, before)
+            try:
+                await self._move(role, before)
+            except NotReady as why:
+                _log.error("the old version does not start either", role=role, why=str(why))
+                self._say(f"{role}: not rolled back, the old version fails too: {why}")
+        self._say("Rolled back: what ran before runs again.")
+
+    async def _move(self, role: str, to: Version) -> None:
+        """Give all places of a role to a version, also those that are added meanwhile."""
+        done = 0
+        total = len(self._others(role, to))
+        size = max(1, math.ceil(total / self._pace.domains))
+        while domain := self._others(role, to)[:size]:
+            self._fleet.notes[role] = f"restarting: {done} of {total} run version {to.number}"
+            try:
+                await self._replace(domain, to)
+            finally:
+                del self._fleet.notes[role]
+            done += len(domain)
+            total = max(total, done)
+            self._say(f"{role}: {done} of {total} run version {to.number}.")
+
+    def _others(self, role: str, than: Version) -> list[Slot]:
+        return [one for one in self._fleet.slots(role) if one.version != than.number]
+
+    async def _replace(self, domain: Sequence[Slot], to: Version) -> None:
+        pairs = {old: self._fleet.succeed(old, to) for old in domain}
+        try:
+            await self._until_ready(pairs.values())
+        except BaseException:
+            await self._withdraw(pairs)
+            raise
+        taken = [new for old, new in pairs.items() if self._fleet.hand_over(old, new)]
+        await self._fleet.gone(domain)
+        if dead := next((one for one in taken if one.restarts), None):
+            raise NotReady(f"{dead.name} died soon after it was ready; its log says why.")
+
+    async def _withdraw(self, pairs: Mapping[Slot, Slot]) -> None:
+        """Take back successors that hold no place yet; the old ones never noticed."""
+        for new in pairs.values():
+            self._fleet.give_up(new)
+        await self._fleet.gone(pairs.values())
+
+    async def _until_ready(self, slots: Iterable[Slot]) -> None:
+        waiting = list(slots)
+        try:
+            async with asyncio.timeout(self._pace.ready_s):
+                while True:
+                    waiting = [one for one in waiting if not _is_ready(one)]
+                    if not waiting:
+                        return
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise NotReady(
+                f"{waiting[0].name} was not ready in {self._pace.ready_s:g} s."
+            ) from None
+
+
+def _is_ready(slot: Slot) -> bool:
+    if slot.refused:
+        raise NotReady(f"{slot.name} refused to start: {slot.refused}")
+    if slot.restarts >= _DEATHS:
+        raise NotReady(
+            f"{slot.name} died {slot.restarts} times before it was ready; its log says why."
+        )
+    return slot.state in ("ready", "stopping", "gone")  # given up meanwhile: none to wait for
+
+
+def in_order(version: Version, names: Iterable[str]) -> list[str]:
+    """Put who reads before who writes, so that new messages find somebody who knows them."""
+
+    def rank(name: str) -> int:
+        return 0 if name == RELAY else 2 if version.roles[name].is_web else 1
+
+    return sorted(names, key=rank)
