@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -53,15 +54,27 @@ class Control:
         except GONE as error:
             raise self._went_away(error) from error
 
-    def follow(self, path: str, order: msgspec.Struct, line: type[T]) -> Generator[T]:
-        """Tell it something that takes long; give its lines as they come.
+    def ask(self, path: str, order: msgspec.Struct, answer: type[T]) -> T:
+        """Ask it something; return its answer. Raises as `order` does."""
+        try:
+            return self._ask("GET", path + _query(order), b"", answer)
+        except GONE as error:
+            raise self._went_away(error) from error
+
+    def follow(
+        self, path: str, order: msgspec.Struct, line: type[T], *, method: str = "POST"
+    ) -> Generator[T]:
+        """Ask it something that takes long; give its lines as they come.
 
         Raises:
             ConfigError: It refused.
             Unavailable: It went away meanwhile.
         """
+        body = msgspec.json.encode(order) if method == "POST" else b""
+        path = path if method == "POST" else path + _query(order)
+        wait_s = _ANSWER_S if method == "POST" else None  # who tells nothing may have nothing
         try:
-            with self._exchange("POST", path, msgspec.json.encode(order)) as response:
+            with self._exchange(method, path, body, answer_s=wait_s) as response:
                 self._expect_ok(response)
                 for told in response:
                     yield msgspec.json.decode(told, type=line)
@@ -91,7 +104,9 @@ class Control:
         )
 
     @contextmanager
-    def _exchange(self, method: str, path: str, body: bytes) -> Generator[HTTPResponse]:
+    def _exchange(
+        self, method: str, path: str, body: bytes, *, answer_s: float | None = _ANSWER_S
+    ) -> Generator[HTTPResponse]:
         """Send one request over a connection of its own; give the response.
 
         Not with httpx: httpcore leaves its socket open when it cannot connect, and a
@@ -102,7 +117,9 @@ class Control:
             http.sock = connection
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
             http.request(method, path, body, headers)
-            yield http.getresponse()
+            response = http.getresponse()
+            connection.settimeout(answer_s)
+            yield response
 
     def _connect(self) -> socket.socket:
         if isinstance(self.at, str):
@@ -158,3 +175,13 @@ def _candidates(config: Config) -> list[Control]:
     if config.control:
         return [Control(Path(config.control))]
     return [Control(path) for path in sorted(config.home.glob("*.sock"))]
+
+
+def _query(order: msgspec.Struct) -> str:
+    given = msgspec.to_builtins(order, str_keys=True)
+    fields = {name: _text(value) for name, value in given.items() if value != ""}
+    return f"?{urlencode(fields)}" if fields else ""
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -22,12 +22,17 @@ WRONG_USE = 2
 
 def say(line: str) -> None:
     """Print one line for people to standard error, at once."""
-    print(_visible(line), file=sys.stderr, flush=True)  # noqa: T201 - the command line speaks
+    print(visible(line), file=sys.stderr, flush=True)  # noqa: T201 - the command line speaks
 
 
 def out(line: str) -> None:
     """Print one line of a result to standard output."""
-    print(_visible(line), flush=True)  # noqa: T201 - the command line speaks
+    print(visible(line), flush=True)  # noqa: T201 - the command line speaks
+
+
+def out_ready(line: str) -> None:
+    """Print a line that is made visible already, and may have colours of ours."""
+    print(line, flush=True)  # noqa: T201 - the command line speaks
 
 
 def out_json(value: object) -> None:
@@ -46,7 +51,7 @@ def table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) ->
     for heading, is_number in columns:
         grid.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
     for row in rows:
-        grid.add_row(*(Text(_visible(cell)) for cell in row))
+        grid.add_row(*(Text(visible(cell)) for cell in row))
     console = Console()
     console.width = console.width if console.is_terminal else 10_000  # do not wrap in a pipe
     console.print(grid)
@@ -74,7 +79,7 @@ def _report_app(error: AppBroken) -> None:
             say(f"    {problem.fix}")
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Escape what a message could use to play with a terminal."""
     return "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()

@@ -13,6 +13,7 @@ from rolekit.cli.console import report
 from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
 from rolekit.cli.holes import holes
+from rolekit.cli.logs import logs
 from rolekit.cli.replay import replay
 from rolekit.cli.restart import restart
 from rolekit.cli.send import send
@@ -38,6 +39,7 @@ cli.command()(fleet.ps)
 cli.command()(fleet.scale)
 cli.command()(restart)
 cli.command()(fleet.stop)
+cli.command()(logs)
 cli.command()(cron)
 cli.command()(about_app.config)
 cli.command()(about_app.graph)

@@ -6,19 +6,23 @@ a message may hold anything, so control characters are written as escapes in bot
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, Generator, MutableMapping
 
     from structlog.typing import Processor, WrappedLogger
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _OWN_LINES = frozenset({"exception", "stack"})  # written by us, meant to have many lines
 
 
@@ -32,14 +36,14 @@ def set_up(level: str, form: str, **fields: object) -> None:
         form: `pretty`, `json`, or `auto`: pretty on a terminal.
         fields: What each line of this process carries: app, role, instance.
     """
-    is_pretty = form == "pretty" or (form == "auto" and sys.stderr.isatty())
+    pretty = is_pretty(form)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso" if not is_pretty else "%H:%M:%S", utc=True),
+        structlog.processors.TimeStamper(fmt="iso" if not pretty else "%H:%M:%S", utc=True),
         _Fields(fields),
     ]
-    if not is_pretty:
+    if not pretty:
         shared.append(structlog.processors.format_exc_info)
     shared.append(escape_control)
     structlog.configure(
@@ -50,7 +54,7 @@ def set_up(level: str, form: str, **fields: object) -> None:
     )
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if is_pretty
+        if pretty
         else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -67,8 +71,72 @@ def set_up(level: str, form: str, **fields: object) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def is_pretty(form: str) -> bool:
+    """Say whether lines are made for people's eyes in this form."""
+    return form == "pretty" or (form == "auto" and sys.stderr.isatty())
+
+
+def prettier(*, colors: bool | None = None) -> Callable[[bytes], bytes]:
+    """Make what turns a line of JSON into one for people; it leaves others as they are."""
+    render = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty() if colors is None else colors
+    )
+
+    def pretty(line: bytes) -> bytes:
+        if not line.startswith(b"{"):
+            return line
+        try:
+            found: object = json.loads(line)
+        except ValueError:
+            return line
+        if not isinstance(found, dict) or "event" not in found:
+            return line
+        event = escape_control(None, "", cast("dict[str, object]", found))
+        for name in _OWN_LINES & event.keys():
+            event[name] = _CONTROL_IN_LINES.sub(_escaped, str(event[name]))
+        time = str(event.get("timestamp", ""))
+        if _ISO.match(time):
+            event["timestamp"] = time[11:19]
+        return render(None, "", event).encode()
+
+    return pretty
+
+
+@contextmanager
+def copied(sink: Callable[[str], None]) -> Generator[None]:
+    """Give every line of this process to `sink` as well, as JSON, while inside."""
+    handler = _Copy(sink)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=[structlog.processors.add_log_level, escape_control],
+        )
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+class _Copy(logging.Handler):
+    """Gives lines away."""
+
+    def __init__(self, sink: Callable[[str], None]) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._sink(self.format(record))
+
+
 def escape_control(
-    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
+    _logger: WrappedLogger | None, _method: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
     """Write control characters as escapes, so that no value can forge a line or a colour."""
     for name, value in event.items():

@@ -12,7 +12,6 @@ token, see `control_access`), 404, 405 and 413.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from rolekit.supervisor.control_restart import RestartNews, RestartOrder, told
+from rolekit.supervisor.journal import LogLine, LogsOrder
 from rolekit.supervisor.status import FleetStatus
 
 if TYPE_CHECKING:
@@ -87,6 +87,10 @@ class Controlled(Protocol):
         """Change a role's number of instances; raises `ConfigError`."""
         ...
 
+    def logs(self, order: LogsOrder) -> AsyncIterator[LogLine]:
+        """Give lines that were printed; raises `ConfigError`."""
+        ...
+
     def restart(self, wish: Wish) -> Restart:
         """Begin a rolling restart; raises `ConfigError`."""
         ...
@@ -101,9 +105,10 @@ class Endpoint(Generic[Order]):
     """One thing that can be asked or told.
 
     Attributes:
-        act: Does it. An async generator is answered as a stream: a JSON object a line.
+        act: Does it; refuses before it gives an iterator of a stream.
         order: What it is given.
         answer: What it answers, or each line of a stream is.
+        is_stream: The answer comes in lines, each a JSON object, as things happen.
         is_public: Needs no token, so it must tell nothing.
     """
 
@@ -113,12 +118,8 @@ class Endpoint(Generic[Order]):
     act: Callable[[Controlled, Order], Answer]
     order: type[Order]
     answer: type[msgspec.Struct]
+    is_stream: bool = False
     is_public: bool = False
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether the answer comes in lines, as they happen."""
-        return inspect.isasyncgenfunction(self.act)
 
 
 async def _ps(fleet: Controlled, _: Nothing) -> FleetStatus:
@@ -131,6 +132,10 @@ async def _ready(fleet: Controlled, _: Nothing) -> Readiness:
 
 async def _scale(fleet: Controlled, order: ScaleOrder) -> Scaled:
     return Scaled(order.role, fleet.scale(order.role, order.count))
+
+
+def _logs(fleet: Controlled, order: LogsOrder) -> AsyncIterator[LogLine]:
+    return fleet.logs(order)
 
 
 async def _restart(fleet: Controlled, order: RestartOrder) -> AsyncIterator[RestartNews]:
@@ -170,12 +175,22 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         answer=Scaled,
     ),
     Endpoint(
+        method="GET",
+        path="/logs",
+        summary="Give what instances and supervisor printed, and follow it",
+        act=_logs,
+        order=LogsOrder,
+        answer=LogLine,
+        is_stream=True,
+    ),
+    Endpoint(
         method="POST",
         path="/restart",
         summary="Replace instances by new ones, which run the code as it is now",
         act=_restart,
         order=RestartOrder,
         answer=RestartNews,
+        is_stream=True,
     ),
     Endpoint(
         method="POST",

@@ -15,7 +15,7 @@ from rolekit.config import nearest
 from rolekit.errors import ConfigError
 from rolekit.model.restart import RestartPolicy
 from rolekit.supervisor.instance import Patience
-from rolekit.supervisor.slot import Crew, Slot
+from rolekit.supervisor.slot import Crew, Hear, Slot
 from rolekit.supervisor.wire import RELAY, RoleSummary
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Orders:
         settings: By role name.
         sockets: Bound and listening, by role name.
         grace_s: Seconds a soft stop may take, all roles together.
+        hear: Takes over the pipes into which instances print; see `slot.Crew`.
     """
 
     settings: Mapping[str, Mapping[str, str]]
@@ -46,6 +47,7 @@ class Orders:
     grace_s: float = 20
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)
+    hear: Hear
 
 
 class Fleet:
@@ -76,6 +78,7 @@ class Fleet:
             hurry=self._hurry,
             policy=orders.policy,
             patience=orders.patience,
+            hear=orders.hear,
         )
 
     @property
@@ -156,15 +159,24 @@ class Fleet:
         Raises:
             ConfigError: There is none, or the fleet is stopping.
         """
+        role = self.named(name)
+        if self.is_stopping:
+            raise ConfigError(
+                "The fleet is stopping; it takes no changes.", fix="Start it again."
+            )
+        return role
+
+    def named(self, name: str) -> RoleSummary:
+        """Return the role of this name.
+
+        Raises:
+            ConfigError: There is none.
+        """
         known = [one for one in self._versions if one != RELAY]
         if name not in known:
             raise ConfigError(
                 f"There is no role {name}.{nearest(name, known)}",
                 fix=f"The roles are {', '.join(known)}.",
-            )
-        if self.is_stopping:
-            raise ConfigError(
-                "The fleet is stopping; it takes no changes.", fix="Start it again."
             )
         return self._versions[name].roles[name]
 

@@ -54,17 +54,19 @@ class Birth:
     Attributes:
         pid: For people to read. To signal it, use the pidfd.
         pidfd: Readable once it ended. Whoever got this closes it.
+        printed: What it prints can be read from there, likewise; None: nowhere.
         status: Exit code, or minus the signal; None when the zygote died before saying it.
     """
 
     pid: int
     pidfd: int
     status: asyncio.Future[int | None]
+    printed: int | None = None
 
 
 @dataclass(slots=True)
 class _Pending:
-    started: asyncio.Future[tuple[int, int]]
+    started: asyncio.Future[tuple[int, int, int]]
     status: asyncio.Future[int | None]
 
 
@@ -126,8 +128,8 @@ class Forker:
         process.births[number] = pending
         fds = (line.fileno(), *([listening.fileno()] if listening else []))
         await self._send(process, wire.Fork(number, spec), fds)
-        pid, pidfd = await pending.started
-        return Birth(pid=pid, pidfd=pidfd, status=pending.status)
+        pid, pidfd, printed = await pending.started
+        return Birth(pid=pid, pidfd=pidfd, status=pending.status, printed=printed)
 
     async def stop(self) -> None:
         """End the zygote, and with it whatever it forked. Safe to call twice."""
@@ -234,9 +236,10 @@ def _take(process: _Process, report: wire.FromZygote, fds: list[int]) -> None:
         case wire.Started(number, pid):
             pending = process.births[number]
             if pending.started.done():  # whoever ordered it went away: end it again
-                os.close(fds[0])
+                for fd in fds:
+                    os.close(fd)
             else:
-                pending.started.set_result((pid, fds[0]))
+                pending.started.set_result((pid, fds[0], fds[1]))
         case wire.NotStarted(number, why):
             pending = process.births.pop(number)
             if not pending.started.done():

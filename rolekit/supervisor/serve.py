@@ -6,19 +6,22 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
 from rolekit.model.restart import RestartPolicy
+from rolekit.observe import logs
 from rolekit.supervisor import control_server, linux
 from rolekit.supervisor.fleet import Fleet, Orders
 from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
 from rolekit.supervisor.host import Ground
 from rolekit.supervisor.instance import Patience
+from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
 from rolekit.supervisor.lock import only_one
+from rolekit.supervisor.printer import Printer
 from rolekit.supervisor.sockets import address_of, listen
 from rolekit.supervisor.status import FleetStatus, roles_of
 from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
@@ -164,6 +167,9 @@ class _Supervisor:
         self._settings = {role.name: config.for_role(role.name) for role in app.roles}
         self._sockets: Mapping[str, socket.socket] = {}
         self._fleet: Fleet | None = None
+        is_pretty = logs.is_pretty(config.log_format)
+        self._printer = Printer(render=logs.prettier() if is_pretty else None)
+        self._journal = Journal(self._printer)
 
     async def run(self, open_ground: OpenGround, stops: _Stops) -> int:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
@@ -206,6 +212,12 @@ class _Supervisor:
         """Begin a rolling restart."""
         return self._upgrades.begin(wish)
 
+    def logs(self, order: LogsOrder) -> AsyncIterator[LogLine]:
+        """Give what was printed."""
+        if order.role and order.role != SUPERVISOR:
+            self._running().named(order.role)
+        return self._journal.tell(order)
+
     def ask_to_stop(self, *, hard: bool) -> None:
         """Begin to stop."""
         self._running().ask_to_stop(hard=hard)
@@ -231,6 +243,7 @@ class _Supervisor:
                 grace_s=self._config.grace_s,
                 policy=self._manner.policy,
                 patience=self._manner.patience,
+                hear=self._journal.read,
             ),
             ground,
             self._version,
@@ -243,14 +256,16 @@ class _Supervisor:
             address=config.control_address,
             token=config.control_token,
         )
-        async with answering, asyncio.TaskGroup() as group:
-            helpers = [
-                group.create_task(self._obey(fleet, stops)),
-                group.create_task(self._announce(fleet)),
-            ]
-            await fleet.run()
-            for helper in helpers:
-                helper.cancel()
+        with self._printer.running(), logs.copied(self._journal.note):
+            async with answering, asyncio.TaskGroup() as group:
+                helpers = [
+                    group.create_task(self._obey(fleet, stops)),
+                    group.create_task(self._announce(fleet)),
+                ]
+                await fleet.run()
+                for helper in helpers:
+                    helper.cancel()
+                self._journal.close()
         self._say(f"{self._app.app} has stopped.")
         return 1 if fleet.refusals else 0
 

@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -22,14 +23,13 @@ from rolekit.model.restart import RestartPolicy, RestartState, after_death
 from rolekit.supervisor.instance import Instance, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rolekit.supervisor.forker import Birth
     from rolekit.supervisor.host import HostLink
     from rolekit.supervisor.wire import RoleSummary
 
 _log = structlog.get_logger("rolekit.supervisor")
 
+Hear = Callable[[str, str, int], None]
 State = Literal["starting", "ready", "stopping", "resting", "refused", "gone"]
 
 
@@ -55,6 +55,7 @@ class Crew:
         is_leased: Whether the host's lease is held now.
         hurry: Set: do not wait for what is in hand (hard stop).
         version: Of the app's code that `forker` runs.
+        hear: Takes over the pipe into which an instance prints: role, instance, pipe.
     """
 
     forker: Forks
@@ -64,6 +65,7 @@ class Crew:
     hurry: asyncio.Event
     policy: RestartPolicy
     patience: Patience
+    hear: Hear
     version: int = 1
 
 
@@ -142,6 +144,8 @@ class Slot:
                 ours.close()
                 _log.error("no instance was started", instance=self.name, error=str(error))
                 return 0
+        if birth.printed is not None:
+            self._crew.hear(self.role.name, self.name, birth.printed)
         instance = self.instance = await Instance.open(
             self.name, birth, ours, self._crew.patience
         )

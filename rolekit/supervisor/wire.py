@@ -109,7 +109,7 @@ class Broken(msgspec.Struct, frozen=True, tag="broken"):
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """Zygote to supervisor: the instance of this number runs. Descriptor: its pidfd."""
+    """Zygote to supervisor: this instance runs. Descriptors: its pidfd, what it prints."""
 
     number: int
     pid: int

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from rolekit.link import InstanceSpec
-from rolekit.supervisor import linux, wire
+from rolekit.supervisor import linux, output, wire
 from rolekit.supervisor.describe import examine
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def main(descriptor: int, supervisor_pid: int) -> int:
     """Serve one supervisor until it is gone."""
     linux.die_with_parent(supervisor_pid)
     linux.adopt_orphans()
+    output.install()
     channel = socket.socket(fileno=descriptor)
     order = wire.receive_order(channel)
     if order is None or not isinstance(order[0], wire.Load):
@@ -131,19 +132,28 @@ class Zygote:
         sys.stdout.flush()
         sys.stderr.flush()
         me = os.getpid()
+        printed = pipe = -1
         try:
+            printed, pipe = os.pipe2(os.O_CLOEXEC)
             pid = os.fork()
-        except OSError as error:  # no memory, or too many processes
+        except OSError as error:  # no memory, or too many processes or open files
+            for fd in (printed, pipe):
+                if fd >= 0:
+                    os.close(fd)
             self._tell(wire.NotStarted(order.number, f"The system did not fork: {error}."))
             return
         if pid == 0:
             self._channel.close()
             os.close(self._woken)
+            os.close(printed)
+            output.send_to(pipe)
             _become(order.spec, fds, self._target, me)
+        os.close(pipe)
         self._numbers[pid] = order.number
         pidfd = os.pidfd_open(pid)  # certain to be this child: nobody else reaps it
-        self._tell(wire.Started(order.number, pid), (pidfd,))
+        self._tell(wire.Started(order.number, pid), (pidfd, printed))
         os.close(pidfd)
+        os.close(printed)
 
     def _reap(self) -> None:
         while True:

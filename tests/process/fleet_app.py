@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,12 @@ class Steady(_Role):
 
 class Front(WebRole):
     """Says its process id to whoever connects."""
+
+    bind = "127.0.0.1:0"
+
+
+class Loud(WebRole):
+    """Prints 300 kB before it says its process id to whoever connects."""
 
     bind = "127.0.0.1:0"
 
@@ -87,6 +94,7 @@ crashing = _App("crashing", Crashing, Steady)
 deaf = _App("deaf", Deaf)
 busy = _App("busy", Busy)
 parent = _App("parent", Parent)
+loud = _App("loud", Loud)
 refusing = _App("refusing", Refusing)
 
 # Other versions of `steady`; the last one of Steady's instances shows what is wrong with them.
@@ -118,7 +126,7 @@ async def _live(
         await writer.drain()
         return 2
     if listening is not None:
-        await asyncio.start_server(_answer, sock=listening)
+        await asyncio.start_server(_shout if spec.role == "Loud" else _answer, sock=listening)
     if not (_is_last(spec) and spec.app.endswith("late")):
         writer.write(link.encode(link.Ready()))
     if _is_last(spec) and spec.app.endswith("short"):
@@ -147,6 +155,12 @@ async def _beat(writer: asyncio.StreamWriter) -> None:
         handled += 10
         writer.write(link.encode(link.Beat(in_hand=1, handled=handled)))
         await asyncio.sleep(0.1)
+
+
+async def _shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    for number in range(300):
+        print(f"shout {number}", "!" * 1000, file=sys.stderr)  # noqa: T201 - the point
+    await _answer(reader, writer)
 
 
 async def _answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rolekit.errors import ConfigError
+from rolekit.supervisor.journal import Journal, LogLine, LogsOrder
 from rolekit.supervisor.status import FleetStatus
 from rolekit.supervisor.upgrades import Outcome, Restart, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class FakeFleet:
@@ -12,6 +18,7 @@ class FakeFleet:
 
     def __init__(self) -> None:
         self.ready = True
+        self.journal = Journal(lambda _: None)
         self.orders: list[tuple[object, ...]] = []
 
     async def status(self) -> FleetStatus:
@@ -39,6 +46,11 @@ class FakeFleet:
         restart.say("Importing words:app.")
         restart.end(Outcome(is_done=True))
         return restart
+
+    def logs(self, order: LogsOrder) -> AsyncIterator[LogLine]:
+        if order.role == "X":
+            raise ConfigError("There is no role X.", fix="The roles are Deliverer.")
+        return self.journal.tell(order)
 
     def ask_to_stop(self, *, hard: bool) -> None:
         self.orders.append(("stop", hard))

@@ -97,7 +97,13 @@ async def _count(_fleet: Controlled, order: Until) -> AsyncIterator[Line]:
 
 
 COUNT = Endpoint(
-    method="GET", path="/count", summary="Count", act=_count, order=Until, answer=Line
+    method="GET",
+    path="/count",
+    summary="Count",
+    act=_count,
+    order=Until,
+    answer=Line,
+    is_stream=True,
 )
 
 

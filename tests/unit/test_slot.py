@@ -12,6 +12,7 @@ from rolekit import link
 from rolekit.model.restart import RestartPolicy
 from rolekit.supervisor.forker import Birth
 from rolekit.supervisor.instance import Patience
+from rolekit.supervisor.journal import Journal
 from rolekit.supervisor.slot import Crew, Slot
 from rolekit.supervisor.wire import RoleSummary
 
@@ -93,6 +94,7 @@ async def test_what_an_instance_held_is_suspected_only_if_it_died(
         hurry=asyncio.Event(),
         policy=RestartPolicy(),
         patience=Patience(),
+        hear=Journal(print).read,
     )
     host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew)
 

@@ -1,0 +1,44 @@
+"""The supervisor's own standard error: nobody who does not read it holds it up."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rolekit.supervisor.printer import Printer
+
+
+def test_lines_come_in_order_and_rendered() -> None:
+    reading, writing = os.pipe()
+    printer = Printer(writing, bytes.upper)
+
+    with printer.running():
+        for word in (b"one", b"two"):
+            printer(word)
+
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        assert lines.read() == "ONE\nTWO\n"
+
+
+@pytest.mark.timeout(10)
+def test_one_that_reads_nothing_holds_nobody_up_and_learns_what_it_missed() -> None:
+    reading, writing = os.pipe()
+    printer = Printer(writing)
+
+    with printer.running():
+        for _ in range(10_000):
+            printer(b"x" * 1000)
+        with os.fdopen(reading) as lines:
+            lines.readline()
+            # What waited is written while this reads; then comes what was said meanwhile.
+            for _ in range(3000):
+                lines.readline()
+            printer(b"again")
+            lost = found = ""
+            while "again" not in found:
+                lost, found = found, lines.readline()
+
+    os.close(writing)
+    assert "lines were lost here" in lost
