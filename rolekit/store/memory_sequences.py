@@ -92,10 +92,12 @@ class SequenceRow:
     def move(self, release: Release, now_ms: int) -> None:
         """Put the cursor behind a run; what was released is forgotten."""
         self.moved_ms = now_ms
+        if release.after.next != release.before:
+            self.sealed = None  # else it found nothing, and somebody may be at the next run
         self.cursor = release.after
         self.released += release.released
         self.emitted = release.emitted
-        self.is_ready, self.sealed, self.sealed_paths = False, None, None
+        self.is_ready, self.sealed_paths = False, None
         self.runs += 1
         for path in release.taken:
             self.taken[path] = heap.taken_total(self.parts.pop(path))

@@ -50,6 +50,21 @@ class Sealing:
         view = await viewed(store)
         assert (view.cursor.next, view.sealed) == ((2,), None)
 
+    async def test_a_release_of_nothing_leaves_the_run_sealed_that_somebody_is_at(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        await store.commit([step(1, opening=opening(9))])
+        nothing = release_of(await viewed(store))
+        parts = [part(n) for n in range(4)]
+        await store.commit([step(2, closings=parts)])
+        await store.seal(SEQUENCE, (0,), (2,), [])
+
+        await store.commit([step(3, release=nothing)])
+
+        view = await viewed(store)
+        assert (view.cursor.next, view.sealed) == ((0,), (2,))
+
     async def test_nothing_is_sealed_where_the_cursor_is_elsewhere(
         self, ground: Ground
     ) -> None:

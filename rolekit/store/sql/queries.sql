@@ -151,11 +151,11 @@ select id, gather, next, totals, released, state, is_ready, is_expired, waits, a
        is_ordered, is_stream, runs
 from {s}.sequence where id = any($1::uuid[]) order by id for update;
 
--- move_sequences: Move sequences on behind their runs.
+-- move_sequences: Move sequences on behind their runs; one that found nothing leaves the seal of the next.
 update {s}.sequence s
 set next = m.next, totals = m.totals, released = s.released + m.released, state = m.state,
-    emitted = m.emitted, is_ready = false, sealed = null, sealed_paths = null, runs = s.runs + 1,
-    moved_at = now()
+    emitted = m.emitted, is_ready = false, sealed_paths = null, runs = s.runs + 1,
+    sealed = case when s.next = m.next then s.sealed end, moved_at = now()
 from unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bigint[], $5::smallint[], $6::bigint[])
      as m (id, next, totals, released, state, emitted)
 where s.id = m.id;
