@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import CodecError, FenceLost
+from rolekit.errors import CodecError, FenceLost, RolekitError
 from rolekit.flow.consume import HAND_BACK_S
 from rolekit.flow.keyed.lane import Item, Lane, Partition
 from rolekit.flow.keyed.processing import Processing
@@ -131,15 +131,20 @@ class KeyedConsumer:
 
     async def finish(self, fence: Fence) -> None:
         """Let nothing more begin, finish what runs, and stop consuming."""
-        mine = self._partitions[fence]
-        mine.is_leaving = True
-        await self._end(mine, [lane for lane in mine.lanes.values() if not lane.has_begun])
+        mine = self._partitions.get(fence)
+        if mine is not None:
+            mine.is_leaving = True
+            await self._end(mine, [lane for lane in mine.lanes.values() if not lane.has_begun])
 
     async def drop(self, fence: Fence) -> None:
-        """Give up at once what is done for a partition that somebody else has."""
-        mine = self._partitions[fence]
-        mine.is_leaving = True
-        await self._end(mine, list(mine.lanes.values()))
+        """Give up at once what is done for a partition that somebody else has.
+
+        It may be finished already, or about to be.
+        """
+        mine = self._partitions.get(fence)
+        if mine is not None:
+            mine.is_leaving = True
+            await self._end(mine, list(mine.lanes.values()))
 
     async def _end(self, mine: Partition, cancelled: Sequence[Lane]) -> None:
         for lane in cancelled:
@@ -147,8 +152,8 @@ class KeyedConsumer:
                 lane.task.cancel()
         tasks = [lane.task for lane in mine.lanes.values() if lane.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
-        await mine.consumed.close()
-        del self._partitions[mine.fence]
+        if self._partitions.pop(mine.fence, None) is not None:
+            await mine.consumed.close()
 
     # -- keys ----------------------------------------------------------------------------------
 
@@ -183,9 +188,13 @@ class KeyedConsumer:
             log.warning("discarded", key=lane.key, because=str(error))
             mine.is_leaving = True
             self.shares.look()
-        except Exception:
+        except Exception as error:
             # Nothing but a bug, or an outage, comes here: begin again with the partition.
-            log.exception("a key cannot go on", key=lane.key, partition=mine.fence.partition)
+            partition = mine.fence.partition
+            if isinstance(error, RolekitError):
+                log.warning("a key waits", key=lane.key, partition=partition, error=str(error))
+            else:
+                log.exception("a key cannot go on", key=lane.key, partition=partition)
             await asyncio.sleep(HAND_BACK_S)
             mine.is_leaving = True
             self.shares.begin_again(mine.fence)
