@@ -11,7 +11,6 @@ with 1 and the seed, where one leaves anything behind that should not be.
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 import os
 import sys
@@ -19,20 +18,14 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-import structlog
-
+from tests.property.checking import check, hear_of_bugs
 from tests.property.simulated_app import APPS
-from tests.property.test_simulation import check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SOME = 20
 """Seeds that one process takes at a time."""
-
-
-def _quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def _live(job: tuple[str, int, int]) -> tuple[int, str]:
@@ -62,7 +55,7 @@ def run(names: Sequence[str], first: int, seeds: int) -> int:
     began_s = time.monotonic()
     lived = 0
     wanted = jobs(names, first, seeds)
-    with multiprocessing.get_context("fork").Pool(os.cpu_count(), _quiet) as pool:
+    with multiprocessing.get_context("fork").Pool(os.cpu_count(), hear_of_bugs) as pool:
         for number, (count, wrong) in enumerate(pool.imap_unordered(_live, wanted), 1):
             lived += count
             if wrong:

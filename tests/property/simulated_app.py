@@ -1,35 +1,13 @@
-"""An app whose handlers do something else on each run, and note what they did."""
+"""Apps whose handlers do something else on each run: sequences, and what splits them."""
 # ruff: noqa: D101 - a message class is named for what it says
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import AsyncIterator
 
-import rolekit
-from rolekit import (
-    App,
-    Backoff,
-    Context,
-    Hole,
-    Message,
-    Reply,
-    Run,
-    State,
-    WorkerRole,
-    gather,
-    handle,
-)
-
-RETRY = Backoff(attempts=3, first_s=0.2, max_s=1)
-
-
-class Start(Message):
-    name: str
-    at: str
+from rolekit import App, Context, Hole, Message, Run, gather, handle
+from tests.property.simulated_fate import RETRY, Fated, Over, Side, Start
+from tests.property.simulated_lines import Batches, Keys, Passes, Streams
 
 
 class Piece(Message):
@@ -60,104 +38,6 @@ class Leaf(Message):
     deep: str
     j: int
     at: str
-
-
-class Side(Message):
-    sender: str
-    at: str
-
-
-class Over(Reply):
-    name: str
-    at: str
-
-
-class Tally(State):
-    sides: int = 0
-
-
-Given = tuple[tuple[object, ...], int, bool]
-"""Parts, how many were dropped, whether none follow."""
-
-
-@dataclass
-class Fate:
-    """Draws what happens next, and keeps what handlers did.
-
-    Attributes:
-        chance: Of a fault, for each thing that can fail.
-        splits: How many pieces each run of the split yielded to its end.
-        runs: How many times any handler was called.
-        given: What a gather was called with under each id.
-        changed: Ids under which it was called with something else later.
-    """
-
-    seed: int
-    chance: float = 0.1
-    splits: dict[str, int] = field(default_factory=dict[str, int])
-    runs: int = 0
-    given: dict[str, Given] = field(default_factory=dict[str, "Given"])
-    changed: list[str] = field(default_factory=list[str])
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)  # noqa: S311 - what is drawn is no secret
-
-    def happens(self, chance: float | None = None) -> bool:
-        """Draw whether it does."""
-        return self.random.random() < (self.chance if chance is None else chance)
-
-    async def enter(self, ctx: Context[Side]) -> str:
-        """Begin a run of a handler: take some time, send something, fail; return its name."""
-        self.runs += 1
-        name = f"{self.runs}@{asyncio.get_running_loop().time():.4f}"
-        if self.happens(0.3):
-            await asyncio.sleep(self.random.random() * 0.3)
-        for _ in range(self.random.choice((0, 0, 0, 1, 2))):
-            ctx.send(Side(sender=name, at=name), delay_s=self.random.choice((0, 0, 0.3)))
-        self.fail()
-        return name
-
-    async def gather(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> str:
-        """Begin a run of a gather, whatever becomes of it; return its name."""
-        given = (tuple(run), run.dropped, run.is_last)
-        if self.given.setdefault(ctx.id, given) != given:
-            self.changed.append(ctx.id)
-        return await self.enter(ctx)
-
-    def fail(self) -> None:
-        """Fail in one of the ways a handler can."""
-        if self.happens():
-            # A new one each time: an error that is raised again keeps all it went through.
-            failure = self.random.choice(FAILURES)
-            raise failure()
-
-
-FAILURES: tuple[Callable[[], Exception], ...] = (
-    lambda: ValueError("drawn"),
-    lambda: rolekit.Retry("drawn"),
-    lambda: rolekit.Retry("drawn", delay_s=0.1, counts=False),
-    lambda: rolekit.Reject("drawn"),
-)
-
-
-class Fated(WorkerRole):
-    """What all the apps below have in common."""
-
-    fate: ClassVar[Fate]
-
-    @handle(retry=RETRY)
-    async def aside(self, side: Side, ctx: Context) -> None:
-        tally = await ctx.state(Tally, key="all")
-        tally.sides += 1
-        self.fate.fail()
-        ctx.write("insert into side values ($1)", ctx.id)
-
-    def note(self, ctx: Context[Side], run: Run[Leaf] | Run[Leaf | Hole]) -> None:
-        """Write down what was released; the store keeps it only with the commit."""
-        ctx.write(
-            "insert into released values ($1, $2, $3, $4, $5)",
-            *(ctx.key, run.offset, tuple(run), run.dropped, run.is_last),
-        )
 
 
 class Work(Fated):
@@ -216,6 +96,8 @@ class Skips(Work):
 
 
 class Waits(Work):
+    dead = "replayed"
+
     @gather(retry=RETRY)
     async def collect(
         self, start: Start, run: Run[Leaf], ctx: Context[Side]
@@ -272,6 +154,7 @@ class Nests(Fated):
 
 
 ROLES: dict[str, type[Fated]] = {
-    role.__name__: role for role in (Holes, Skips, Waits, Lists, Nests)
+    role.__name__: role
+    for role in (Holes, Skips, Waits, Lists, Nests, Keys, Passes, Streams, Batches)
 }
 APPS = {name: App(name, roles=[role]) for name, role in ROLES.items()}

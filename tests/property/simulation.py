@@ -1,205 +1,50 @@
-"""A fleet in one process: the real pipeline, on a broker and a store that fail by seed.
+"""A fleet in one process: real instances, on a broker and a store that fail by seed.
 
-Instances are killed, stopped, paused and started; publishes and commits are repeated, lost
-and left unknown; everything is delivered in any order and more than once. What was recorded
-is kept apart, commit by commit, so that a test can compare it with what should be.
+Instances are killed, stopped, paused, put to sleep and started, and lose their connections;
+publishes and commits are repeated, lost and left unknown; everything is delivered in any
+order and more than once. What was recorded is kept apart, commit by commit, so that a test
+can compare it with what should be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from rolekit.bell import Bell
-from rolekit.errors import PublishUnknown, Unavailable
-from rolekit.flow.call import Handler
-from rolekit.flow.commit import Committer
-from rolekit.flow.consume import Consumer
-from rolekit.flow.outbox import Forwarder, Outbox
-from rolekit.flow.pipeline import Pipeline
-from rolekit.flow.relay import Relay
-from rolekit.flow.runtime import Runtime
 from rolekit.model.codec import Codec
-from rolekit.model.envelope import Head, Kind, Packet, decode_head, encode_head
+from rolekit.model.envelope import Kind, Packet, decode_head
 from rolekit.model.ids import keyed
-from rolekit.store.base import Commit, Outcome, Step
-from rolekit.store.memory import MemoryStore
+from rolekit.model.keys import partition_of
+from rolekit.store.base import Outcome
 from rolekit.store.memory_tables import MemoryTables
-from rolekit.transport.memory import Faults, MemoryBroker, MemoryTransport
-from tests.property.jumping import LoopClock
-from tests.property.simulated_app import APPS, ROLES, Fate, Fated, Start
+from tests.property.jumping import PROCESS, LoopClock
+from tests.property.simulated_app import APPS, ROLES
+from tests.property.simulated_broker import ModelBroker
+from tests.property.simulated_copy import Copy
+from tests.property.simulated_fate import Fate, Fated
+from tests.property.simulated_record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Iterable
 
+    from rolekit import Message
     from rolekit.model.plan import AppPlan
-    from rolekit.model.position import Path
-    from rolekit.model.reassembly import Closing
-    from rolekit.store.base import Outgoing, SequenceView
+    from tests.property.simulated_store import Members
 
 LIMIT_S = 3_000
-FAULTS: tuple[Faults, ...] = ("none", "repeat", "shuffle")
-ROOTS = 3
+COPIES = 2
+FAULTS = ("kill", "kill", "stop", "pause", "sleep", "sleep", "away", "cut", "scale", "hide")
+HEARTBEAT_S = 6.0
+"""A broker gives up a connection on which nothing was heard for so long."""
 
 
-@dataclass
-class Record:
-    """What was committed.
-
-    Attributes:
-        outcomes: Of each generation of each id.
-        order: The generations of each id in the order of their commits.
-        steps: Every step that took effect, in order.
-        seen: Every packet that a queue took, in order.
-        early: Generations that were sent before the one before them was recorded.
-    """
-
-    outcomes: dict[tuple[str, int], Outcome] = field(
-        default_factory=dict[tuple[str, int], Outcome]
-    )
-    steps: list[Step] = field(default_factory=list[Step])
-    seen: list[Packet] = field(default_factory=list[Packet])
-    twice: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-    early: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-
-    def commit(self, steps: Sequence[Step], commit: Commit) -> None:
-        """Note the steps that took effect: of copies in one batch, the first."""
-        left = set(commit.fresh)
-        for step in steps:
-            if step.key in left:
-                left.discard(step.key)
-                if step.key in self.outcomes:
-                    self.twice.append(step.key)
-                self.outcomes[step.key] = step.outcome
-                self.steps.append(step)
-
-    def sent(self, packet: Packet) -> None:
-        """Note a packet that a queue took."""
-        self.seen.append(packet)
-        before = (packet.id, packet.generation - 1)
-        if packet.generation and before not in self.outcomes:
-            self.early.append((packet.id, packet.generation))
-
-
-class ShakyStore(MemoryStore):
-    """Commits fail, before they happen or after."""
-
-    def __init__(self, tables: MemoryTables, owner: int, fate: Fate, record: Record) -> None:
-        super().__init__(tables, owner=owner)
-        self._fate = fate
-        self._record = record
-
-    async def commit(self, steps: Sequence[Step]) -> Commit:
-        await asyncio.sleep(self._fate.random.random() * 0.01)
-        if self._fate.happens():
-            raise Unavailable("drawn: before the commit")
-        commit = await super().commit(steps)
-        self._record.commit(steps, commit)
-        if self._fate.happens():
-            raise Unavailable("drawn: after the commit")
-        await asyncio.sleep(self._fate.random.random() * 0.01)
-        return commit
-
-    async def view(self, sequence: str, limit: int, *, whole: bool) -> SequenceView | None:
-        view = await super().view(sequence, limit, whole=whole)
-        await asyncio.sleep(self._fate.random.random() * 0.02)  # it is old when it arrives
-        return view
-
-    async def seal(
-        self, sequence: str, before: Path, end: Path, closings: Sequence[Closing]
-    ) -> Path | None:
-        await asyncio.sleep(self._fate.random.random() * 0.02)
-        return await super().seal(sequence, before, end, closings)
-
-    async def forget(self, sent: Sequence[int]) -> None:
-        if self._fate.happens():
-            raise Unavailable("drawn")
-        await super().forget(sent)
-
-
-class ShakyTransport(MemoryTransport):
-    """Publishes are lost, repeated, or happen and say nothing."""
-
-    def __init__(self, broker: MemoryBroker, fate: Fate) -> None:
-        super().__init__(broker)
-        self._fate = fate
-
-    async def publish(self, packets: Sequence[Packet]) -> None:
-        await asyncio.sleep(self._fate.random.random() * 0.01)
-        if self._fate.happens():
-            raise PublishUnknown("drawn: nothing was stored")
-        await super().publish(packets)
-        if self._fate.happens():
-            raise PublishUnknown("drawn: everything was stored")
-
-
-class Copy:
-    """One instance, which can be killed."""
-
-    def __init__(self, world: World, owner: int) -> None:
-        plan, role = world.plan, world.role()
-        self.store = ShakyStore(world.tables, owner, world.fate, world.record)
-        self.transport = ShakyTransport(world.broker, world.fate)
-        self._runtime = Runtime(
-            plan=plan,
-            codec=Codec(plan.types, plan.wire_names, plan.codec),
-            store=self.store,
-            transport=self.transport,
-            bell=Bell(),
-            clock=LoopClock(),
-            owner=owner,
-        )
-        handlers = {
-            one.name: Handler(one, getattr(role, one.method)) for one in plan.handlers.values()
-        }
-        self._outbox = Outbox(self.transport, self.store)
-        committer = Committer(self.store, self._runtime.bell, self._outbox)
-        forwarder = Forwarder(self.transport)
-        pipeline = Pipeline(self._runtime, handlers, committer, forwarder, lambda _: None)
-        self.consumer = Consumer(self._runtime, handlers, pipeline, committer, 5)
-        relay = Relay(
-            self.store, self.transport, self._runtime.bell, LoopClock(), self._outbox.leave
-        )
-        self._loops = [committer.run, forwarder.run, self._outbox.run, relay.run]
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        """Begin to take messages."""
-        await self.transport.declare(self._runtime.plan.handlers)
-        self._tasks = [asyncio.create_task(loop()) for loop in self._loops]
-        await self.consumer.start()
-
-    async def kill(self) -> None:
-        """Die, in the middle of whatever it does."""
-        self.store.crash()
-        self.transport.crash()
-        await self._end()
-        await self.consumer.stop(0)
-
-    async def stop(self, grace_s: float) -> None:
-        """Finish what is in hand within a time, hand back the rest."""
-        await self.consumer.stop(grace_s)
-        await self.transport.stop()
-        await self._end()
-        self.store.crash()  # what it had not sent may be adopted
-
-    async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-    def check(self) -> None:
-        """Raise what ended one of its loops."""
-        for task in self._tasks:
-            if task.done():
-                task.result()
+@cache
+def _described(name: str) -> tuple[AppPlan, Codec]:
+    plan = APPS[name].plan()
+    return plan, Codec(plan.types, plan.wire_names, plan.codec)
 
 
 class World:
@@ -215,69 +60,157 @@ class World:
         self.app = APPS[name]
         self.role: type[Fated] = ROLES[name]
         self.role.fate = self.fate
-        self.plan: AppPlan = self.app.plan()
+        self.plan, self.codec = _described(name)
         self.tables = MemoryTables(clock=LoopClock())
-        faults = self.fate.random.choice(FAULTS)
-        self.broker = MemoryBroker(LoopClock(), faults=faults, seed=seed)
+        self.members: Members = {}
+        self.broker = ModelBroker(self.fate)
         self.record = Record()
         self.broker.watch = self.record.sent
-        self.roots = [keyed(str(seed), str(number)) for number in range(ROOTS)]
+        self.fate.on_turn = self._turn
+        self.roots: list[str] = []
+        self.overlaps: list[str] = []
+        self.ahead: list[str] = []
+        self._turns: set[tuple[object, str]] = set()
         self._copies: list[Copy] = []
+        self._faults: set[asyncio.Task[None]] = set()
         self._owners = 0
+        self._is_whole = asyncio.Event()
+        self._is_whole.set()
 
     async def live(self) -> None:
         """Send, disturb for a while, then leave everybody in peace until all is done."""
         random.seed(self.fate.seed)
-        for _ in range(2):
-            self._copies.append(await self._started())
-        await self._send()
+        try:
+            await self._live()
+        finally:
+            for copy in self._copies:
+                copy.process.go_on()
+
+    async def _live(self) -> None:
+        for _ in range(COPIES):
+            await self._add()
+        sending = asyncio.create_task(self._send())
         for _ in range(self.fate.random.choice((0, 4, 12))):
             await asyncio.sleep(self.fate.random.random() * 0.4)
             await self._disturb()
+        await sending
+        await asyncio.gather(*self._faults)
         self.fate.chance = 0
         await self._settle()
-        while open_ones := [row.id for row in self.tables.dead.values() if not row.is_closed]:
-            if self.app.name != "Waits":
-                break
-            commit = await self._copies[0].store.replay(open_ones, force=False)
-            self._leave(commit.leaving)
+        while await self._look_after_dead_letters():
             await self._settle()
         for copy in self._copies:
             copy.check()
             await copy.stop(5)
 
-    def _leave(self, rows: Sequence[Outgoing]) -> None:
-        for row in rows:
-            self.tables.outbox[row.n].owner = 0
+    async def carry(self, topics: Iterable[str]) -> None:
+        """Ring for other instances, if it gets through to them."""
+        for copy in self._copies:
+            if not self.fate.happens():
+                loop, names = asyncio.get_running_loop(), list(topics)
+                loop.call_soon(copy.runtime.bell.heard, names, context=copy.process.context)
 
-    async def _started(self) -> Copy:
+    async def _add(self) -> None:
         self._owners += 1
         copy = Copy(self, self._owners)
         await copy.start()
-        return copy
+        self._copies.append(copy)
+
+    # -- what is sent --------------------------------------------------------------------------
 
     async def _send(self) -> None:
-        name, version, body = "Start", 1, msgspec.json.encode(Start(name="s", at="0"))
-        queue = f"{self.app.name}.split"
-        for id_ in self.roots:
-            head = encode_head(Head(type=name, type_version=version, root=id_))
-            packet = Packet(queue=queue, id=id_, head=head, body=body)
-            self.broker.store([packet])
+        for n, message in enumerate(self.role.roots()):
+            if self.role.pause_s:
+                await asyncio.sleep(self.fate.random.random() * self.role.pause_s)
+            root = keyed(str(self.fate.seed), str(n))
+            if self.plan.streams:
+                copy = self.fate.random.choice(self._copies)
+                await copy.send(message, root)
+            else:
+                self.roots.append(root)
+                await self._publish(message, root)
+
+    async def _publish(self, message: Message, root: str) -> None:
+        packets = self._copies[0].intake.build(message, root)
+        await self._is_whole.wait()
+        self.broker.store(packets)
+        if self.fate.happens():  # its sender did not learn of it
+            self.broker.store(packets)
+
+    # -- what goes wrong -----------------------------------------------------------------------
 
     async def _disturb(self) -> None:
-        index = self.fate.random.randrange(len(self._copies))
-        copy = self._copies[index]
-        match self.fate.random.choice(("kill", "kill", "stop", "pause")):
+        draw = self.fate.random
+        copy = draw.choice(self._copies)
+        match draw.choice(FAULTS):
             case "kill":
+                self._copies.remove(copy)
                 await copy.kill()
-                self._copies[index] = await self._started()
+                await self._add()
             case "stop":
-                await copy.stop(self.fate.random.choice((0, 0.05, 2)))
-                self._copies[index] = await self._started()
-            case _:
-                copy.consumer.pause()
-                await asyncio.sleep(self.fate.random.random() * 0.1)
-                copy.consumer.resume()
+                self._copies.remove(copy)
+                await copy.stop(draw.choice((0, 0.05, 2)))
+                await self._add()
+            case "scale":
+                if len(self._copies) > COPIES:
+                    self._copies.remove(copy)
+                    await copy.stop(1)
+                else:
+                    await self._add()
+            case fault:
+                self._begin(copy, fault)
+
+    def _begin(self, copy: Copy, fault: str) -> None:
+        """Let something be wrong for a while, beside whatever else happens."""
+        for_s = self.fate.random.choice((0.1, 1, 10)) * self.fate.random.random()
+        doing = {
+            "pause": self._pause, "sleep": self._sleep, "away": self._away,
+            "cut": self._cut, "hide": self._hide,
+        }[fault](copy, for_s)  # fmt: skip
+        task = asyncio.create_task(doing)
+        self._faults.add(task)
+
+    async def _pause(self, copy: Copy, for_s: float) -> None:
+        """Let an instance pause itself, as a role does that is busy."""
+        copy.instance.pause(True)  # noqa: FBT003 - as Role calls it
+        await asyncio.sleep(for_s)
+        copy.instance.pause(False)  # noqa: FBT003 - likewise
+
+    async def _sleep(self, copy: Copy, for_s: float) -> None:
+        """Stop a process; after a while the broker takes its connection for lost."""
+        copy.process.stop()
+        await asyncio.sleep(min(for_s, HEARTBEAT_S))
+        if for_s > HEARTBEAT_S:
+            copy.transport.cut()
+            await asyncio.sleep(for_s - HEARTBEAT_S)
+            copy.process.go_on()
+            copy.transport.mend()
+        copy.process.go_on()
+
+    async def _away(self, copy: Copy, for_s: float) -> None:
+        """Let nothing of an instance get through to the store."""
+        copy.store.is_away = True
+        await asyncio.sleep(for_s)
+        copy.store.is_away = False
+
+    async def _cut(self, copy: Copy, for_s: float) -> None:
+        """Break an instance's connection to the broker."""
+        copy.transport.cut()
+        await asyncio.sleep(for_s)
+        copy.transport.mend()
+
+    async def _hide(self, copy: Copy, for_s: float) -> None:
+        """Have a queue not be there."""
+        del copy
+        self.broker.hidden = self.fate.random.choice(
+            [q for q in self.plan.queues() if not (self.plan.streams and "~k" in q)]
+        )
+        self._is_whole.clear()
+        await asyncio.sleep(for_s)
+        self.broker.hidden = ""
+        self._is_whole.set()
+
+    # -- until all is done ---------------------------------------------------------------------
 
     async def _settle(self) -> None:
         """Wait until nothing is under way."""
@@ -291,9 +224,70 @@ class World:
 
     def under_way(self) -> list[str]:
         """Say what is still to be done."""
-        busy = [f"{name}: {depth}" for name, depth in self.broker.busy().items()]
-        rows = [f"outbox: {row}" for row in self.tables.outbox.values()]
-        return busy + rows + [f"schedule: {due}" for due in self.tables.schedule.values()]
+        depths = {name: self.broker.depth(name) for name in self.plan.queues()}
+        found = [f"{name}: {d}" for name, d in depths.items() if d.waiting or d.in_hand]
+        keys = self.tables.of_keys
+        found += [f"list: {at}" for at in keys.lists if at not in keys.held]
+        found += [f"outbox: {row}" for row in self.tables.outbox.values()]
+        return found + [f"schedule: {due}" for due in self.tables.schedule.values()]
+
+    async def _look_after_dead_letters(self) -> bool:
+        """Replay or drop those that are open; say whether there were any."""
+        open_ones = [row.id for row in self.tables.dead.values() if not row.is_closed]
+        if not open_ones or self.role.dead == "stay":
+            return False
+        store = self._copies[0].store
+        if self.role.dead == "replayed or dropped":
+            dropped = [id_ for id_ in open_ones if self.fate.happens(0.3)]
+            await store.drop(dropped)
+            open_ones = [id_ for id_ in open_ones if id_ not in dropped]
+        await store.replay(open_ones, force=False)
+        for row in self.tables.outbox.values():
+            row.owner = 0  # a command that ended sent it
+        return True
+
+    # -- what is seen --------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self, key: str, id_: str) -> Generator[None]:
+        """See that a turn of a key begins after those before it, and none beside it."""
+        process = PROCESS.get()
+        if (process, key) in self._turns:
+            self.overlaps.append(id_)
+        if self._owns(process, key):
+            self.ahead += [one[0] for one in self.before(key, id_) if not self._is_over(one)]
+        self._turns.add((process, key))
+        try:
+            yield
+        finally:
+            self._turns.discard((process, key))
+
+    def _owns(self, process: object, key: str) -> bool:
+        role = self.role.__name__
+        number = partition_of(key, self.plan.partitions[role])
+        owner = self.tables.of_keys.owned[role][number].owner
+        return any(copy.owner == owner for copy in self._copies if copy.process is process)
+
+    def before(self, key: str, id_: str) -> list[tuple[str, int]]:
+        """List what arrived for a key before a message did."""
+        found: list[tuple[str, int]] = []
+        for packet in self.record.of_key.get(key, ()):
+            if packet.id == id_:
+                break
+            found.append((packet.id, packet.generation))
+        return found
+
+    def arrived(self, key: str) -> list[str]:
+        """List what came for a key in order; what had its outcome before its key did not."""
+        own = self.record.keyed
+        packets = self.record.of_key.get(key, ())
+        return list(dict.fromkeys(p.id for p in packets if (p.id, p.generation) in own))
+
+    def _is_over(self, one: tuple[str, int]) -> bool:
+        """Whether the key may go on after a message."""
+        last = self.record.last_keyed.get(one[0], Outcome.DONE)
+        ends = {Outcome.DONE} if self.role.dead != "stay" else {Outcome.DONE, Outcome.DEAD}
+        return one in self.record.outcomes and last in ends
 
     def is_message(self, packet: Packet) -> bool:
         """Whether a packet is a message, and no token."""
