@@ -48,9 +48,14 @@ class Lease(msgspec.Struct, frozen=True, tag="lease"):
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Supervisor to instance: finish what is in hand within `grace_s` seconds, then exit."""
+    """Supervisor to instance: finish what is in hand within `grace_s` seconds, then exit.
+
+    Attributes:
+        is_last: No other instance of the role stays.
+    """
 
     grace_s: float
+    is_last: bool = False
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):

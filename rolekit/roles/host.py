@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rolekit.flow.context import Transaction
     from rolekit.flow.runtime import Runtime
     from rolekit.roles.base import Role
+    from rolekit.roles.http_passing import Passing
 
 log = structlog.get_logger("rolekit.instance")
 
@@ -96,6 +97,7 @@ class Instance:
         services: Of this process.
         values: Settings, by name.
         listening: The socket of `bind`, or None.
+        passing: Of a WebRole that has siblings.
     """
 
     def __init__(
@@ -105,11 +107,13 @@ class Instance:
         *,
         values: Mapping[str, object] | None = None,
         listening: socket.socket | None = None,
+        passing: Passing | None = None,
     ) -> None:
         self.role = role_class()
         self._services = services
         self._values = values or {}
         self._listening = listening
+        self._passing = passing
         self._stopping = asyncio.Event()
         self._grace_s = 20.0
         self.why_stopped = ""
@@ -117,8 +121,16 @@ class Instance:
         self.keyed: KeyedConsumer | None = None
         self._pauses: set[str] = set()
 
-    def stop(self, grace_s: float, why: str = "") -> None:
-        """Begin to stop; `run` returns when that is done."""
+    def stop(self, grace_s: float, why: str = "", *, is_last: bool = False) -> None:
+        """Begin to stop; `run` returns when that is done.
+
+        Args:
+            grace_s: For what is in hand.
+            why: Of an instance that ends by itself.
+            is_last: Nobody of the role stays who could go on with kept connections.
+        """
+        if self._passing is not None and is_last:
+            self._passing.is_wanted = False
         self._grace_s = grace_s
         self.why_stopped = self.why_stopped or why
         self._stopping.set()
@@ -226,7 +238,13 @@ class Instance:
 
     async def _serve(self, role: WebRole, stopping: anyio.Event) -> None:
         assert self._listening is not None  # noqa: S101 - the supervisor binds every WebRole
-        await serve(role, self._services.client, self._listening, stopping=stopping)
+        await serve(
+            role,
+            self._services.client,
+            self._listening,
+            stopping=stopping,
+            passing=self._passing,
+        )
 
     def pause(self, paused: bool, why: str = "role") -> None:  # noqa: FBT001 - as Role calls it
         """Take no new work while there is any reason for that."""

@@ -181,6 +181,31 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_count = 0
         self._pending = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_leaving = self._has_parted = False
+        self._is_whole = False
+        self._cycles = 0
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing was read that is not answered: another process may go on with it."""
+        if self.transport.is_closing() or self.pipeline:
+            return False
+        if not self._cycles:
+            is_between = self._pending == 0
+        else:
+            is_between = self._is_whole and self.cycle.response_complete
+        return is_between and self.transport.get_write_buffer_size() == 0
+
+    def leave(self) -> None:
+        """Answer what is under way and what still comes, and say with it that this ends."""
+        self._is_leaving = True
+        if self._cycles and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def part(self) -> None:
+        """Answer nothing more, and close when the other end has: so it sees no reset."""
+        self._has_parted = True
+        self.transport.write_eof()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, and expect a head soon."""
@@ -194,6 +219,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head that is still open after 16 KiB of them is refused."""
+        if self._has_parted:
+            return
         super().data_received(data)
         if self._head_timer is None or self.transport.is_closing():
             return
@@ -204,6 +231,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See the first byte of a head."""
         super().on_message_begin()
+        self._is_whole = False
         self._head_size = self._head_count = self._pending = 0
         self._expect_head()
 
@@ -222,6 +250,14 @@ class GuardedProtocol(HttpToolsProtocol):
         """See the end of the head."""
         self._stop_timer()
         super().on_headers_complete()
+        self._cycles += 1
+        if self._is_leaving:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """See the end of a request, whether or not its body was wanted."""
+        super().on_message_complete()
+        self._is_whole = True
 
     def _count(self, size: int) -> None:
         self._head_size += size

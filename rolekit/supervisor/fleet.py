@@ -37,13 +37,16 @@ class Orders:
 
     Attributes:
         settings: By role name.
-        sockets: Bound and listening, by role name.
+        sockets: Bound and listening, by role name; of a WebRole followed by the pair in which
+            instances pass on connections.
         grace_s: Seconds a soft stop may take, all roles together.
         hear: Takes over the pipes into which instances print; see `slot.Crew`.
     """
 
     settings: Mapping[str, Mapping[str, str]]
-    sockets: Mapping[str, socket.socket] = field(default_factory=dict[str, socket.socket])
+    sockets: Mapping[str, tuple[socket.socket, ...]] = field(
+        default_factory=dict[str, tuple[socket.socket, ...]]
+    )
     grace_s: float = 20
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)
@@ -208,7 +211,9 @@ class Fleet:
 
     def give_up(self, slot: Slot) -> None:
         """Let the instance of a place drain, and start no other there."""
-        slot.leave(self._orders.grace_s)
+        stay = [one for one in self.slots(slot.role.name) if one is not slot]
+        is_last = all(one.state != "ready" for one in stay)
+        slot.leave(self._orders.grace_s, is_last=is_last)
         if slot.refused:
             self._tasks.pop(slot, None)
 
@@ -273,7 +278,7 @@ class Fleet:
             version=version.number,
             spec=partial(self._spec, version.target),
         )
-        slot = Slot(version.roles[role], number, crew, self._orders.sockets.get(role))
+        slot = Slot(version.roles[role], number, crew, self._orders.sockets.get(role, ()))
         self._tasks[slot] = self._group.create_task(self._tend(slot))
         return slot
 

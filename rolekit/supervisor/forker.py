@@ -20,7 +20,7 @@ from rolekit.errors import AppError, ConfigError, RolekitError
 from rolekit.supervisor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rolekit.link import InstanceSpec
 
@@ -112,9 +112,9 @@ class Forker:
         return described
 
     async def fork(
-        self, spec: InstanceSpec, line: socket.socket, listening: socket.socket | None
+        self, spec: InstanceSpec, line: socket.socket, shared: Sequence[socket.socket] = ()
     ) -> Birth:
-        """Start one instance; the caller closes its own `line` and keeps `listening`.
+        """Start one instance; the caller closes its own `line` and keeps what is shared.
 
         Raises:
             ForkFailed: This time it did not work.
@@ -126,7 +126,7 @@ class Forker:
         number = self._number
         pending = _Pending(loop.create_future(), loop.create_future())
         process.births[number] = pending
-        fds = (line.fileno(), *([listening.fileno()] if listening else []))
+        fds = (line.fileno(), *(one.fileno() for one in shared))
         await self._send(process, wire.Fork(number, spec), fds)
         pid, pidfd, printed = await pending.started
         return Birth(pid=pid, pidfd=pidfd, status=pending.status, printed=printed)

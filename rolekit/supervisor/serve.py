@@ -22,7 +22,7 @@ from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.printer import Printer
-from rolekit.supervisor.sockets import address_of, listen
+from rolekit.supervisor.sockets import address_of, shared_by
 from rolekit.supervisor.status import FleetStatus, roles_of
 from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
 from rolekit.supervisor.wire import Described, RoleSummary
@@ -165,7 +165,7 @@ class _Supervisor:
         self._say = say
         self._manner = manner
         self._settings = {role.name: config.for_role(role.name) for role in app.roles}
-        self._sockets: Mapping[str, socket.socket] = {}
+        self._shared: Mapping[str, tuple[socket.socket, ...]] = {}
         self._fleet: Fleet | None = None
         is_pretty = logs.is_pretty(config.log_format)
         self._printer = Printer(render=logs.prettier() if is_pretty else None)
@@ -175,7 +175,7 @@ class _Supervisor:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
         with contextlib.ExitStack() as held:
             held.enter_context(only_one(self._config.home, self._app.app))
-            self._sockets = self._listen(held)
+            self._shared = self._listen(held)
             async with contextlib.AsyncExitStack() as grounds:
                 async with stops.cutting() as cut:
                     ground = await grounds.enter_async_context(open_ground(self._app))
@@ -196,7 +196,7 @@ class _Supervisor:
             pid=os.getpid(),
             state=state,
             is_database_away=depths is None,
-            roles=roles_of(fleet, depths, self._sockets),
+            roles=roles_of(fleet, depths, self._addresses()),
         )
 
     def is_ready(self) -> bool:
@@ -227,19 +227,22 @@ class _Supervisor:
             raise ConfigError("The fleet is not there yet.", fix="Try again in a moment.")
         return self._fleet
 
-    def _listen(self, held: contextlib.ExitStack) -> dict[str, socket.socket]:
-        sockets: dict[str, socket.socket] = {}
+    def _listen(self, held: contextlib.ExitStack) -> dict[str, tuple[socket.socket, ...]]:
+        shared: dict[str, tuple[socket.socket, ...]] = {}
         for role in self._app.roles:
             bind = self._settings[role.name].get("bind", role.bind)
             if bind:
-                sockets[role.name] = held.enter_context(listen(role.name, bind))
-        return sockets
+                shared[role.name] = held.enter_context(shared_by(role, bind))
+        return shared
+
+    def _addresses(self) -> dict[str, str]:
+        return {name: address_of(shared[0]) for name, shared in self._shared.items()}
 
     async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
         fleet = self._fleet = Fleet(
             Orders(
                 settings=self._settings,
-                sockets=self._sockets,
+                sockets=self._shared,
                 grace_s=self._config.grace_s,
                 policy=self._manner.policy,
                 patience=self._manner.patience,
@@ -295,7 +298,6 @@ class _Supervisor:
 
     def _line(self, fleet: Fleet, role: RoleSummary) -> str:
         line = f"{role.name} x {len(fleet.slots(role.name))}"
-        if listening := self._sockets.get(role.name):
-            scheme = "http://" if role.is_web else ""
-            line += f"  {scheme}{address_of(listening)}"
+        if address := self._addresses().get(role.name):
+            line += f"  {'http://' if role.is_web else ''}{address}"
         return line

@@ -11,7 +11,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -37,7 +37,7 @@ class Forks(Protocol):
     """Starts processes."""
 
     async def fork(
-        self, spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+        self, spec: link.InstanceSpec, line: socket.socket, shared: Sequence[socket.socket]
     ) -> Birth:
         """Start one; raises a `RolekitError` when it cannot."""
         ...
@@ -73,7 +73,11 @@ class Slot:
     """Keeps one instance of a role running."""
 
     def __init__(
-        self, role: RoleSummary, number: int, crew: Crew, listening: socket.socket | None = None
+        self,
+        role: RoleSummary,
+        number: int,
+        crew: Crew,
+        shared: Sequence[socket.socket] = (),
     ) -> None:
         self.role = role
         self.name = f"{role.name}/{number}"
@@ -82,9 +86,10 @@ class Slot:
         self.restarts = 0
         self.refused = ""
         self._crew = crew
-        self._listening = listening
+        self._shared = shared
         self._leaving = asyncio.Event()
         self._grace_s = 0.0
+        self._is_last = False
         self._history = RestartState()
         self._is_resting = False
         self._is_gone = False
@@ -118,9 +123,14 @@ class Slot:
             return "resting"
         return "ready" if self.instance and self.instance.is_ready else "starting"
 
-    def leave(self, grace_s: float) -> None:
-        """Give this place up: stop its instance softly and start no other."""
-        self._grace_s = grace_s
+    def leave(self, grace_s: float, *, is_last: bool = True) -> None:
+        """Give this place up: stop its instance softly and start no other.
+
+        Args:
+            grace_s: For what it has in hand.
+            is_last: No other place of the role stays.
+        """
+        self._grace_s, self._is_last = grace_s, is_last
         self._leaving.set()
 
     async def run(self) -> None:
@@ -139,7 +149,7 @@ class Slot:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                birth = await self._crew.forker.fork(spec, theirs, self._listening)
+                birth = await self._crew.forker.fork(spec, theirs, self._shared)
             except (RolekitError, TimeoutError) as error:
                 ours.close()
                 _log.error("no instance was started", instance=self.name, error=str(error))
@@ -173,7 +183,7 @@ class Slot:
     async def _take_down(self, instance: Instance, ended: asyncio.Task[int | None]) -> None:
         """Soft, hard, kill: each with its deadline."""
         if not self._crew.hurry.is_set():
-            instance.say(link.Stop(self._grace_s))
+            instance.say(link.Stop(self._grace_s, self._is_last))
             hurry = asyncio.create_task(self._crew.hurry.wait())
             await asyncio.wait(
                 (ended, hurry), timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED

@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError, RolekitError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rolekit.supervisor.wire import RoleSummary
 
 _BACKLOG = 1024
 
@@ -52,6 +59,22 @@ def listen(role: str, bind: str, variable: str = "") -> socket.socket:
         raise _refusal(role, bind, variable, error) from error
     listening.setblocking(False)  # noqa: FBT003 - the only way to say it
     return listening
+
+
+@contextmanager
+def shared_by(role: RoleSummary, bind: str) -> Generator[tuple[socket.socket, ...]]:
+    """Open what the instances of a role share.
+
+    Gives the socket they listen on. For a WebRole the pair in which they pass on
+    connections follows: where they take and where they give.
+
+    Raises:
+        ConfigError: As `listen`.
+    """
+    with ExitStack() as held:
+        listening = held.enter_context(listen(role.name, bind))
+        pair = socket.socketpair() if role.is_web else ()
+        yield (listening, *map(held.enter_context, pair))
 
 
 def address_of(listening: socket.socket) -> str:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from rolekit.supervisor.sockets import address_of
 from rolekit.supervisor.wire import RELAY
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping, Sequence
 
     from rolekit.supervisor.fleet import Fleet
@@ -101,11 +99,11 @@ class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
 def roles_of(
     fleet: Fleet,
     depths: Mapping[str, QueueDepth] | None,
-    sockets: Mapping[str, socket.socket],
+    addresses: Mapping[str, str],
 ) -> tuple[RoleStatus, ...]:
     """Describe each role; the built-in one only when something is wrong with it."""
     return tuple(
-        _role(fleet, role, depths, sockets.get(role.name))
+        _role(fleet, role, depths, addresses.get(role.name, ""))
         for role in fleet.roles.values()
         if role.name != RELAY or _state(fleet, RELAY) != "ready"
     )
@@ -115,7 +113,7 @@ def _role(
     fleet: Fleet,
     role: RoleSummary,
     depths: Mapping[str, QueueDepth] | None,
-    listening: socket.socket | None,
+    address: str,
 ) -> RoleStatus:
     slots = [*fleet.slots(role.name), *fleet.leaving(role.name)]
     instances = [slot.instance for slot in slots if slot.instance is not None]
@@ -133,7 +131,7 @@ def _role(
         oldest_s=max(one.oldest_s for one in queues) if queues else None,
         rate=sum(one.rate for one in instances),
         dead=sum(one.dead for one in queues) if queues else None,
-        address=address_of(listening) if listening else "",
+        address=address,
         why=next((slot.refused for slot in slots if slot.refused), ""),
         notes=(*([note] if (note := fleet.notes.get(role.name)) else []), *notes_of(instances)),
         places=tuple(_place(slot) for slot in slots),

@@ -13,7 +13,7 @@ import msgspec
 from rolekit.link import InstanceSpec
 
 MAX_RECORD_BYTES = 128 * 1024
-MAX_FDS = 2
+MAX_FDS = 4
 
 RELAY = "(relay)"
 """The built-in role that moves what is due and keeps house."""
@@ -65,7 +65,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Supervisor to zygote: start an instance. Descriptors: line, then socket if any."""
+    """Supervisor to zygote: start an instance. Descriptors: line, then sockets if any."""
 
     number: int
     spec: InstanceSpec

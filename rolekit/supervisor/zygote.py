@@ -22,15 +22,17 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from rolekit.link import InstanceSpec
 from rolekit.supervisor import linux, output, wire
 from rolekit.supervisor.describe import examine
 
 if TYPE_CHECKING:
     from types import FrameType
 
-Target = Callable[[InstanceSpec, socket.socket, socket.socket | None], int]
-"""Runs one instance in a process of its own; its answer is the exit code."""
+    from rolekit.link import InstanceSpec
+
+Target = Callable[..., int]
+"""`target(spec, line, listening, *passing)` runs one instance in a process of its own: the
+socket of its `bind` or None, and what else its role shares. Its answer is the exit code."""
 
 _CRASHED = 70  # EX_SOFTWARE
 
@@ -196,9 +198,8 @@ def _become(spec: InstanceSpec, fds: list[int], target: Target, zygote_pid: int)
         # The supervisor asks a silent instance for its stacks before it kills it.
         faulthandler.register(signal.SIGUSR2, all_threads=True)
         gc.enable()
-        line = socket.socket(fileno=fds[0])
-        listening = socket.socket(fileno=fds[1]) if len(fds) > 1 else None
-        code = target(spec, line, listening)
+        line, *shared = (socket.socket(fileno=fd) for fd in fds)
+        code = target(spec, line, *(shared or (None,)))
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001 - the edge of a process: say it, then end

@@ -15,6 +15,7 @@ from rolekit import link
 from rolekit.errors import AppError, ConfigError
 from rolekit.observe import logs
 from rolekit.roles.host import Instance
+from rolekit.roles.http_passing import Passing
 from rolekit.wiring.parts import build, hear, load_app, settled
 from rolekit.wiring.relaying import RELAY, run_relay
 
@@ -32,9 +33,18 @@ DONE, FAILED, REFUSED = 0, 1, 2
 
 
 def instance_main(
-    spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+    spec: link.InstanceSpec,
+    line: socket.socket,
+    listening: socket.socket | None,
+    *passing: socket.socket,
 ) -> int:
     """Live as one instance, in a process that was just forked.
+
+    Args:
+        spec: What the supervisor tells it.
+        line: To the supervisor.
+        listening: The socket of `bind`, or None.
+        passing: Of a WebRole: where it takes connections from siblings, and gives them.
 
     Returns:
         Exit status: 0 after a stop, 2 when it refuses to start, `link.ENDED` otherwise.
@@ -44,14 +54,15 @@ def instance_main(
     logs.set_up(
         settings.log, settings.log_format, app=app.name, role=spec.role, instance=spec.slot
     )
-    return asyncio.run(_live(spec, app, line, listening, settings))
+    way = Passing(*passing) if passing else None
+    return asyncio.run(_live(spec, app, line, (listening, way), settings))
 
 
 async def _live(
     spec: link.InstanceSpec,
     app: App,
     line: socket.socket,
-    listening: socket.socket | None,
+    sockets: tuple[socket.socket | None, Passing | None],
     settings: Config,
 ) -> int:
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
@@ -61,7 +72,7 @@ async def _live(
     except ConfigError as error:
         return await _say_why(error, writer)
     parts = build(plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
-    member = _Member(spec, app, parts, writer, listening)
+    member = _Member(spec, app, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:
         await member.run(reader)
@@ -81,7 +92,7 @@ class _Member:
         app: App,
         parts: Parts,
         writer: asyncio.StreamWriter,
-        listening: socket.socket | None,
+        sockets: tuple[socket.socket | None, Passing | None],
     ) -> None:
         self._spec = spec
         self._parts = parts
@@ -89,8 +100,13 @@ class _Member:
         self._stopped = asyncio.Event()
         self._instance: Instance | None = None
         if spec.role != RELAY:
+            listening, passing = sockets
             self._instance = Instance(
-                app.role(spec.role), parts.services, values=spec.settings, listening=listening
+                app.role(spec.role),
+                parts.services,
+                values=spec.settings,
+                listening=listening,
+                passing=passing,
             )
 
     @property
@@ -98,11 +114,11 @@ class _Member:
         """Whether its end was asked for."""
         return self._stopped.is_set()
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self, grace_s: float, *, is_last: bool = False) -> None:
         """Begin to stop."""
         self._stopped.set()
         if self._instance is not None:
-            self._instance.stop(grace_s)
+            self._instance.stop(grace_s, is_last=is_last)
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Live until told to stop, or until the role ends by itself."""
@@ -137,8 +153,8 @@ class _Member:
         match order:
             case link.Wake(topics):
                 hear(self._parts.services.runtime.bell, self._spec.owner, topics)
-            case link.Stop(grace_s):
-                self.stop(grace_s)
+            case link.Stop(grace_s, is_last):
+                self.stop(grace_s, is_last=is_last)
             case link.Lease(held):
                 if self._instance is not None:
                     self._instance.pause(not held, "lease")

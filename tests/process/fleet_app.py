@@ -105,7 +105,10 @@ steady_short = _App("steady", Steady, Front)
 
 
 def instance_main(
-    spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+    spec: link.InstanceSpec,
+    line: socket.socket,
+    listening: socket.socket | None,
+    *_passing: socket.socket,
 ) -> int:
     """Run one instance."""
     if spec.role == "Crashing" or (_is_last(spec) and spec.app.endswith("dying")):

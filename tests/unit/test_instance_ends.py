@@ -76,7 +76,8 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
             if role is Told:
                 ours.send(link.encode(link.Stop(0)))
             async with asyncio.timeout(SOON_S):
-                return await instance._live(spec, app, theirs, None, settings)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                none = (None, None)
+                return await instance._live(spec, app, theirs, none, settings)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     app, settings = App("ends", roles=[role]), Config(horizon_s=5)
     spec = link.InstanceSpec(

@@ -18,7 +18,7 @@ from rolekit.supervisor.wire import RoleSummary
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from rolekit.supervisor.host import QueueDepth
 
@@ -32,7 +32,7 @@ class Forker:
         self._status = status
 
     async def fork(
-        self, spec: link.InstanceSpec, line: socket.socket, listening: socket.socket | None
+        self, spec: link.InstanceSpec, line: socket.socket, shared: Sequence[socket.socket]
     ) -> Birth:
         readable, writable = os.pipe()  # as a pidfd: readable once the process ended
         os.close(writable)

@@ -183,7 +183,7 @@ async def test_a_connection_taken_just_before_the_end_is_still_answered() -> Non
             answer = await read_all(stream)
 
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert http_server.FIRST_REQUEST_S > 0.2
+    assert http_server.LINGER_S > 0.2
 
 
 async def test_event_streams_end_with_the_server_and_go_on_elsewhere() -> None:
