@@ -20,12 +20,17 @@ class Beat(msgspec.Struct, frozen=True, tag="beat", kw_only=True):
         in_hand: Deliveries taken and not settled.
         handled: Deliveries settled since the start.
         lag_ms: How late the event loop runs its timers.
+        cpu_s: Seconds of a core used since the start.
+        age_s: Age of the oldest of what was delivered since the last beat; None: nothing was,
+            or its queue tells ages by itself.
         notes: What people should know of its handlers now, by name.
     """
 
     in_hand: int = 0
     handled: int = 0
     lag_ms: float = 0
+    cpu_s: float = 0
+    age_s: float | None = None
     notes: dict[str, str] = {}
 
 

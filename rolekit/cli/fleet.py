@@ -10,8 +10,10 @@ import typer
 from rolekit.cli.client import GONE, Control, find
 from rolekit.cli.console import out, out_json, say, table
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
+from rolekit.cli.why import tell
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor.control import Scaled, ScaleOrder, StopOrder, Stopping
+from rolekit.supervisor.counts import AUTO
 
 if TYPE_CHECKING:
     from rolekit.supervisor.status import RoleStatus
@@ -34,6 +36,9 @@ _PATIENCE_S = 30  # beyond the grace period
 
 def ps(
     *,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say what was done with each role lately, and why.")
+    ] = False,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",
@@ -45,13 +50,16 @@ def ps(
         out_json(status)
         return
     table(_COLUMNS, [_row(role) for role in status.roles])
+    if why:
+        tell(status.roles)
     if status.is_database_away:
         say("The database is away: queues are not known.")
 
 
 def scale(
     changes: Annotated[
-        list[str], typer.Argument(metavar="ROLE=N…", help="N, +N or -N instances.")
+        list[str],
+        typer.Argument(metavar="ROLE=N…", help="N, +N or -N instances; auto: its rule."),
     ],
     *,
     app: AppOption = "",
@@ -61,13 +69,19 @@ def scale(
 ) -> None:
     """Change how many instances roles have."""
     orders = [_order(change) for change in changes]
-    control, _ = find(settings(app, sets, config_file))
+    control, status = find(settings(app, sets, config_file))
     done = [control.order("/scale", order, Scaled) for order in orders]
     if as_json:
         out_json(done)
         return
-    for one in done:
-        out(f"{one.role}: {one.instances} instance{'' if one.instances == 1 else 's'}")
+    ruled = {role.role for role in status.roles if role.scaling}
+    for order, one in zip(orders, done, strict=True):
+        line = f"{one.role}: {one.instances} instance{'' if one.instances == 1 else 's'}"
+        if order.count == AUTO:
+            line += ", by its rule from now on"
+        elif one.role in ruled:
+            line += f", until `rolekit scale {one.role}={AUTO}`"
+        out(line)
 
 
 def stop(
@@ -99,7 +113,7 @@ def _order(change: str) -> ScaleOrder:
     if not equals or not role or not count:
         raise ConfigError(
             f"{change!r} does not say how many instances of which role.",
-            fix="Write ROLE=N, ROLE=+N or ROLE=-N, for example Deliverer=5.",
+            fix="Write ROLE=N, ROLE=+N or ROLE=-N, for example Deliverer=5; or ROLE=auto.",
         )
     return ScaleOrder(role, count)
 

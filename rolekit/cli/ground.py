@@ -54,7 +54,13 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
                 await _migrate(there, version)
                 host.look_at(version.queues)
 
-            yield Ground(host=host, broker=there.broker, database=there.database, adopt=adopt)
+            yield Ground(
+                host=host,
+                broker=there.broker,
+                database=there.database,
+                measure=host.backlog,
+                adopt=adopt,
+            )
 
 
 async def _migrate(there: Config, found: Described) -> None:

@@ -102,9 +102,15 @@ class Circuit:
             _refuse(self, "pause_s", self.pause_s, "more than 0")
 
 
+MOST_INSTANCES = 10_000
+"""Of a role on one host: beyond, it is a slip of the finger."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Between how many instances a role may have, and what it is scaled for.
+    """Between how many instances a role may have on each host, and what it is scaled for.
+
+    With `min` and `max` the same it has always so many, and `rolekit scale` is refused.
 
     Attributes:
         min: Instances, at least.
@@ -118,7 +124,10 @@ class Scale:
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
-        if self.min < 0:
-            _refuse(self, "min", self.min, "0 or more")
-        if self.max < max(self.min, 1):
-            _refuse(self, "max", self.max, f"min ({self.min}) or more, and at least 1")
+        if type(self.min) is not int or self.min < 0:
+            _refuse(self, "min", self.min, "a whole number, 0 or more")
+        most = max(self.min, 1)
+        if type(self.max) is not int or not most <= self.max <= MOST_INSTANCES:
+            _refuse(self, "max", self.max, f"a whole number from {most} to {MOST_INSTANCES:,}")
+        if not 0 < self.target_age_s < math.inf:
+            _refuse(self, "target_age_s", self.target_age_s, "seconds, more than 0")

@@ -111,6 +111,7 @@ class Decision:
         count: Instances.
         move: Whether that is more than before, fewer, or as many.
         why: A clause for people, without full stop.
+        is_capped: More would be needed than the rule allows.
         past: For the next decision.
     """
 
@@ -118,6 +119,7 @@ class Decision:
     move: Literal["up", "down", "stay"]
     why: str
     past: Past
+    is_capped: bool = False
 
 
 def decide(scale: Scale, damping: Damping, load: Load, past: Past, now_s: float) -> Decision:
@@ -275,7 +277,8 @@ class _Case:
     def _stay(self, late: str) -> Decision:
         load, scale = self._load, self._scale
         if late and load.wanted == scale.max:
-            return self._keep(f"{late}; {scale.max} is the most its scale allows")
+            kept = self._keep(f"{late}; {scale.max} is the most its scale allows")
+            return replace(kept, is_capped=True)
         if late:
             return self._keep(f"{late}, but {load.wanted} are enough for it{self._flow()}")
         if load.waiting or load.in_hand or load.arriving:

@@ -21,6 +21,7 @@ from rolekit.roles.inspect import Found, read_role
 from rolekit.roles.keyed import partitions_of, problems_of_keys
 from rolekit.roles.outside import problems_of_outside
 from rolekit.roles.rates import problems_of_rates
+from rolekit.roles.scales import problems_of_scales
 from rolekit.roles.settings import settings_of
 from rolekit.roles.sources import problems_of_sources
 from rolekit.roles.unavailable import unavailable_in
@@ -103,6 +104,7 @@ class App:
             *problems_of_sources(self.name, self._found),
             *problems_of_outside(self.name, self.outside),
             *problems_of_rates(self._found),
+            *problems_of_scales(self.roles, self._found),
             *unavailable_in(self.roles, observed=bool(self.observers)),
         ]
 

@@ -17,13 +17,32 @@ from rolekit.errors import AppError, ConfigError, RolekitError
 from rolekit.supervisor.wire import Bounds, Broken, Described, Problem, RoleSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import ModuleType
 
     from rolekit.model import graph
-    from rolekit.model.plan import AppPlan
+    from rolekit.model.plan import AppPlan, HandlerPlan
 
 _FRAMES = 6  # of the user's own code: enough to find the line
+
+
+class ScaleLike(Protocol):
+    """What is read from the scale of a role."""
+
+    @property
+    def min(self) -> int:
+        """Instances, at least."""
+        ...
+
+    @property
+    def max(self) -> int:
+        """Instances, at most."""
+        ...
+
+    @property
+    def target_age_s(self) -> float:
+        """Seconds the oldest message may wait."""
+        ...
 
 
 class RoleLike(Protocol):
@@ -32,7 +51,7 @@ class RoleLike(Protocol):
     __name__: str
     __mro__: tuple[type, ...]
     instances: int
-    scale: Bounds | None
+    scale: ScaleLike | None
     bind: str | None
 
 
@@ -150,11 +169,24 @@ def _summary(role: RoleLike, plan: AppPlan | None) -> RoleSummary:
         ),
         instances=role.instances,
         bind=role.bind,
-        scale=Bounds(role.scale.min, role.scale.max) if role.scale else None,
+        scale=_bounds(role.scale),
         handlers=tuple(handler.name for handler in handlers),
         queues=() if plan is None else tuple(plan.queues(role.__name__)),
         partitions=0 if plan is None else plan.partitions.get(role.__name__, 0),
+        concurrency=getattr(role, "concurrency", 1),
+        longest_s=max((handler.timeout_s for handler in handlers), default=0),
+        feeds=() if plan is None else _fed(handlers, plan),
     )
+
+
+def _bounds(scale: ScaleLike | None) -> Bounds | None:
+    return None if scale is None else Bounds(scale.min, scale.max, scale.target_age_s)
+
+
+def _fed(handlers: Iterable[HandlerPlan], plan: AppPlan) -> tuple[str, ...]:
+    """Name the gathers that wait for what these handlers return; streams have no end."""
+    reached = {name for handler in handlers for name in plan.reaches[handler.name]}
+    return tuple(sorted(reached - plan.streams))
 
 
 def _own_frames(error: BaseException) -> str:

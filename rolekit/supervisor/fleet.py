@@ -14,7 +14,9 @@ from rolekit import link
 from rolekit.config import nearest
 from rolekit.errors import ConfigError
 from rolekit.model.restart import RestartPolicy
+from rolekit.supervisor.counts import count_at_start, count_of
 from rolekit.supervisor.instance import Patience
+from rolekit.supervisor.reasons import Reasons
 from rolekit.supervisor.slot import Crew, Hear, Slot
 from rolekit.supervisor.wire import RELAY, RoleSummary
 
@@ -28,7 +30,6 @@ _log = structlog.get_logger("rolekit.supervisor")
 
 _PUMP_REST_S = 1.0
 _TEND_AGAIN_S = 5.0
-_MOST = 10_000  # instances of a role: beyond, it is a slip of the finger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +59,14 @@ class Fleet:
 
     Attributes:
         notes: What is done with a role just now, for people.
+        reasons: What was done with it lately, and why.
     """
 
     def __init__(self, orders: Orders, ground: Ground, version: Version) -> None:
         self._orders = orders
         self._ground = ground
         self.notes: dict[str, str] = {}
+        self.reasons = Reasons()
         self._is_leased = True
         self._counter = 0
         self._stopping = asyncio.Event()
@@ -150,11 +153,19 @@ class Fleet:
             ConfigError: There is no such role, or it may not have so many.
         """
         role = self.known(name)
-        count = _count(name, change, len(self.slots(name)))
-        self._check_bounds(role, count)
-        self._resize(role, count)
-        _log.info("scaled", role=name, instances=count)
+        count = count_of(role, change, len(self.slots(name)))
+        self.resize(name, count)
         return count
+
+    def resize(self, name: str, count: int) -> None:
+        """Let a role have so many instances."""
+        if count != len(self.slots(name)):
+            _log.info("scaled", role=name, instances=count)
+            self._resize(self._versions[name].roles[name], count)
+
+    def setting(self, role: str, name: str) -> str | None:
+        """Return what a setting of a role says; None: nothing."""
+        return self._orders.settings.get(role, {}).get(name)
 
     def known(self, name: str) -> RoleSummary:
         """Return the role of this name, which somebody wants to change.
@@ -247,20 +258,8 @@ class Fleet:
             _log.debug("queues cannot be read", error=str(error))
             return None
 
-    def _check_bounds(self, role: RoleSummary, count: int) -> None:
-        bounds = role.scale
-        if bounds is not None and not bounds.min <= count <= bounds.max:
-            raise ConfigError(
-                f"{role.name} may have {bounds.min} to {bounds.max} instances, not {count}.",
-                fix=f"Its class says so: scale = Scale(min={bounds.min}, max={bounds.max}).",
-            )
-
     def _wanted_at_start(self, role: RoleSummary) -> int:
-        settings = self._orders.settings.get(role.name, {})
-        count = _count(role.name, settings.get("instances", str(role.instances)), 0)
-        if role.scale is None:
-            return count
-        return min(max(count, role.scale.min), role.scale.max)
+        return count_at_start(role, self.setting(role.name, "instances"))
 
     def _resize(self, role: RoleSummary, count: int) -> None:
         slots = self._slots.setdefault(role.name, [])
@@ -343,23 +342,6 @@ class Fleet:
         for slot in self._tasks:
             if slot.instance is not None:
                 slot.instance.say(message)
-
-
-def _count(name: str, change: str, now: int) -> int:
-    text = change.strip()
-    digits = text[1:] if text[:1] in ("+", "-") else text
-    if not digits.isascii() or not digits.isdigit():
-        raise ConfigError(
-            f"{name} cannot have {change!r} instances; a number is expected.",
-            fix=f"Write {name}=5, {name}=+2 or {name}=-2.",
-        )
-    count = now + int(text) if digits != text else int(text)
-    if not 0 <= count <= _MOST:
-        raise ConfigError(
-            f"{name} cannot have {count} instances; 0 to {_MOST} are possible.",
-            fix=f"It has {now} now.",
-        )
-    return count
 
 
 async def _keep_pumping(pump: Callable[[], Awaitable[None]], what: str) -> None:

@@ -5,17 +5,16 @@ Each of these bears an outage: it waits, tries again, or says less, and never en
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
     from rolekit.supervisor.wire import Described
 
 
-class QueueDepth(Protocol):
-    """What stands in the queue of one handler."""
+class Standing(Protocol):
+    """What stands in one queue."""
 
     @property
     def waiting(self) -> int:
@@ -31,6 +30,10 @@ class QueueDepth(Protocol):
     def oldest_s(self) -> float:
         """Age of the oldest waiting message, seconds; 0 when none waits."""
         ...
+
+
+class QueueDepth(Standing, Protocol):
+    """What stands in the queue of one handler, and what died there."""
 
     @property
     def dead(self) -> int:
@@ -68,6 +71,32 @@ class HostLink(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What roles that scale by themselves are measured by.
+
+    Attributes:
+        depths: By queue.
+        stood_s: By gather: how long the sequence that stood still longest has, seconds.
+    """
+
+    depths: Mapping[str, Standing]
+    stood_s: Mapping[str, float]
+
+
+Measure = Callable[[Sequence[str], Mapping[str, float]], Awaitable[Backlog]]
+"""`measure(queues, gathers)` says what stands in queues, and how long sequences stood still.
+
+Gathers come with the age from which on a sequence is not looked at: what holds it up so long
+is not that a queue is long.
+"""
+
+
+async def nothing_waits(_queues: Sequence[str], _gathers: Mapping[str, float]) -> Backlog:
+    """Say that nothing waits anywhere."""
+    return Backlog({}, {})
+
+
 async def needs_nothing(_version: Described) -> None:
     """Be content with what is there."""
 
@@ -80,6 +109,7 @@ class Ground:
         host: The link to them.
         broker: URL that instances get; empty: the database itself.
         database: URL that instances get.
+        measure: For roles that scale by themselves.
         adopt: Makes what another version of the app needs besides; raises a `RolekitError`
             when it cannot be had.
     """
@@ -87,4 +117,5 @@ class Ground:
     host: HostLink
     broker: str
     database: str
+    measure: Measure = nothing_waits
     adopt: Callable[[Described], Awaitable[None]] = needs_nothing

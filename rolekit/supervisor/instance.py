@@ -73,6 +73,9 @@ class Instance:
         self.ready_at: float | None = None
         self.refused = ""
         self.in_hand = 0
+        self.handled = 0
+        self.cpu_s = 0.0
+        self.age_s: float | None = None
         self.notes: dict[str, str] = {}
         self._birth = birth
         self._patience = patience
@@ -149,6 +152,9 @@ class Instance:
                 _log.debug("ready", instance=self.name, pid=self.pid)
             case link.Beat():
                 self.in_hand = message.in_hand
+                self.handled = message.handled
+                self.cpu_s = message.cpu_s
+                self.age_s = message.age_s
                 self.notes = message.notes
                 self._handled.append((now, message.handled))
             case link.Refused(why):

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
 from rolekit.model.restart import RestartPolicy
+from rolekit.model.scaling import Damping
 from rolekit.observe import logs
 from rolekit.supervisor import control_server, linux
+from rolekit.supervisor.autoscale import Autoscaler
 from rolekit.supervisor.fleet import Fleet, Orders
 from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
 from rolekit.supervisor.host import Ground
@@ -47,11 +49,13 @@ class Manner:
 
     Attributes:
         target: "module:function" that runs an instance.
+        damping: How eagerly roles scale by themselves.
     """
 
     target: str = DEFAULT_TARGET
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)
+    damping: Damping = field(default_factory=Damping)
 
 
 async def serve(
@@ -170,6 +174,7 @@ class _Supervisor:
         is_pretty = logs.is_pretty(config.log_format)
         self._printer = Printer(render=logs.prettier() if is_pretty else None)
         self._journal = Journal(self._printer)
+        self._scaler: Autoscaler | None = None
 
     async def run(self, open_ground: OpenGround, stops: _Stops) -> int:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
@@ -196,7 +201,7 @@ class _Supervisor:
             pid=os.getpid(),
             state=state,
             is_database_away=depths is None,
-            roles=roles_of(fleet, depths, self._addresses()),
+            roles=roles_of(fleet, depths, self._addresses(), self._scaling()),
         )
 
     def is_ready(self) -> bool:
@@ -206,7 +211,7 @@ class _Supervisor:
 
     def scale(self, role: str, change: str) -> int:
         """Change a role's number of instances."""
-        return self._running().scale(role, change)
+        return self._scaling().scale(role, change)
 
     def restart(self, wish: Wish) -> Restart:
         """Begin a rolling restart."""
@@ -226,6 +231,11 @@ class _Supervisor:
         if self._fleet is None:
             raise ConfigError("The fleet is not there yet.", fix="Try again in a moment.")
         return self._fleet
+
+    def _scaling(self) -> Autoscaler:
+        self._running()
+        assert self._scaler is not None  # noqa: S101 - made with the fleet
+        return self._scaler
 
     def _listen(self, held: contextlib.ExitStack) -> dict[str, tuple[socket.socket, ...]]:
         shared: dict[str, tuple[socket.socket, ...]] = {}
@@ -251,6 +261,7 @@ class _Supervisor:
             ground,
             self._version,
         )
+        scaler = self._scaler = Autoscaler(fleet, ground.measure, self._manner.damping)
         self._upgrades.attach(fleet, ground)
         config = self._config
         answering = control_server.serve(
@@ -264,6 +275,7 @@ class _Supervisor:
                 helpers = [
                     group.create_task(self._obey(fleet, stops)),
                     group.create_task(self._announce(fleet)),
+                    group.create_task(scaler.run()),
                 ]
                 await fleet.run()
                 for helper in helpers:

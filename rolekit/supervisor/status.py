@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from rolekit.supervisor.reasons import Reason
 from rolekit.supervisor.wire import RELAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rolekit.supervisor.autoscale import Autoscaler
     from rolekit.supervisor.fleet import Fleet
     from rolekit.supervisor.host import QueueDepth
+    from rolekit.supervisor.instance import Instance
     from rolekit.supervisor.slot import Slot
     from rolekit.supervisor.wire import RoleSummary
 
@@ -59,6 +62,8 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
         address: Where it listens, or empty.
         why: Of a role that refused to start.
         notes: What people should know of it and of its handlers now, one sentence each.
+        scaling: What its rule decides now, and why; empty: it has none.
+        reasons: What was done with it lately, and why; latest last.
     """
 
     role: str
@@ -74,6 +79,8 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     why: str = ""
     notes: tuple[str, ...] = ()
+    scaling: str = ""
+    reasons: tuple[Reason, ...] = ()
     places: tuple[InstanceStatus, ...] = ()
 
 
@@ -100,10 +107,11 @@ def roles_of(
     fleet: Fleet,
     depths: Mapping[str, QueueDepth] | None,
     addresses: Mapping[str, str],
+    scaler: Autoscaler,
 ) -> tuple[RoleStatus, ...]:
     """Describe each role; the built-in one only when something is wrong with it."""
     return tuple(
-        _role(fleet, role, depths, addresses.get(role.name, ""))
+        _role(fleet, role, depths, addresses.get(role.name, ""), scaler)
         for role in fleet.roles.values()
         if role.name != RELAY or _state(fleet, RELAY) != "ready"
     )
@@ -114,12 +122,14 @@ def _role(
     role: RoleSummary,
     depths: Mapping[str, QueueDepth] | None,
     address: str,
+    scaler: Autoscaler,
 ) -> RoleStatus:
     slots = [*fleet.slots(role.name), *fleet.leaving(role.name)]
     instances = [slot.instance for slot in slots if slot.instance is not None]
     # A keyed handler has no queue of its own, but dead letters.
     names = dict.fromkeys((*role.handlers, *role.queues))
     queues = [depths[name] for name in names if name in depths] if depths else []
+    about = (fleet.notes.get(role.name), scaler.note(role.name))
     return RoleStatus(
         role=role.name,
         state=_state(fleet, role.name),
@@ -128,14 +138,22 @@ def _role(
         ready=sum(one.is_ready for one in instances),
         in_hand=sum(one.in_hand for one in instances),
         waiting=sum(one.waiting for one in queues) if queues else None,
-        oldest_s=max(one.oldest_s for one in queues) if queues else None,
+        oldest_s=_oldest_s(queues, instances),
         rate=sum(one.rate for one in instances),
         dead=sum(one.dead for one in queues) if queues else None,
         address=address,
         why=next((slot.refused for slot in slots if slot.refused), ""),
-        notes=(*([note] if (note := fleet.notes.get(role.name)) else []), *notes_of(instances)),
+        notes=(*filter(None, about), *notes_of(instances)),
+        scaling=scaler.now(role.name),
+        reasons=fleet.reasons.of(role.name),
         places=tuple(_place(slot) for slot in slots),
     )
+
+
+def _oldest_s(queues: Sequence[QueueDepth], instances: Sequence[Instance]) -> float | None:
+    """Return the age of what waits; where a broker does not tell, of what came out last."""
+    came_s = (one.age_s for one in instances if one.age_s is not None)
+    return max((*(one.oldest_s for one in queues), *came_s)) if queues else None
 
 
 def notes_of(instances: Sequence[Saying]) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ RELAY = "(relay)"
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Between how many instances a role may be scaled."""
+    """Between how many instances a role may be scaled, and for which age of its messages."""
 
     min: int
     max: int
+    target_age_s: float = 10
 
 
 class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,9 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
         handlers: Names of its handlers.
         queues: Of its handlers, and of the partitions of its keys.
         partitions: Into how many its keys are divided; 0: it has none.
+        concurrency: Deliveries one instance works on side by side, as the class says.
+        longest_s: So long its handlers may take for one message.
+        feeds: Names of the gathers that what it returns can end up in.
     """
 
     name: str
@@ -48,6 +52,9 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     handlers: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     partitions: int = 0
+    concurrency: int = 1
+    longest_s: float = 0
+    feeds: tuple[str, ...] = ()
 
 
 class Problem(msgspec.Struct, frozen=True):

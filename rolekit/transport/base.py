@@ -199,6 +199,12 @@ class Transport(Protocol):
         """
         ...
 
+    def delivered_age_s(self) -> float | None:
+        """Return the age of the oldest of what came here since this was asked last, seconds.
+
+        None: nothing came, or `depths` tells ages, which is better.
+        """
+
     async def recover(self) -> None:
         """Hand back what instances that are gone still hold, where the broker does not."""
 

@@ -78,6 +78,10 @@ class MemoryTransport:
         """Say what stands in each of these queues."""
         return {name: self.broker.depth(name) for name in queues}
 
+    def delivered_age_s(self) -> float | None:
+        """Say nothing: `depths` tells ages."""
+        return None
+
     async def recover(self) -> None:
         """Does nothing: a crash hands back by itself."""
 

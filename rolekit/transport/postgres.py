@@ -129,6 +129,10 @@ class PostgresTransport:
         }
         return {queue: there.get(queue, Depth()) for queue in queues}
 
+    def delivered_age_s(self) -> float | None:
+        """Say nothing: `depths` tells ages."""
+        return None
+
     async def recover(self) -> None:
         """Hand back what instances of hosts without a lease still hold.
 

@@ -16,6 +16,7 @@ from rolekit.store import migrate as migration
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.dividing import divide
 from rolekit.store.postgres.host import PostgresHost
+from rolekit.supervisor.host import Backlog
 from rolekit.transport.base import DEAD_QUEUE, INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.parts import is_rabbit, joins_store, rabbit_transport, refuse_sources
@@ -64,6 +65,11 @@ class Host(PostgresHost):
             for name, d in there.items()
         }
 
+    async def backlog(self, queues: Sequence[str], gathers: Mapping[str, float]) -> Backlog:
+        """Say what stands in these queues, and how long sequences have stood still."""
+        depths = await self._queues.of(queues)
+        return Backlog(depths, await self.standing(gathers) if gathers else {})
+
 
 class _PostgresQueues:
     """The queues of handlers, in Postgres: whatever names are there."""
@@ -76,7 +82,10 @@ class _PostgresQueues:
 
     async def depths(self) -> dict[str, Depth]:
         names = [row["name"] for row in await self._transport.fetch("queue_names")]
-        return await self._transport.depths([n for n in names if not n.startswith("~")])
+        return await self.of([n for n in names if not n.startswith("~")])
+
+    async def of(self, names: Sequence[str]) -> dict[str, Depth]:
+        return await self._transport.depths(names)
 
 
 class _RabbitQueues:
@@ -91,8 +100,11 @@ class _RabbitQueues:
         self._handlers = list(dict.fromkeys((*self._handlers, *names)))
 
     async def depths(self) -> dict[str, Depth]:
+        return await self.of(self._handlers)
+
+    async def of(self, names: Sequence[str]) -> dict[str, Depth]:
         await self._transport.start()
-        return await self._transport.depths(self._handlers)
+        return await self._transport.depths(names)
 
 
 _Queues = _PostgresQueues | _RabbitQueues

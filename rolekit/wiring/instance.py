@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
@@ -169,6 +170,8 @@ class _Member:
                 in_hand=0 if live is None else live.in_hand,
                 handled=0 if live is None else live.handled,
                 lag_ms=max(0.0, (loop.time() - due) * 1000),
+                cpu_s=time.process_time(),
+                age_s=self._parts.services.runtime.transport.delivered_age_s(),
                 notes={} if live is None else live.notes,
             )
             self._writer.write(link.encode(beat))

@@ -209,6 +209,28 @@ class Settling:
             assert depths["q"].in_hand == 1
             assert 59 < depths["q"].oldest_s < 70
 
+    async def test_where_depths_tell_no_age_the_oldest_that_came_does(
+        self, ground: Ground
+    ) -> None:
+        transport, inbox = await ground.connect(), Inbox()
+        await consume(transport, inbox)
+        old = packets(3)
+        for one, age_ms in zip(old, (60_000, 1000, 0), strict=True):
+            one.birth_ms = SystemClock().now_ms() - age_ms
+
+        before = transport.delivered_age_s()
+        await transport.publish(old)
+        await inbox.count(3)
+        came, again = transport.delivered_age_s(), transport.delivered_age_s()
+
+        assert before is None
+        assert again is None
+        if transport.features.sees_holders:
+            assert came is None
+        else:
+            assert came is not None
+            assert 59 < came < 70
+
 
 class Dying:
     """What an instance that died had in hand."""

@@ -41,6 +41,43 @@ def test_scale_is_said_and_done(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert code == 0
 
 
+def test_ps_says_why_a_role_has_as_many_as_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+        before = run(["ps", "--why", "--set", f"home={tmp_path}"])
+        nothing = capsys.readouterr().out
+
+        run(["scale", "Steady=5", "--set", f"home={tmp_path}"])
+        capsys.readouterr()
+        after = run(["ps", "--why", "--set", f"home={tmp_path}"])
+        told = capsys.readouterr().out.splitlines()
+
+    assert (before, after) == (0, 0)
+    assert "Nothing was done with any role." in nothing
+    assert told[-2] == "Steady"
+    assert told[-1].endswith("  2 \u2192 5 by hand")
+
+
+def test_a_count_that_cannot_be_is_2_with_the_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        codes = [
+            run(["scale", f"Steady={count}", "--set", f"home={tmp_path}"])
+            for count in ("six", "6", "-3")
+        ]
+
+    said = capsys.readouterr().err
+    assert codes == [2, 2, 2]
+    assert "Steady cannot have 'six' instances; a number from 0 to 5 is expected." in said
+    assert "Steady may have 0 to 5 instances, not 6." in said
+    assert "Steady may have 0 to 5 instances, not -1." in said
+
+
 def test_a_misspelt_role_is_2_with_the_nearest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from rolekit.database import Database, load_queries, translated
 from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import asyncpg
 
@@ -138,6 +138,19 @@ class PostgresHost:
             with suppress(RolekitError, TimeoutError):
                 async with asyncio.timeout(RENEW_S):
                     await self._hand_back(list(self._dead))
+
+    async def standing(self, gathers: Mapping[str, float]) -> dict[str, float]:
+        """Say how long the sequence of each gather that stood still longest has, seconds.
+
+        Args:
+            gathers: Names, with the age from which on a sequence is not looked at.
+        """
+        first = self._databases[0]
+        async with first.connection() as connection:
+            found = await connection.fetch(
+                self._sql[first]["standing"], list(gathers), list(gathers.values())
+            )
+        return {row["gather"]: max(row["stood_s"], 0.0) for row in found}
 
     async def topics(self) -> AsyncIterator[list[str]]:
         """Say for which topics something arrived, again and again."""

@@ -45,3 +45,11 @@ delete from {s}.member where owner = any($1::bigint[]) returning role;
 
 -- end_stale_members: Forget members whose time ran out long ago.
 delete from {s}.member where lease_until < now() - interval '1 h';
+
+-- standing: Say how long sequences of these gathers have stood still, of each the one that has longest; but of none longer than is asked.
+select asked.gather, extract(epoch from now() - s.moved_at)::float as stood_s
+from unnest($1::text[], $2::float[]) as asked (gather, most_s),
+     lateral (select moved_at from {s}.sequence
+              where state = 0 and gather = asked.gather and not is_stream
+                and moved_at > now() - make_interval(secs => asked.most_s)
+              order by moved_at limit 1) as s;

@@ -310,6 +310,7 @@ class QueueConsumer:
         ]
         self.in_hand += len(batch)
         self.delivered += len(batch)
+        self._transport.note_birth(batch[0].packet.birth_ms)
         self._sink(batch)
 
 

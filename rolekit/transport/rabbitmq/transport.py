@@ -99,6 +99,7 @@ class RabbitTransport:
         self._declared: set[str] = set()
         self._watchdog = Watchdog(self, self._consumers, watch_s)
         self.stale_acks = 0
+        self._first_birth_ms = 0
 
     @property
     def in_flight(self) -> int:
@@ -239,6 +240,16 @@ class RabbitTransport:
         """Name the queues on the broker that a handler takes from: its own comes first."""
         own, source = self._names.of(queue), self.sources.get(queue)
         return [own] if source is None else [own, source]
+
+    def note_birth(self, birth_ms: int | None) -> None:
+        """Note when the first of a batch was born: it stood at the head of its queue."""
+        if birth_ms is not None and not 0 < self._first_birth_ms <= birth_ms:
+            self._first_birth_ms = birth_ms
+
+    def delivered_age_s(self) -> float | None:
+        """Return the age of the oldest of what came here since this was asked last, seconds."""
+        birth_ms, self._first_birth_ms = self._first_birth_ms, 0
+        return max(self._clock.now_ms() - birth_ms, 0) / 1000 if birth_ms else None
 
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""

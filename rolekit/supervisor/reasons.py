@@ -1,0 +1,47 @@
+"""What was done with roles lately, and why: a few sentences each, for `rolekit ps --why`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_KEPT = 20
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was done with a role.
+
+    Attributes:
+        at: Seconds since 1970.
+        what: A sentence without full stop: what was done, and why.
+    """
+
+    at: float
+    what: str
+
+
+class Reasons:
+    """Keeps the latest reasons of each role.
+
+    Args:
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._of: dict[str, deque[Reason]] = {}
+
+    def add(self, role: str, what: str) -> None:
+        """Note what was just done with a role."""
+        kept = self._of.setdefault(role, deque(maxlen=_KEPT))
+        kept.append(Reason(at=self._clock(), what=what))
+
+    def of(self, role: str) -> tuple[Reason, ...]:
+        """Return those of a role, latest last."""
+        return tuple(self._of.get(role, ()))

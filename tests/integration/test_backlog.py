@@ -1,0 +1,102 @@
+"""What a supervisor measures roles by that scale by themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit import App, Message, Reject, Run, WorkerRole, gather, handle, wiring
+from rolekit.config import Config
+from rolekit.testing import run_app
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rolekit.supervisor.host import Backlog
+
+pytestmark = [pytest.mark.anyio, pytest.mark.servers]
+
+PATIENT = {"Writer.whole": 600.0}
+
+
+class Compose(Message):
+    """What is split."""
+
+    parts: list[str]
+
+
+class Word(Message):
+    """A part."""
+
+    text: str
+
+
+class Said(Message):
+    """What closes a position."""
+
+    text: str
+
+
+class Writer(WorkerRole):
+    """Splits, and never says "dead"."""
+
+    @handle
+    async def split(self, compose: Compose) -> list[Word]:
+        return [Word(text=text) for text in compose.parts]
+
+    @handle
+    async def say(self, word: Word) -> Said:
+        if word.text == "dead":
+            raise Reject("no such word")
+        return Said(text=word.text)
+
+    @gather
+    async def whole(self, compose: Compose, run: Run[Said]) -> None: ...
+
+
+app = App("backlogs", roles=[Writer])
+
+
+async def measured(database: str, *sent: Sequence[str], oldest_s: float = 600) -> Backlog:
+    """Send these, wait until nothing moves, and measure."""
+    async with run_app(app, database=database) as running:
+        for parts in sent:
+            await running.client.send(Compose(parts=list(parts)))
+        await running.idle()
+        async with wiring.open_host(app.name, database, "") as host:
+            return await host.backlog(
+                ["Writer.say", "Writer.whole"], {"Writer.whole": oldest_s}
+            )
+
+
+async def test_a_sequence_that_stands_still_is_measured(rolekit_database: str) -> None:
+    backlog = await measured(rolekit_database, ["a", "dead", "c"], ["a", "b"])
+
+    assert set(backlog.stood_s) == {"Writer.whole"}
+    assert 0 <= backlog.stood_s["Writer.whole"] < 60
+    assert [backlog.depths[name].waiting for name in ("Writer.say", "Writer.whole")] == [0, 0]
+
+
+async def test_one_that_stood_for_longer_than_asked_is_not(rolekit_database: str) -> None:
+    assert (await measured(rolekit_database, ["dead"], oldest_s=0)).stood_s == {}
+
+
+async def test_where_no_sequence_is_open_nothing_stands(rolekit_database: str) -> None:
+    assert (await measured(rolekit_database, ["a", "b"])).stood_s == {}
+
+
+async def test_queues_of_a_broker_are_measured_there(
+    rolekit_database: str, broker_url: str
+) -> None:
+    plan = app.plan()
+    await wiring.migrate(app.name, rolekit_database, broker_url, plan.queues())
+    config = Config(database=rolekit_database, broker=broker_url)
+    async with wiring.open_client(app, config) as client:
+        await client.send_many([Compose(parts=["a"]) for _ in range(3)])
+
+    async with wiring.open_host(app.name, rolekit_database, broker_url, plan.queues()) as host:
+        backlog = await host.backlog(["Writer.split"], PATIENT)
+
+    assert backlog.depths["Writer.split"].waiting == 3
+    assert backlog.stood_s == {}
