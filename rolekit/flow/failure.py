@@ -102,9 +102,9 @@ async def _end_what_was_begun(
     parked here, and whoever commits another outcome of it makes this one void.
     """
     head = arrival.head
-    if step.dead is not None and head.kind is not Kind.RELEASE:
+    if step.dead is not None and not head.is_release:
         await end_split(runtime, arrival, step, error)
-    if step.dead is None or head.kind is not Kind.RELEASE or not head.frames:
+    if step.dead is None or not head.is_release or not head.frames:
         return
     view = await runtime.store.view(head.sequence, 1, whole=False)
     if view is not None:
@@ -209,7 +209,8 @@ def park_in(runtime: Runtime, step: Step, dead: DeadLetterRow, head: Head) -> No
 
 
 def _type_of(head: Head) -> str:
-    name = _clean(head.type) or head.kind.name.lower()
+    kind = Kind.RELEASE if head.is_release else head.kind
+    name = _clean(head.type) or kind.name.lower()
     return f"DeadLetter[{name}]" if head.kind is Kind.DEAD else name
 
 

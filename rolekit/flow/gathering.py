@@ -60,11 +60,10 @@ class Job:
 
         Args:
             emitted: How many.
-            follows: Let a token leave behind its outputs. Nobody releases the next run before
-                that came, and then the outputs of this one have left: whoever releases them,
-                outputs of a stream leave in order.
+            follows: Let a token leave when its outputs are in. Nobody releases the next run
+                before that came: whoever releases them, outputs of a stream leave in order.
         """
-        return replace(self.release, emitted=emitted, more=self.release.more or follows)
+        return replace(self.release, emitted=emitted, follows=follows)
 
 
 class Gathering:
@@ -87,10 +86,11 @@ class Gathering:
             return None
         if not view.is_ordered:  # it was opened when its gather took parts as they come
             return await self._heap(sequence, plan)
-        return await self._in_order(sequence, plan, view)
+        follows = arrival.head.kind is Kind.BEHIND
+        return await self._in_order(sequence, plan, view, follows=follows)
 
     async def _in_order(
-        self, sequence: str, plan: HandlerPlan, view: SequenceView
+        self, sequence: str, plan: HandlerPlan, view: SequenceView, *, follows: bool
     ) -> Job | None:
         found = walk(sequence, view.cursor, view.closings, _rules(plan, view))
         if plan.whole:
@@ -99,6 +99,9 @@ class Gathering:
             return self._ended(sequence, view, found, _why_failed(found.failure))
         if not found.items and not found.dropped and not found.cursor.is_finished:
             return self._job(sequence, view, found, None)
+        if follows and plan.age_s and view.sealed is None and len(found.items) < plan.size:
+            # What the run before gave is in; this one may wait for more parts from now on.
+            return self._job(sequence, view, replace(found, cursor=view.cursor, items=()), None)
         sealed = await self._sealed(sequence, plan, view, found)
         if sealed is None:
             return None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import CodecError, ConfigError, QueueFull, RolekitError, Unroutable
-from rolekit.model.envelope import Packet
+from rolekit.flow.in_order import InOrder, is_dropped
+from rolekit.model.envelope import Packet, is_behind
 from rolekit.transport.base import Delivery, Subscription, Transport
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Outbox:
         self._set_aside: set[int] = set()
         self._aside = 0
         self._sent: list[int] = []
+        self._in_order = InOrder(transport, self._gone_in_order)
         self._something = asyncio.Event()
         self._has_sent = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -72,13 +74,23 @@ class Outbox:
             else:
                 continue
             self._waiting.append(row)
+            if is_behind(row.packet):
+                self._set_in_order(new[row.n])
         if not new:
             return
         left.update(new)
         self._something.set()
         self._is_empty.clear()
-        if len(self._waiting) + self._aside > TOO_MANY:
+        if self._unconfirmed > TOO_MANY:
             self._has_room.clear()
+
+    def _set_in_order(self, count: int) -> None:
+        """Take the last packets of what waits, a whole row, to those that leave in order."""
+        self._in_order.leave([self._waiting.pop() for _ in range(count)][::-1])
+
+    @property
+    def _unconfirmed(self) -> int:
+        return len(self._waiting) + self._aside + self._in_order.waiting
 
     @property
     def has_room(self) -> bool:
@@ -97,6 +109,7 @@ class Outbox:
         """Publish and forget until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send())
+            tasks.create_task(self._in_order.run())
             tasks.create_task(self._forget_sent())
             tasks.create_task(self._look_for_more())
 
@@ -118,8 +131,7 @@ class Outbox:
                 continue
             if not self._waiting:
                 self._something.clear()
-            if len(self._waiting) + self._aside < TOO_MANY // 2:
-                self._has_room.set()
+            self._note_room()
 
     async def _publish(self, count: int) -> None:
         if not count:
@@ -145,7 +157,7 @@ class Outbox:
         log.warning("no room or queue for outputs; trying again", error=str(error))
         for at in range(count):
             row = self._waiting.popleft()
-            if at not in which or _is_dropped(row.packet, error):
+            if at not in which or is_dropped(row.packet, error):
                 self._gone(row.n)
             else:
                 self._aside += 1
@@ -165,11 +177,19 @@ class Outbox:
         try:
             await self._transport.publish([row.packet])
         except (Unroutable, CodecError, ConfigError) as error:
-            if not _is_dropped(row.packet, error):
+            if not is_dropped(row.packet, error):
                 log.warning("an output cannot be sent; trying again", error=str(error))
                 self._set_aside.add(row.n)
         self._waiting.popleft()
         self._gone(row.n)
+
+    def _note_room(self) -> None:
+        if self._unconfirmed < TOO_MANY // 2:
+            self._has_room.set()
+
+    def _gone_in_order(self, n: int) -> None:
+        self._gone(n)
+        self._note_room()
 
     def _gone(self, n: int) -> None:
         """Note that one packet of a row was dealt with."""
@@ -217,11 +237,6 @@ class Outbox:
                 self.leave(await self._store.unsent(sorted(self._left), BATCH))
             except RolekitError as error:
                 log.info("not looked for rows left behind", error=str(error))
-
-
-def _is_dropped(packet: Packet, error: RolekitError) -> bool:
-    """Whether a packet without queue is an answer whose asker is gone."""
-    return isinstance(error, Unroutable) and packet.queue.startswith("~reply.")
 
 
 _Pair = tuple[Delivery, Packet]
@@ -292,7 +307,7 @@ class Forwarder:
         for at, one in enumerate(forwards):
             (delivery, packet), done = one
             is_stored = error.which is not None and at not in error.which
-            if is_stored or _is_dropped(packet, error):
+            if is_stored or is_dropped(packet, error):
                 subscription.ack([delivery])
                 _finish(done)
             else:

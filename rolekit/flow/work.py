@@ -78,7 +78,7 @@ class Worker:
             Exception: Whatever the handler, the codec or the store raised.
         """
         handler = self._handlers[arrival.plan.name]
-        if arrival.head.kind is Kind.RELEASE:
+        if arrival.head.is_release:
             await self._release(arrival, handler, work)
         elif arrival.plan.kind == "gather":
             work.step = self._stored(arrival)
@@ -169,8 +169,8 @@ class Worker:
         self._fill(arrival, work, outputs[0])
         assert work.step is not None  # noqa: S101 - _fill made it
         joins = self._runtime.transport.features.joins_store
-        follows = job.is_stream and not joins and not arrival.plan.age_s
-        work.step.release = job.moved(outputs[1], follows=follows and bool(work.step.outputs))
+        follows = job.is_stream and not joins and bool(work.step.outputs)
+        work.step.release = job.moved(outputs[1], follows=follows)
 
     def _gathered(
         self,

@@ -39,6 +39,8 @@ class Kind(IntEnum):
     """Tells a handler of a dead letter; the head is that of the message which died."""
     FIRING = 6
     """It is time for a handler that takes no message; `sent_at_ms` is when it was due."""
+    BEHIND = 7
+    """As `RELEASE`, of a stream: leaves when all is in that the run before gave."""
 
 
 class Attempts(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +88,11 @@ class Head(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
     headers: dict[str, str] = {}
     reply_to: str = ""
 
+    @property
+    def is_release(self) -> bool:
+        """Whether it tells a gather that there is something to release."""
+        return self.kind in (Kind.RELEASE, Kind.BEHIND)
+
 
 class KeyedHead(Head, frozen=True, array_like=True, kw_only=True, gc=False):
     """Head of a message in the queue of a partition, which several handlers share.
@@ -125,6 +132,8 @@ _decoder = msgspec.msgpack.Decoder(Head)
 _keyed_decoder = msgspec.msgpack.Decoder(KeyedHead)
 _KEYED_BYTE = bytes([0x90 | len(KeyedHead.__struct_fields__)])
 """First byte of a keyed head: an array of so many. Other heads carry nothing of keys."""
+_BEHIND_BYTE = bytes([Kind.BEHIND])
+"""The third byte of a head is its kind, behind that of the array and the version."""
 
 
 def encode_head(head: Head) -> bytes:
@@ -164,6 +173,19 @@ def decode_head(data: bytes) -> Head:
         )
     _check_depth(head)
     return head
+
+
+def as_behind(head: bytes) -> bytes:
+    """Turn the head of a token into that of one which leaves behind outputs."""
+    return encode_head(msgspec.structs.replace(decode_head(head), kind=Kind.BEHIND))
+
+
+def is_behind(packet: Packet) -> bool:
+    """Whether a packet is a token that leaves behind outputs, and was not tried yet.
+
+    Asked of all that leaves: it looks at one byte of the head, the kind.
+    """
+    return packet.head[2:3] == _BEHIND_BYTE and not packet.generation
 
 
 def keyed(head: Head, handler: str, key: str) -> KeyedHead:

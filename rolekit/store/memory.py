@@ -40,6 +40,7 @@ from rolekit.store.memory_splits import check_splits, move_splits
 from rolekit.store.memory_tables import DAY_MS, ORPHAN, MemoryTables
 from rolekit.store.memory_timers import MemoryTimers
 from rolekit.store.sent import SentBetween, SentRow
+from rolekit.store.streams import parted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -107,7 +108,10 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
         now, later = t.sequences.run(fresh, t.clock.now_ms())
         move_splits(t, fresh)
         self._drop_states_of_the_finished(fresh)
-        self._send([*(packet for step in fresh for packet in step.outputs), *now], commit)
+        rows, rest = parted(fresh, now)
+        for row in rows:
+            self._send_row(row, commit)
+        self._send(rest, commit)
         self._plan([*(due for step in fresh for due in step.later), *later], commit)
         self._keep([reply for step in fresh for reply in step.replies], commit)
         return commit
@@ -316,16 +320,13 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
         orphans = [n for n, row in rows.items() if row.owner == ORPHAN][:limit]
         for n in orphans:
             rows[n].owner = self.owner
-        return [Outgoing(n, rows[n].packet) for n in orphans]
+        return [Outgoing(n, packet) for n in orphans for packet in rows[n].packets]
 
     async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
         """List outbox rows of this process that it does not know of."""
-        mine = [
-            Outgoing(n, row.packet)
-            for n, row in self.tables.outbox.items()
-            if row.owner == self.owner and n not in set(known)
-        ]
-        return mine[:limit]
+        rows = self.tables.outbox
+        mine = [n for n, row in rows.items() if row.owner == self.owner and n not in set(known)]
+        return [Outgoing(n, packet) for n in mine[:limit] for packet in rows[n].packets]
 
     async def forget(self, sent: Sequence[int]) -> None:
         """Delete outbox rows that the broker confirmed."""
@@ -334,7 +335,7 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
         for n in sent:
             row = t.outbox.pop(n, None)
             if row is not None and self.keeps_sent:
-                t.sent.append(SentRow(t.next_number(), t.clock.now_ms(), [row.packet]))
+                t.sent.append(SentRow(t.next_number(), t.clock.now_ms(), row.packets))
 
     async def sent(self, which: SentBetween, *, after: int, limit: int) -> list[SentRow]:
         """Read rows of what was sent, in order, behind the row numbered `after`."""

@@ -83,7 +83,7 @@ def _kept(t: MemoryTables) -> Iterator[bytes]:
 
 
 def _packets(t: MemoryTables) -> Iterator[Packet]:
-    yield from (row.packet for row in t.outbox.values())
+    yield from (packet for row in t.outbox.values() for packet in row.packets)
     yield from (packet for row in t.sent for packet in row.packets)
     yield from (due.packet for due in t.schedule.values())
     yield from (aside.packet for waiting in t.of_keys.lists.values() for aside in waiting)

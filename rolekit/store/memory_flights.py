@@ -62,7 +62,7 @@ def _everywhere(tables: MemoryTables) -> Iterator[Held]:
     for due in tables.schedule.values():
         yield _held(due.packet, "schedule", due_ms=due.due_ms, why=due.why)
     for row in tables.outbox.values():
-        yield _held(row.packet, "outbox")
+        yield from (_held(packet, "outbox") for packet in row.packets)
     for aside in (aside for waiting in tables.of_keys.lists.values() for aside in waiting):
         yield _held(aside.packet, "behind")
     for dead in tables.dead.values():

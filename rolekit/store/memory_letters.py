@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rolekit.model.envelope import Kind
 from rolekit.store.keys import freeing
 from rolekit.store.letters import ANSWERED, OPEN, Letters, dropped, next_generation, readable
 from rolekit.store.memory_sending import MemorySending
@@ -65,7 +64,7 @@ class MemoryLetters(MemorySending):
         self._close(closed, "dropped")
         sequences, commit = self.tables.sequences, Commit()
         heads = [head for row in closed if (head := readable(row.packet.head)) is not None]
-        for head in (head for head in heads if head.kind is Kind.RELEASE):
+        for head in (head for head in heads if head.is_release):
             ended = sequences.rows.get(head.sequence)
             if ended is not None and ended.state == GOES_ON:
                 if ended.opening.is_stream:

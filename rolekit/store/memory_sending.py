@@ -24,11 +24,18 @@ class MemorySending:
 
     def _send(self, packets: Sequence[Packet], commit: Commit) -> None:
         for packet in packets:
-            born = packet.birth_ms or self.tables.clock.now_ms()
-            leaving = msgspec.structs.replace(packet, birth_ms=born)
-            n = self.tables.next_number()
-            self.tables.outbox[n] = LeavingRow(leaving, self.owner)
-            commit.leaving.append(Outgoing(n, leaving))
+            self._send_row([packet], commit)
+
+    def _send_row(self, packets: Sequence[Packet], commit: Commit) -> None:
+        """Note packets in one row of the outbox."""
+        now_ms = self.tables.clock.now_ms()
+        born = [
+            msgspec.structs.replace(packet, birth_ms=packet.birth_ms or now_ms)
+            for packet in packets
+        ]
+        n = self.tables.next_number()
+        self.tables.outbox[n] = LeavingRow(born, self.owner)
+        commit.leaving += [Outgoing(n, packet) for packet in born]
 
     def _plan(self, later: Sequence[Due], commit: Commit) -> None:
         if later:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import StateClash
 from rolekit.model import heap
-from rolekit.model.envelope import Packet
+from rolekit.model.envelope import Packet, as_behind
 from rolekit.model.ids import derive
 from rolekit.model.position import stream_number
 from rolekit.model.reassembly import Closing, Cursor, is_awaited, replaces
@@ -82,12 +82,14 @@ class SequenceRow:
         paths = [self.cursor.next, *self.cursor.open_ancestors()]
         return self.lets_move(self.parts[path] for path in paths if path in self.parts)
 
-    def token(self) -> Packet:
+    def token(self, *, follows: bool = False) -> Packet:
         """Mark it ready, and make the packet that tells its gather."""
+        head = self.opening.token.head
         self.is_ready = True
         self.tokens += 1
         id_ = derive(self.opening.id, "release", self.tokens)
-        return Packet(queue=self.opening.gather, id=id_, head=self.opening.token.head)
+        head = as_behind(head) if follows else head
+        return Packet(queue=self.opening.gather, id=id_, head=head)
 
     def move(self, release: Release, now_ms: int) -> None:
         """Put the cursor behind a run; what was released is forgotten."""
@@ -220,8 +222,8 @@ class Sequences:
                 row.move(release, now_ms)
             if row.state != OPEN:
                 row.parts.clear()
-            elif release is not None and (release.more or row.is_expired):
-                now.append(row.token())
+            elif release is not None and (release.follows or release.more or row.is_expired):
+                now.append(row.token(follows=release.follows))
             elif row.can_go_on() if release else self._is_ready(row, closings[sequence]):
                 self._tell(row, now_ms, now, later)
         return now, later

@@ -25,7 +25,7 @@ ORPHAN = 0
 class LeavingRow:
     """A row of the outbox."""
 
-    packet: Packet
+    packets: list[Packet]
     owner: int
 
 

@@ -109,6 +109,7 @@ class Release:
         run: Where parts are taken as they come: the number of this run, which is compared
             instead of `before`, since the cursor may stand still.
         taken: The positions this run takes then.
+        follows: The token behind it leaves when all is in that this step sends.
     """
 
     sequence: str
@@ -121,6 +122,7 @@ class Release:
     more: bool = False
     run: int | None = None
     taken: tuple[Path, ...] = ()
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rolekit.model import position
-from rolekit.model.envelope import Head, Kind, decode_head, encode_head
+from rolekit.model.envelope import Head, Kind, Packet, decode_head, encode_head, is_behind
 from rolekit.model.position import stream_number
 from rolekit.model.reassembly import ClosedBy, Closing, Cursor
 from rolekit.store.base import KeyRow, Streamed
@@ -20,6 +20,7 @@ from tests.conformance.store import (
     opening,
     packet,
     release,
+    release_of,
     step,
     tokens,
     viewed,
@@ -28,9 +29,10 @@ from tests.conformance.store import (
 if TYPE_CHECKING:
     import pytest
 
-    from rolekit.model.envelope import Packet
     from rolekit.store.base import Commit, Store
     from tests.conformance.store import Ground
+
+TOKEN = encode_head(Head(kind=Kind.RELEASE, sequence=SEQUENCE))
 
 
 def streamed(number: int, sequence: str = SEQUENCE) -> Streamed:
@@ -39,6 +41,7 @@ def streamed(number: int, sequence: str = SEQUENCE) -> Streamed:
         opening=replace(
             opening(),
             id=sequence,
+            token=Packet(queue="g", id=sequence, head=TOKEN),
             cursor=Cursor((0, 0), (None, position.ROW)),
             is_stream=True,
             deadline_ms=2**62,
@@ -153,6 +156,27 @@ class Streams:
         assert items + rest == [b"%d" % n for n in range(8)]
         assert await store.backlogs([SEQUENCE]) == {SEQUENCE: 0}
 
+    async def test_what_a_run_gives_is_one_row_with_the_next_token_at_its_end(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        sent = [out.packet for out in (await send(store, 1, 2)).leaving]
+        await store.commit([step(9, closings=[arrived(n, sent[n]) for n in (0, 1)])])
+        moving = replace(release_of(await viewed(store)), follows=True)
+        given = [packet(91), packet(92)]
+
+        await store.commit(
+            [step(20, outputs=[packet(90)]), step(21, release=moving, outputs=given)]
+        )
+
+        rows: dict[int, list[Packet]] = {}
+        for out in await store.unsent([], 100):
+            rows.setdefault(out.n, []).append(out.packet)
+        (row,) = [packets for packets in rows.values() if is_behind(packets[-1])]
+        assert [each.id for each in row[:-1]] == [id_of(91), id_of(92)]
+        assert (row[-1].queue, decode_head(row[-1].head).sequence) == ("g", SEQUENCE)
+        assert (await send(store, 3)).topics == set()  # it is ready: no second token
+
     async def test_housekeeping_leaves_a_stream_alone(self, ground: Ground) -> None:
         store = await ground.open()
         await send(store, 1)
@@ -170,9 +194,8 @@ class Streams:
         sent = [out.packet for out in (await send(store, 1, 2, 3)).leaving]
         await store.commit([step(9, closings=[arrived(n, sent[n]) for n in (0, 1)])])
         await store.seal(SEQUENCE, (0, 0), (0, 2), [])
-        head = encode_head(Head(kind=Kind.RELEASE, sequence=SEQUENCE))
         dead = letter(5)
-        dead = replace(dead, packet=replaced(dead.packet, head))
+        dead = replace(dead, packet=replaced(dead.packet, TOKEN))
         await store.commit([step(5, dead=dead)])
 
         await store.drop([dead.id])

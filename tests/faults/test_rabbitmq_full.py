@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.errors import QueueFull
+from rolekit.flow import in_order
 from rolekit.flow import outbox as leaving
 from rolekit.flow.outbox import Forwarder, Outbox
+from rolekit.model.envelope import Head, Kind, Packet, encode_head
 from rolekit.store.base import Outgoing
 from rolekit.store.memory import MemoryStore
 from rolekit.testing.erlang import binary
@@ -29,12 +31,14 @@ pytestmark = [
 ]  # fmt: skip
 
 COUNT = 20
+MANY = 500
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaving, "AWAY_MAX_S", 0.2)
     monkeypatch.setattr(leaving, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(in_order, "AGAIN_S", 0.005)
 
 
 @asynccontextmanager
@@ -82,6 +86,10 @@ async def _drain(transport: RabbitTransport) -> Inbox:
     return inbox
 
 
+def _packets(count: int) -> list[Packet]:
+    return [packet(number, "full") for number in range(count)]
+
+
 def _rows() -> list[Outgoing]:
     """Make rows of two messages each, of which the first goes to the full queue."""
     return [
@@ -111,6 +119,26 @@ async def test_the_outbox_is_not_held_up_by_a_queue_that_is_full(rig: Rig) -> No
     assert {d.packet.id for d in free.got} == {packet(10 * n + 1).id for n in range(COUNT)}
     wanted = {packet(10 * n).id for n in range(COUNT)}
     await full.wait(lambda got: wanted <= {delivery.packet.id for delivery in got})
+
+
+async def test_what_leaves_in_order_comes_in_order_though_its_queue_is_full(rig: Rig) -> None:
+    # A classic queue decides for each message anew.
+    transport = await rig.connect(queue_type="classic")
+    await transport.declare(["q", "full"])
+    await _fill(rig)
+    head = encode_head(Head(kind=Kind.BEHIND))
+    token = Packet(queue="q", id=packet(MANY).id, head=head)
+    outbox = Outbox(transport, MemoryStore())
+
+    async with _running(outbox):
+        outbox.leave([Outgoing(1, each) for each in [*_packets(MANY), token]])
+        full = await _drain(transport)
+        async with asyncio.timeout(RESUMES_S):
+            await outbox.empty()
+            await full.wait(lambda got: packet(MANY - 1).id in {d.packet.id for d in got})
+
+    came = [d.packet.id for d in full.got if d.packet.id < packet(1000).id]
+    assert list(dict.fromkeys(came)) == [each.id for each in _packets(MANY)]
 
 
 async def test_direct_outputs_are_not_held_up_by_a_queue_that_is_full(rig: Rig) -> None:

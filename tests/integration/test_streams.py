@@ -24,12 +24,17 @@ from rolekit import (
     handle,
     web,
 )
-from rolekit.errors import AppError, IntakeFull, RolekitError, Unroutable
+from rolekit.errors import AppError, IntakeFull, QueueFull, RolekitError, Unroutable
+from rolekit.flow import in_order, outbox
 from rolekit.flow.app_client import AppClient
 from rolekit.model import position
 from rolekit.testing import Running, run_app
+from rolekit.transport.memory import MemoryTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rolekit.model.envelope import Packet
     from rolekit.transport.memory import Faults
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +100,18 @@ class Holes(Pricing):
         return Bar(ns=[-99 if isinstance(each, Hole) else each.n for each in run])
 
 
+class Lists(Pricing):
+    @gather(size=4)
+    async def draw(self, run: Run[Price]) -> list[Bar]:
+        return [Bar(ns=[price.n]) for price in run]
+
+
+class Waits(Pricing):
+    @gather(size=2, age_s=5)
+    async def draw(self, run: Run[Price]) -> Bar:
+        return Bar(ns=[price.n for price in run])
+
+
 class Direct(WorkerRole):
     seen: ClassVar[list[int]]
 
@@ -157,6 +174,56 @@ async def test_faults_and_crashes_change_nothing(
 
         assert drawn(running) == [*range(20, 50)]
         assert running.dead == []
+
+
+class Ages(Pricing):
+    @gather(size=1, age_s=5)
+    async def draw(self, run: Run[Price]) -> Bar:
+        return Bar(ns=[price.n for price in run])
+
+
+@pytest.mark.parametrize("role", [Skips, Ages, Lists])
+async def test_what_the_broker_refuses_holds_back_what_comes_behind_it(
+    database: str, monkeypatch: pytest.MonkeyPatch, role: type[Pricing]
+) -> None:
+    publish, known, refused = MemoryTransport.publish, set[str](), set[str]()
+
+    async def refusing(transport: MemoryTransport, packets: Sequence[Packet]) -> None:
+        """Take every second bar only when it comes again."""
+        which = set[int]()
+        for at, packet in enumerate(packets):
+            if packet.queue.endswith(".show") and packet.id not in known:
+                known.add(packet.id)
+                if len(known) % 2:
+                    refused.add(packet.id)
+                    which.add(at)
+        await publish(transport, [p for at, p in enumerate(packets) if at not in which])
+        if which:
+            raise QueueFull("The queue takes no more.", which=frozenset(which))
+
+    monkeypatch.setattr(MemoryTransport, "publish", refusing)
+    monkeypatch.setattr(in_order, "AGAIN_S", 0.01)
+    monkeypatch.setattr(outbox, "AWAY_MAX_S", 0.3)
+    async with run_app(app_of(role), database=database) as running:
+        await send(running, *range(20, 30))
+        await running.advance(5)
+        await send(running, *range(30, 32))
+        await running.advance(60)
+
+        assert drawn(running) == [*range(20, 32)]
+        assert refused
+
+
+async def test_a_run_waits_for_more_also_behind_another(database: str) -> None:
+    async with run_app(app_of(Waits), database=database) as running:
+        await send(running, 20, 21, 22)
+        await running.advance(5)
+        early = drawn(running)
+        await send(running, 23)
+        await running.advance(5)
+
+        assert early == [20, 21]
+        assert [bar.ns for bar in running.seen(Bar)] == [[20, 21], [22, 23]]
 
 
 async def test_streams_are_apart(database: str) -> None:

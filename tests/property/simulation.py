@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from rolekit.model.codec import Codec
-from rolekit.model.envelope import Kind, Packet, decode_head
+from rolekit.model.envelope import Packet, decode_head
 from rolekit.model.ids import keyed
 from rolekit.model.keys import partition_of
 from rolekit.store.base import Outcome
@@ -291,4 +291,4 @@ class World:
 
     def is_message(self, packet: Packet) -> bool:
         """Whether a packet is a message, and no token."""
-        return decode_head(packet.head).kind is not Kind.RELEASE
+        return not decode_head(packet.head).is_release

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rolekit.errors import CodecError, ConfigError, PublishUnknown, Unavailable, Unroutable
+from rolekit.errors import (
+    CodecError,
+    ConfigError,
+    PublishUnknown,
+    QueueFull,
+    Unavailable,
+    Unroutable,
+)
+from rolekit.flow import in_order as one_by_one
 from rolekit.flow import outbox as leaving
 from rolekit.flow.outbox import Forwarder, Outbox
-from rolekit.model.envelope import Packet
+from rolekit.model.envelope import Head, Kind, Packet, encode_head
 from rolekit.store.base import Outgoing, Step
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.base import Delivery, Subscription
@@ -90,6 +98,7 @@ def row(n: int, queue: str = "q") -> Outgoing:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaving, "AWAY_FIRST_S", 0.0)
     monkeypatch.setattr(leaving, "AWAY_MAX_S", 0.0)
+    monkeypatch.setattr(one_by_one, "AGAIN_S", 0.0)
 
 
 @asynccontextmanager
@@ -173,6 +182,24 @@ async def test_an_answer_whose_asker_is_gone_is_dropped_and_holds_up_nothing() -
     assert store.forgotten == [[1, 2, 3]]
 
 
+async def test_nothing_of_a_row_in_order_leaves_before_what_is_in_front_of_it() -> None:
+    head = encode_head(Head(kind=Kind.BEHIND))
+    token = Packet(queue="g", id="token", head=head)
+    full = QueueFull("The queue takes no more.", which=frozenset({0}))
+    broker = Broker(full, PublishUnknown("no confirm"), None, None, None, full)
+    outbox = Outbox(broker, store := Store(broker))
+    in_order = [row(1, "q").packet, row(2, "q").packet, row(3, "other").packet, token]
+
+    async with running(outbox):
+        outbox.leave([*(Outgoing(7, packet) for packet in in_order), row(8)])
+        await outbox.empty()
+
+    sent = [each for each in broker.published if each != ["m8"]]
+    assert sent[0] == ["m1", "m3"]
+    assert [each[0] for each in sent if each != ["m3"]][-4:] == ["m1", "m2", "token", "token"]
+    assert sorted(chain(*store.forgotten)) == [7, 8]
+
+
 async def test_a_row_that_is_handed_over_twice_leaves_once() -> None:
     broker = Broker()
     outbox = Outbox(broker, store := Store(broker))
@@ -196,7 +223,7 @@ async def test_a_message_for_a_queue_that_is_missing_holds_up_nobody_and_leaves_
 
     async with running(outbox):
         await store.forgot.acquire()
-        left = [kept.packet.id for kept in store.tables.outbox.values()]
+        left = [kept.packets[0].id for kept in store.tables.outbox.values()]
         broker.is_complete = True
         await store.forgot.acquire()
 

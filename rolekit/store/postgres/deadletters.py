@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rolekit.model.envelope import Kind, Packet
+from rolekit.model.envelope import Packet
 from rolekit.model.position import ROW
 from rolekit.model.reassembly import Cursor
 from rolekit.store.base import Commit, DeadLetterRow
@@ -71,7 +71,7 @@ class DeadLetterStore(PostgresBase):
             closed = await connection.fetch(self._sql["drop_dead"], list(ids))
             await self._send(connection, freeing(map(_packet, closed)), commit)
             heads = [head for row in closed if (head := readable(row["head"])) is not None]
-            ended = [head.sequence for head in heads if head.kind is Kind.RELEASE]
+            ended = [head.sequence for head in heads if head.is_release]
             if ended:
                 await connection.execute(self._sql["fail_sequences"], ended)
                 await self._skip_runs(connection, ended, commit)

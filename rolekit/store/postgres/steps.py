@@ -39,6 +39,7 @@ from rolekit.store.postgres.transactions import (
     tidy,
 )
 from rolekit.store.postgres.work import SequenceWork
+from rolekit.store.streams import parted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -85,13 +86,19 @@ class PostgresBase:
             await connection.execute(self._sql["insert_queue"], *columns)
             commit.topics.update(columns[0])
             return
+        for together in rows.in_rows(packets):
+            await self._insert_row(connection, together, commit)
+
+    async def _insert_row(
+        self, connection: Pooled, packets: Sequence[Packet], commit: Commit
+    ) -> None:
+        """Let packets leave by one row of the outbox."""
         now_ms = self._clock.now_ms()
         for packet in packets:
             packet.birth_ms = packet.birth_ms or now_ms
-        for together in rows.in_rows(packets):
-            columns = rows.packet_columns(together)
-            n = await connection.fetchval(self._sql["insert_outbox"], *columns, self._owner)
-            commit.leaving += [Outgoing(n, packet) for packet in together]
+        columns = rows.packet_columns(packets)
+        n = await connection.fetchval(self._sql["insert_outbox"], *columns, self._owner)
+        commit.leaving += [Outgoing(n, packet) for packet in packets]
 
     async def _plan(self, connection: Pooled, later: Sequence[Due], commit: Commit) -> None:
         """Note packets for later."""
@@ -218,8 +225,10 @@ class StepStore(PostgresBase):
         if answers:
             await connection.execute(self._sql["answer_dead"], answers, True)  # noqa: FBT003
         tokens = await SequenceWork(connection, self._sql, self._clock.now_ms()).run(steps)
-        outputs = [packet for step in steps for packet in step.outputs]
-        await self._send(connection, outputs + tokens.now, commit)
+        in_order, rest = parted(steps, tokens.now)
+        for row in in_order:
+            await self._insert_row(connection, row, commit)
+        await self._send(connection, rest, commit)
         await self._plan(
             connection, [due for step in steps for due in step.later] + tokens.later, commit
         )

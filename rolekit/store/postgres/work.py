@@ -9,11 +9,11 @@ Source: DESIGN 4, "Storing" and "Releasing".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rolekit.errors import StateClash
-from rolekit.model.envelope import Packet
+from rolekit.model.envelope import Packet, as_behind
 from rolekit.model.position import Path, pack, unpack
 from rolekit.model.reassembly import Closing, is_awaited, replaces
 from rolekit.store.base import Due, Opening, Release, Step
@@ -39,12 +39,17 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A sequence that has something to release; its run may wait `age_ms` for more."""
+    """A sequence that has something to release; its run may wait `age_ms` for more.
+
+    Attributes:
+        follows: Its token leaves behind what the run before gave.
+    """
 
     sequence: str
     gather: str
     head: bytes
     age_ms: int = 0
+    follows: bool = False
 
 
 class SequenceWork:
@@ -182,8 +187,8 @@ class SequenceWork:
         for row, release in moving:
             if _is_over(release):
                 continue
-            if release.more or row["is_expired"]:
-                self._ready.append(ready_of(row))
+            if release.follows or release.more or row["is_expired"]:
+                self._ready.append(replace(ready_of(row), follows=release.follows))
             else:
                 unsure[release.sequence] = (row, release)
         heaps = [sequence for sequence, (row, _) in unsure.items() if not row["is_ordered"]]
@@ -219,7 +224,8 @@ class SequenceWork:
         )
         tokens = {row["id"].hex: row["tokens"] for row in marked}
         for one in ready:
-            token = rows.token_of(one.sequence, one.gather, tokens[one.sequence], one.head)
+            head = as_behind(one.head) if one.follows else one.head
+            token = rows.token_of(one.sequence, one.gather, tokens[one.sequence], head)
             if one.age_ms:
                 self.tokens.later.append(Due(token, self._now_ms + one.age_ms))
             else:
