@@ -29,6 +29,7 @@ pre { background: #f1f3f5; padding: 1em; overflow: auto }
 METRICS = (
     ("rate", "messages/s", 1),
     ("cpu_us", "CPU of the client, µs a message", 1),
+    ("first", "age of the first, ms", 1e3),
     ("p50", "median age, ms", 1e3),
     ("p99", "99th percentile of age, ms", 1e3),
 )

@@ -36,9 +36,15 @@ def _messages(cls: Callable[..., M], count: int) -> list[M]:
     return [cls(**meter.fields(number)) for number in range(count)]
 
 
+async def _connect(there: Ground) -> None:
+    """Send one message: that opens the connection, as peers do before the clock starts."""
+    await there.client.send(own.Noop(**meter.fields(0)))
+
+
 async def publish_list(there: Ground) -> Details:
     """Send a list."""
     messages = _messages(own.Noop, there.job.count)
+    await _connect(there)
     with there.meter.running():
         await there.client.send_many(messages)
     return {}
@@ -46,6 +52,7 @@ async def publish_list(there: Ground) -> Details:
 
 async def publish(there: Ground) -> Details:
     """Send one by one, `window` at a time."""
+    await _connect(there)
     messages = iter(_messages(own.Noop, there.job.count))
 
     async def some() -> None:

@@ -6,7 +6,7 @@ from benchmarks.contest import OWN, Contender, Scenario
 from benchmarks.figures import Bar
 
 RATE = 200
-COUNT = 400
+COUNT = 800
 
 
 def _one(name: str, program: str, case: str) -> Contender:
@@ -41,5 +41,5 @@ LATENCY = Scenario(
         *_bars("two stages", "rolekit", "aio-pika"),
         *_bars("answers", "rolekit, answers", "aio-pika, answers"),
     ),
-    budget_s=95,
+    budget_s=155,
 )
