@@ -47,7 +47,7 @@ def _scenario(
 GROWTH = _scenario(
     "growth",
     5,
-    105,
+    140,
     ("depth", (1000, 10_000, 100_000)),
     ("sequences", (100, 10_000, 100_000)),
     ("inbox", (1000, 1_000_000)),

@@ -28,6 +28,7 @@ from rolekit.flow.batching import Batching, Bundle
 from rolekit.flow.gates import Tap, gates_for
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
+from rolekit.flow.suspicion import Suspicions
 from rolekit.model.envelope import Head, decode_head
 from rolekit.model.pace import grown, shrunk
 from rolekit.model.retry import CRASHES, Park
@@ -46,8 +47,9 @@ HAND_BACK_S = 1.0
 PACE_S = 0.05
 SHRINK_S = 1.0
 """How often an instance that has work looks whether to hold more of it, and whether less."""
-NOTED_S = 0.15
-"""A supervisor has noted a death by then."""
+FINISH_S = 1.0
+"""So long a stop still begins what is in hand. It is a moment's work, as `grown` sees to it,
+and what is handed back comes flagged to others, who have to ask what became of it."""
 TURNS = 100
 """Deliveries that one runner processes at most before everything else gets a turn."""
 
@@ -85,6 +87,7 @@ class Consumer:
         waits = not isinstance(runtime.clock, ManualClock)
         self._batching = Batching(plans, self._bundled, waits=waits) if plans else None
         self._batches = batches
+        self._suspicions = Suspicions(runtime.deaths)
         open_to = self._lanes.add if self._batching is None else self._add_to_batch
         tap = Tap(self._lanes, concurrency, self._wake)
         self.gates = gates_for(handlers.values(), tap, runtime, committer.submit, open_to)
@@ -147,15 +150,20 @@ class Consumer:
     async def stop(self, grace_s: float) -> None:
         """Take no more, finish what is in hand within the grace period, hand back the rest."""
         self.pause()
-        self._lanes.close()
         self.gates.close()
         if self._batching is not None:
             self._batching.close()
             self._rest()
         if self._pacing is not None:
             self._pacing.cancel()
+        began_s = asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(FINISH_S, grace_s)):
+                await self.idle()
+        self._lanes.close()
+        self._rest()
         try:
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout_at(began_s + grace_s):
                 await self.idle()
         except TimeoutError:
             log.warning("grace period is over; handing back", in_hand=self.in_hand)
@@ -303,10 +311,11 @@ class Consumer:
 
     async def _ask_inbox(self, flagged: Sequence[Delivery]) -> None:
         """Ack what had its outcome; have the rest processed, what may have killed alone."""
+        came_s = asyncio.get_running_loop().time()
         seen: set[tuple[str, int]] = set()
         keys = [(d.packet.id, d.packet.generation, d.packet.birth_ms or 0) for d in flagged]
         try:
-            await self._suspect(flagged)
+            await self._suspicions.flag(flagged, came_s)
             seen = await self._runtime.store.seen(keys)
         except Exception as error:  # noqa: BLE001 - only a hint is lost: the commit asks again
             log.info("inbox not asked", error=str(error))
@@ -318,19 +327,6 @@ class Consumer:
         self._busy -= len(flagged)
         self._rest()
         self._wake()
-
-    async def _suspect(self, flagged: Sequence[Delivery]) -> None:
-        """Flag what may have killed an instance, where the transport cannot tell."""
-        deaths = self._runtime.deaths
-        if deaths is None:
-            return
-        # The broker may be faster than the supervisor that notes the death.
-        await asyncio.sleep(NOTED_S)
-        found = await deaths.suspicions([(d.packet.id, d.packet.generation) for d in flagged])
-        for delivery in flagged:
-            crashed = found.get((delivery.packet.id, delivery.packet.generation))
-            if crashed is not None:
-                delivery.is_suspect, delivery.crashed = True, crashed
 
     @property
     def _subscribed(self) -> Subscription:

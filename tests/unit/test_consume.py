@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from rolekit import Context, State, WorkerRole, handle
+from rolekit import Context, Message, State, WorkerRole, handle
 from tests.unit.fakes_flow import SOON_S, Line, Note, working
 from tests.unit.fakes_rabbitmq import turns
 
@@ -126,3 +126,43 @@ async def test_a_stop_ends_with_a_handler_that_swallows_its_cancellation() -> No
             await line.consumer.stop(0)
 
     assert line.consumer.handled == 1
+
+
+class Other(Message):
+    """Waits in another lane than `Note`."""
+
+
+class Sharing(WorkerRole):
+    """Two handlers, one at a time."""
+
+    concurrency = 1
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    @handle
+    async def slow(self, note: Note) -> None:
+        self.begun.set()
+        await self.may_end.wait()
+
+    @handle
+    async def quick(self, other: Other) -> None:
+        """Do nothing."""
+
+
+async def test_a_stop_finishes_what_waits_in_hand_rather_than_hand_it_back() -> None:
+    line = Line(Sharing)
+
+    async with working(line) as role:
+        await line.send(Note(n=1))
+        await role.begun.wait()
+        await line.send(Other())
+        await turns()
+        stopping = asyncio.create_task(line.consumer.stop(SOON_S))
+        await turns()
+        role.may_end.set()
+        await stopping
+
+    assert line.consumer.handled == 2
+    assert line.transport.broker.depth("Sharing.quick").waiting == 0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from rolekit.errors import FenceLost, RolekitError, UnknownType
-from rolekit.flow.consume import HAND_BACK_S, NOTED_S
+from rolekit.flow.consume import HAND_BACK_S
 from rolekit.flow.keyed.lane import NoSubscription
 from rolekit.flow.keyed.slots import Slots
 from rolekit.flow.keyed.turn import Turn
 from rolekit.flow.runtime import Arrival
+from rolekit.flow.suspicion import Suspicions
 from rolekit.model.envelope import KeyedHead
 from rolekit.model.plan import HandlerPlan
 from rolekit.model.retry import CRASHES
@@ -55,6 +56,7 @@ class Processing:
         self._handlers = handlers
         self._pipeline = pipeline
         self._slots = Slots(concurrency)
+        self._suspicions = Suspicions(runtime.deaths)
         self.handled = 0
 
     async def process(self, mine: Partition, lane: Lane, item: Item) -> None:
@@ -177,7 +179,8 @@ class Processing:
         packet = item.delivery.packet
         key = (packet.id, packet.generation, packet.birth_ms or 0)
         try:
-            await self._suspect(item)
+            if item.listed is None:
+                await self._suspicions.flag([item.delivery], item.came_s)
             if not await self._runtime.store.seen([key]):
                 return False
             if item.listed is None:
@@ -188,18 +191,6 @@ class Processing:
             log.info("inbox not asked", error=str(error))
             return False
         return True
-
-    async def _suspect(self, item: Item) -> None:
-        """Flag what may have killed an instance, where the transport cannot tell."""
-        deaths, delivery = self._runtime.deaths, item.delivery
-        if deaths is None or item.listed is not None:
-            return
-        # The broker may be faster than the supervisor that notes the death.
-        await asyncio.sleep(item.came_s + NOTED_S - asyncio.get_running_loop().time())
-        key = (delivery.packet.id, delivery.packet.generation)
-        crashed = (await deaths.suspicions([key])).get(key)
-        if crashed is not None:
-            delivery.is_suspect, delivery.crashed = True, crashed
 
     @asynccontextmanager
     async def _noted_as_alone(self, mine: Partition, item: Item) -> AsyncGenerator[None]:
