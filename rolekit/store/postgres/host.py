@@ -18,6 +18,7 @@ import structlog
 
 from rolekit.database import Database, load_queries, translated
 from rolekit.errors import RolekitError
+from rolekit.store.lease import AWAY_S, LEASE_S, RENEW_S, Lease
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.host")
 
-LEASE_S = 12.0
-RENEW_S = 3.0
-AWAY_S = 0.5
 LATE_S = 75.0
 """What a dead instance had under way has ended by then: the server allows statements 60 s."""
 
@@ -53,7 +51,7 @@ class PostgresHost:
         )
         self._identity = (_machine(), os.getpid(), _started(os.getpid()))
         self._heard: asyncio.Queue[list[str]] = asyncio.Queue()
-        self._lease: asyncio.Queue[bool] = asyncio.Queue()
+        self._lease = Lease(self._renew, self._hand_back_late)
         self._dead: dict[int, float] = {}
         self._crashed: set[int] = set()
         self.epoch = 0
@@ -72,7 +70,7 @@ class PostgresHost:
     async def run(self) -> None:
         """Renew and listen until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_lease())
+            tasks.create_task(self._lease.keep())
             tasks.create_task(self._listen())
 
     async def stop(self) -> None:
@@ -157,10 +155,9 @@ class PostgresHost:
         while True:
             yield await self._heard.get()
 
-    async def lease(self) -> AsyncIterator[bool]:
+    def lease(self) -> AsyncIterator[bool]:
         """Say whether the lease is held, now and at each change."""
-        while True:
-            yield await self._lease.get()
+        return self._lease.changes()
 
     async def _renew(self) -> None:
         for database in self._databases:
@@ -172,25 +169,6 @@ class PostgresHost:
                 await connection.execute(self._sql[database]["end_stale_members"])
                 if not self._has_queues:
                     await connection.execute(self._sql[database]["note_lost_trials"])
-
-    async def _keep_lease(self) -> None:
-        is_held = True
-        self._lease.put_nowait(is_held)
-        renewed_at = asyncio.get_running_loop().time()
-        while True:
-            now = asyncio.get_running_loop().time()
-            try:
-                async with asyncio.timeout(RENEW_S * 2):
-                    await self._renew()
-                renewed_at, holds = now, True
-            except Exception as error:  # noqa: BLE001 - a loop that ended would never be missed
-                log.warning("cannot renew the lease of this host", error=str(error))
-                holds = now - renewed_at < LEASE_S - RENEW_S
-            if holds != is_held:
-                is_held = holds
-                self._lease.put_nowait(is_held)
-            await self._hand_back_late()
-            await asyncio.sleep(RENEW_S if holds else AWAY_S)
 
     async def _listen(self) -> None:
         """Keep one connection listening; a silent loss shows at the next ping."""
