@@ -25,6 +25,7 @@ from rolekit.store import memory
 from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_sequences import SequenceRow, Sequences
 from rolekit.store.memory_tables import DAY_MS
+from tests.property import sabotage_lines as lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -252,21 +253,39 @@ def states_of_any_version(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "_refuse", lets)
 
 
-SABOTAGES: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
-    ack_before_commit,
-    no_inbox,
-    effects_apart_from_the_inbox,
-    publish_before_commit,
-    relay_by_cursor,
-    unknown_taken_for_sent,
-    release_without_compare,
-    no_look_behind_a_release,
-    no_tombstones,
-    no_failure_markers,
-    runs_not_sealed,
-    failing_without_the_inbox,
-    retries_of_the_same_generation,
-    a_new_id_on_each_repeat,
-    parts_in_arrival_order,
-    states_of_any_version,
-)
+SEQUENCES = ("Holes", "Skips", "Waits", "Lists", "Nests")
+KEYS = ("Keys", "Passes")
+
+SABOTAGES: dict[Callable[[pytest.MonkeyPatch], None], Sequence[str]] = {
+    ack_before_commit: SEQUENCES,
+    no_inbox: SEQUENCES,
+    effects_apart_from_the_inbox: SEQUENCES,
+    publish_before_commit: SEQUENCES,
+    relay_by_cursor: SEQUENCES,
+    lines.two_relays_of_one_outbox: ["Streams"],
+    lines.mandatory_off: SEQUENCES,
+    lines.no_epoch_in_a_commit: KEYS,
+    lines.back_to_the_queue: KEYS,
+    lines.hand_over_by_cancelling: KEYS,
+    no_tombstones: SEQUENCES,
+    unknown_taken_for_sent: SEQUENCES,
+    release_without_compare: SEQUENCES,
+    no_look_behind_a_release: SEQUENCES,
+    no_failure_markers: SEQUENCES,
+    runs_not_sealed: SEQUENCES,
+    failing_without_the_inbox: SEQUENCES,
+    retries_of_the_same_generation: SEQUENCES,
+    a_new_id_on_each_repeat: SEQUENCES,
+    parts_in_arrival_order: SEQUENCES,
+    states_of_any_version: SEQUENCES,
+    lines.holds_forgotten_at_hand_over: KEYS,
+    lines.keys_not_held: KEYS,
+    lines.waiting_lists_backwards: KEYS,
+    lines.next_turn_before_the_commit: KEYS,
+    lines.tokens_before_outputs: ["Streams"],
+    lines.positions_out_of_order: ["Streams"],
+    lines.items_settled_together: ["Batches"],
+    lines.batches_committed_in_part: ["Batches"],
+    lines.half_of_what_a_batch_wrote: ["Batches"],
+}
+"""With each the apps that miss it."""

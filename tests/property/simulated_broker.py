@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from rolekit.model.envelope import Packet
     from rolekit.transport.base import Delivery, Sink
-    from rolekit.transport.memory_broker import Queue
+    from rolekit.transport.memory_broker import Entry, Queue
     from tests.property.simulated_fate import Fate
+    from tests.property.simulated_host import Leases
 
 FAULTS: tuple[Faults, ...] = ("none", "repeat", "shuffle")
 
@@ -31,14 +32,19 @@ class ModelBroker(MemoryBroker):
 
     Args:
         fate: Draws what goes wrong with all of them.
+        leases: Of hosts.
 
     Attributes:
+        leases: Of hosts; where there are epochs, none takes without.
+        wires: All that are open, each with the instance it belongs to.
         hidden: A queue that is not there for a while.
     """
 
-    def __init__(self, fate: Fate) -> None:
+    def __init__(self, fate: Fate, leases: Leases) -> None:
         super().__init__(LoopClock(), faults=fate.random.choice(FAULTS), seed=fate.seed)
         self.has_epochs = fate.happens(0.5)
+        self.leases = leases
+        self.wires: dict[Wire, int] = {}
         self.hidden = ""
         self._active: dict[str, list[MemorySubscription]] = {}
 
@@ -83,7 +89,13 @@ class Wire(MemorySubscription):
     """A subscription over a connection: what was sent arrives later, unless it broke."""
 
     def __init__(
-        self, broker: ModelBroker, queues: Sequence[str], window: int, sink: Sink, epoch: int
+        self,
+        broker: ModelBroker,
+        owner: int,
+        queues: Sequence[str],
+        window: int,
+        sink: Sink,
+        epoch: int,
     ) -> None:
         self._of = broker
         self._epoch = epoch
@@ -91,6 +103,8 @@ class Wire(MemorySubscription):
         self._context = copy_context()
         self._is_closed = False
         self._is_cut = False
+        self._is_dead = False
+        broker.wires[self] = owner
         super().__init__(broker, queues, window, self._send, epoch)
 
     def _send(self, batch: Sequence[Delivery]) -> None:
@@ -103,16 +117,42 @@ class Wire(MemorySubscription):
             self._to(batch)
 
     async def close(self) -> None:
-        self._is_closed = True
-        await super().close()
+        if not self._is_dead:
+            self._is_closed = True
+            await super().close()
 
     def crash(self) -> None:
         self._is_closed = True
         super().crash()
 
+    def die(self) -> None:
+        """End unseen: what is in hand stays there until the lease of its host is over."""
+        self._is_closed = self._is_dead = True
+
+    def lapse(self) -> None:
+        """Give what is in hand to others, who saw that the lease of its host is over."""
+        held, self._held = list(self._held.values()), {}
+        self._counts.clear()
+        for entry in held:
+            entry.crashed += entry.runs_alone
+            entry.is_suspect = True
+            self._of.put_back(entry)
+        if self._is_dead:
+            self._of.leave(self)
+
     def has_room(self, queue: Queue) -> bool:
-        name = queue.waiting[0].packet.queue
-        return self._of.is_active(name, self) and super().has_room(queue)
+        of, name = self._of, queue.waiting[0].packet.queue
+        if self._is_closed or (of.has_epochs and not of.leases.holds(of.wires[self])):
+            return False
+        return of.is_active(name, self) and super().has_room(queue)
+
+    def _settled(self, deliveries: Iterable[Delivery]) -> list[Entry]:
+        return [] if self._is_dead else super()._settled(deliveries)
+
+    def cancel(self) -> None:
+        """Take no more, and keep what is in hand, as `basic.cancel` does."""
+        self._is_closed = True
+        self._of.leave(self)
 
     def cut(self) -> None:
         """Lose the connection: all it has in hand is given to others."""
@@ -140,8 +180,9 @@ class Wire(MemorySubscription):
 class ShakyTransport(MemoryTransport):
     """One process's connection to the model broker."""
 
-    def __init__(self, broker: ModelBroker, fate: Fate) -> None:
+    def __init__(self, broker: ModelBroker, owner: int, fate: Fate) -> None:
         super().__init__(broker)
+        self._owner = owner
         self._fate = fate
         self._model = broker
         self._cuts = 0
@@ -163,9 +204,22 @@ class ShakyTransport(MemoryTransport):
         self, queues: Sequence[str], *, window: int, sink: Sink, epoch: int | None = None
     ) -> Wire:
         self._check()
-        wire = Wire(self._model, queues, window, sink, epoch or 0)
+        wire = Wire(self._model, self._owner, queues, window, sink, epoch or 0)
         self._open.append(wire)
         return wire
+
+    async def recover(self) -> None:
+        """Hand back what lost hosts hold, where it is known who holds what."""
+        leases = self._model.leases
+        for wire, owner in list(self._model.wires.items()):
+            if self._model.has_epochs and leases.may_take_over(self._owner, owner):
+                wire.lapse()
+
+    def die(self) -> None:
+        """Die with the whole host: a broker without leases sees it when no heartbeat comes."""
+        self.is_dead = True
+        for wire in self._wires():
+            wire.die() if self._model.has_epochs else wire.crash()
 
     def cut(self) -> None:
         """Lose the connection, for one more reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 from rolekit.bell import Bell
 from rolekit.errors import RolekitError
@@ -17,12 +17,15 @@ from tests.property.simulated_broker import ShakyTransport
 from tests.property.simulated_store import ShakyStore
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from rolekit import Message
+    from tests.property.simulated_host import Host
     from tests.property.simulation import World
 
 INTAKE_LIMIT = 1_000_000
+
+_Ts = TypeVarTuple("_Ts")
 
 
 class Copy:
@@ -31,13 +34,17 @@ class Copy:
     Args:
         world: It lives in.
         owner: Names it.
+        host: It runs on.
     """
 
-    def __init__(self, world: World, owner: int) -> None:
+    def __init__(self, world: World, owner: int, host: Host) -> None:
         self.owner = owner
+        self.host = host
         self.process = Process()
-        self.store = ShakyStore(world.tables, owner, world.fate, world.record, world.members)
-        self.transport = ShakyTransport(world.broker, world.fate)
+        self.store = ShakyStore(
+            world.tables, owner, world.fate, world.record, world.members, world.leases
+        )
+        self.transport = ShakyTransport(world.broker, owner, world.fate)
         self.process.context.run(self._wire, world)
         self._task: asyncio.Task[None] | None = None
 
@@ -92,10 +99,18 @@ class Copy:
         with suppress(RolekitError):  # whether it was sent is not known
             await self.intake.streams.submit(beside, streamed)
 
-    async def kill(self) -> None:
-        """Die, in the middle of whatever it does."""
-        self.store.crash()
-        self.transport.crash()
+    def later(self, call: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        """Have something come to this process from outside."""
+        asyncio.get_running_loop().call_soon(call, *args, context=self.process.context)
+
+    async def kill(self, *, is_noted: bool = True) -> None:
+        """Die, in the middle of whatever it does; unless it is noted, nobody knows."""
+        if is_noted:
+            self.store.crash()
+            self.transport.crash()
+        else:
+            self.store.is_dead = True
+            self.transport.die()
         self.process.go_on()
         await self._own(self._end())
 

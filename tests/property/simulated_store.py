@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rolekit.errors import Unavailable
 from rolekit.store.keys import Fence, Owned, Roll
 from rolekit.store.memory import MemoryStore
+from rolekit.store.memory_tables import ORPHAN
 from rolekit.store.postgres.keys import JUDGE_AFTER_S, MEMBER_S
+from tests.property.simulated_host import Held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,18 +30,11 @@ if TYPE_CHECKING:
     from rolekit.store.keys import Aside, Hold
     from rolekit.store.memory_tables import MemoryTables
     from tests.property.simulated_fate import Fate
+    from tests.property.simulated_host import Leases
     from tests.property.simulated_record import Record
 
 
-@dataclass(slots=True)
-class Member:
-    """An instance among those of its role, by the time of the loop."""
-
-    since_s: float
-    until_s: float
-
-
-Members = dict[tuple[str, int], Member]
+Members = dict[tuple[str, int], Held]
 """By role and owner."""
 
 
@@ -53,18 +47,26 @@ class ShakyStore(MemoryStore):
         fate: Draws what fails.
         record: Notes what took effect.
         members: Shared.
+        leases: Shared.
 
     Attributes:
         is_away: Nothing gets through to it.
     """
 
     def __init__(
-        self, tables: MemoryTables, owner: int, fate: Fate, record: Record, members: Members
+        self,
+        tables: MemoryTables,
+        owner: int,
+        fate: Fate,
+        record: Record,
+        members: Members,
+        leases: Leases,
     ) -> None:
         super().__init__(tables, owner=owner)
         self._fate = fate
         self._record = record
         self._members = members
+        self._leases = leases
         self.is_away = False
 
     async def _go(self, within_s: float = 0.01) -> None:
@@ -125,6 +127,9 @@ class ShakyStore(MemoryStore):
 
     async def adopt(self, limit: int) -> list[Outgoing]:
         await self._go(0)
+        for row in self.tables.outbox.values():
+            if self._leases.may_take_over(self.owner, row.owner):
+                row.owner = ORPHAN
         found = await super().adopt(limit)
         await self._come_back()
         return found
@@ -160,9 +165,7 @@ class ShakyStore(MemoryStore):
         await self._go()
         self._check_life()
         now_s = asyncio.get_running_loop().time()
-        me = self._members.get((role, self.owner))
-        since_s = now_s if me is None or me.until_s < now_s else me.since_s
-        self._members[role, self.owner] = Member(since_s, now_s + MEMBER_S)
+        self._members.setdefault((role, self.owner), Held(now_s, 0)).renew(MEMBER_S)
         alive = self._alive(role)
         there = {
             number: row if row.owner in alive else row._replace(owner=None)

@@ -25,6 +25,8 @@ from tests.property.simulated_app import APPS, ROLES
 from tests.property.simulated_broker import ModelBroker
 from tests.property.simulated_copy import Copy
 from tests.property.simulated_fate import Fate, Fated
+from tests.property.simulated_faults import COPIES, Faults
+from tests.property.simulated_host import Host, Leases
 from tests.property.simulated_record import Record
 
 if TYPE_CHECKING:
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
     from tests.property.simulated_store import Members
 
 LIMIT_S = 3_000
-COPIES = 2
-FAULTS = ("kill", "kill", "stop", "pause", "sleep", "sleep", "away", "cut", "scale", "hide")
-HEARTBEAT_S = 6.0
-"""A broker gives up a connection on which nothing was heard for so long."""
 
 
 @cache
@@ -63,7 +61,8 @@ class World:
         self.plan, self.codec = _described(name)
         self.tables = MemoryTables(clock=LoopClock())
         self.members: Members = {}
-        self.broker = ModelBroker(self.fate)
+        self.leases = Leases()
+        self.broker = ModelBroker(self.fate, self.leases)
         self.record = Record()
         self.broker.watch = self.record.sent
         self.fate.on_turn = self._turn
@@ -71,11 +70,9 @@ class World:
         self.overlaps: list[str] = []
         self.ahead: list[str] = []
         self._turns: set[tuple[object, str]] = set()
-        self._copies: list[Copy] = []
-        self._faults: set[asyncio.Task[None]] = set()
-        self._owners = 0
-        self._is_whole = asyncio.Event()
-        self._is_whole.set()
+        self.copies: list[Copy] = []
+        self.hosts: list[Host] = []
+        self.faults = Faults(self)
 
     async def live(self) -> None:
         """Send, disturb for a while, then leave everybody in peace until all is done."""
@@ -83,38 +80,54 @@ class World:
         try:
             await self._live()
         finally:
-            for copy in self._copies:
+            for copy in self.copies:
                 copy.process.go_on()
+            for host in self.hosts:
+                host.end()
 
     async def _live(self) -> None:
         for _ in range(COPIES):
-            await self._add()
+            await self.add(self.new_host())
         sending = asyncio.create_task(self._send())
         for _ in range(self.fate.random.choice((0, 4, 12))):
             await asyncio.sleep(self.fate.random.random() * 0.4)
-            await self._disturb()
+            await self.faults.disturb()
         await sending
-        await asyncio.gather(*self._faults)
+        await self.faults.over()
         self.fate.chance = 0
         await self._settle()
         while await self._look_after_dead_letters():
             await self._settle()
-        for copy in self._copies:
+        for copy in self.copies:
             copy.check()
             await copy.stop(5)
 
     async def carry(self, topics: Iterable[str]) -> None:
         """Ring for other instances, if it gets through to them."""
-        for copy in self._copies:
+        for copy in self.copies:
             if not self.fate.happens():
-                loop, names = asyncio.get_running_loop(), list(topics)
-                loop.call_soon(copy.runtime.bell.heard, names, context=copy.process.context)
+                copy.later(copy.runtime.bell.heard, list(topics))
 
-    async def _add(self) -> None:
-        self._owners += 1
-        copy = Copy(self, self._owners)
+    def new_host(self) -> Host:
+        """Add a host without instances."""
+        host = Host(len(self.leases.rows) + 1, self.leases)
+        self.hosts.append(host)
+        host.start()
+        return host
+
+    async def add(self, host: Host) -> None:
+        """Start one more instance on a host."""
+        owner = len(self.leases.host_of) + 1
+        self.leases.host_of[owner] = host.number
+        copy = Copy(self, owner, host)
         await copy.start()
-        self._copies.append(copy)
+        self.copies.append(copy)
+        host.copies.append(copy)
+
+    def remove(self, copy: Copy) -> None:
+        """Forget an instance that is about to end."""
+        self.copies.remove(copy)
+        copy.host.copies.remove(copy)
 
     # -- what is sent --------------------------------------------------------------------------
 
@@ -124,91 +137,18 @@ class World:
                 await asyncio.sleep(self.fate.random.random() * self.role.pause_s)
             root = keyed(str(self.fate.seed), str(n))
             if self.plan.streams:
-                copy = self.fate.random.choice(self._copies)
+                copy = self.fate.random.choice(self.copies)
                 await copy.send(message, root)
             else:
                 self.roots.append(root)
                 await self._publish(message, root)
 
     async def _publish(self, message: Message, root: str) -> None:
-        packets = self._copies[0].intake.build(message, root)
-        await self._is_whole.wait()
+        packets = self.copies[0].intake.build(message, root)
+        await self.faults.is_whole.wait()
         self.broker.store(packets)
         if self.fate.happens():  # its sender did not learn of it
             self.broker.store(packets)
-
-    # -- what goes wrong -----------------------------------------------------------------------
-
-    async def _disturb(self) -> None:
-        draw = self.fate.random
-        copy = draw.choice(self._copies)
-        match draw.choice(FAULTS):
-            case "kill":
-                self._copies.remove(copy)
-                await copy.kill()
-                await self._add()
-            case "stop":
-                self._copies.remove(copy)
-                await copy.stop(draw.choice((0, 0.05, 2)))
-                await self._add()
-            case "scale":
-                if len(self._copies) > COPIES:
-                    self._copies.remove(copy)
-                    await copy.stop(1)
-                else:
-                    await self._add()
-            case fault:
-                self._begin(copy, fault)
-
-    def _begin(self, copy: Copy, fault: str) -> None:
-        """Let something be wrong for a while, beside whatever else happens."""
-        for_s = self.fate.random.choice((0.1, 1, 10)) * self.fate.random.random()
-        doing = {
-            "pause": self._pause, "sleep": self._sleep, "away": self._away,
-            "cut": self._cut, "hide": self._hide,
-        }[fault](copy, for_s)  # fmt: skip
-        task = asyncio.create_task(doing)
-        self._faults.add(task)
-
-    async def _pause(self, copy: Copy, for_s: float) -> None:
-        """Let an instance pause itself, as a role does that is busy."""
-        copy.instance.pause(True)  # noqa: FBT003 - as Role calls it
-        await asyncio.sleep(for_s)
-        copy.instance.pause(False)  # noqa: FBT003 - likewise
-
-    async def _sleep(self, copy: Copy, for_s: float) -> None:
-        """Stop a process; after a while the broker takes its connection for lost."""
-        copy.process.stop()
-        await asyncio.sleep(min(for_s, HEARTBEAT_S))
-        if for_s > HEARTBEAT_S:
-            copy.transport.cut()
-            await asyncio.sleep(for_s - HEARTBEAT_S)
-            copy.process.go_on()
-            copy.transport.mend()
-        copy.process.go_on()
-
-    async def _away(self, copy: Copy, for_s: float) -> None:
-        """Let nothing of an instance get through to the store."""
-        copy.store.is_away = True
-        await asyncio.sleep(for_s)
-        copy.store.is_away = False
-
-    async def _cut(self, copy: Copy, for_s: float) -> None:
-        """Break an instance's connection to the broker."""
-        copy.transport.cut()
-        await asyncio.sleep(for_s)
-        copy.transport.mend()
-
-    async def _hide(self, copy: Copy, for_s: float) -> None:
-        """Have a queue not be there."""
-        del copy
-        self.broker.hidden = self.fate.random.choice(
-            [q for q in self.plan.queues() if not (self.plan.streams and "~k" in q)]
-        )
-        self._is_whole.clear()
-        await asyncio.sleep(for_s)
-        self.broker.hidden = ""
-        self._is_whole.set()
 
     # -- until all is done ---------------------------------------------------------------------
 
@@ -218,7 +158,7 @@ class World:
         until_s = loop.time() + LIMIT_S
         while self.under_way():
             await asyncio.sleep(0.5)
-            for copy in self._copies:
+            for copy in self.copies:
                 copy.check()
             assert loop.time() < until_s, f"stuck: {self.under_way()}"
 
@@ -236,7 +176,7 @@ class World:
         open_ones = [row.id for row in self.tables.dead.values() if not row.is_closed]
         if not open_ones or self.role.dead == "stay":
             return False
-        store = self._copies[0].store
+        store = self.copies[0].store
         if self.role.dead == "replayed or dropped":
             dropped = [id_ for id_ in open_ones if self.fate.happens(0.3)]
             await store.drop(dropped)
@@ -266,7 +206,7 @@ class World:
         role = self.role.__name__
         number = partition_of(key, self.plan.partitions[role])
         owner = self.tables.of_keys.owned[role][number].owner
-        return any(copy.owner == owner for copy in self._copies if copy.process is process)
+        return any(copy.owner == owner for copy in self.copies if copy.process is process)
 
     def before(self, key: str, id_: str) -> list[tuple[str, int]]:
         """List what arrived for a key before a message did."""
