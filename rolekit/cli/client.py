@@ -42,6 +42,17 @@ class Control:
         """Ask how the fleet is."""
         return self._ask("GET", "/ps", b"", FleetStatus)
 
+    def status_again(self) -> FleetStatus:
+        """Ask once more.
+
+        Raises:
+            Unavailable: It went away meanwhile.
+        """
+        try:
+            return self.status()
+        except GONE as error:
+            raise self._went_away(error) from error
+
     def order(self, path: str, order: msgspec.Struct, answer: type[T]) -> T:
         """Tell it something; return its answer.
 

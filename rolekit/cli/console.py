@@ -41,20 +41,30 @@ def out_json(value: object) -> None:
 
 
 def table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table.
+    """Print a table, as `grid` makes it."""
+    console().print(grid(columns, rows))
+
+
+def console() -> Console:
+    """Return what prints to standard output, without a width where that is a pipe."""
+    made = Console()
+    made.width = made.width if made.is_terminal else 10_000  # do not wrap in a pipe
+    return made
+
+
+def grid(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> Table:
+    """Make a table.
 
     Args:
         columns: Heading, and whether its values are numbers (set to the right).
         rows: Cells in the order of the columns. Control characters are made visible.
     """
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading, is_number in columns:
-        grid.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+        made.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
     for row in rows:
-        grid.add_row(*(Text(visible(cell)) for cell in row))
-    console = Console()
-    console.width = console.width if console.is_terminal else 10_000  # do not wrap in a pipe
-    console.print(grid)
+        made.add_row(*(Text(visible(cell)) for cell in row))
+    return made
 
 
 def report(error: RolekitError) -> int:

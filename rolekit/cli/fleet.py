@@ -1,4 +1,4 @@
-"""`ps`, `scale`, `stop`: talk to a supervisor that runs."""
+"""`scale`, `drain`, `stop`: change what a supervisor does that runs."""
 
 from __future__ import annotations
 
@@ -8,52 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rolekit.cli.client import GONE, Control, find
-from rolekit.cli.console import out, out_json, say, table
+from rolekit.cli.console import out, out_json
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
-from rolekit.cli.why import tell
 from rolekit.errors import ConfigError, RolekitError
-from rolekit.supervisor.control import Scaled, ScaleOrder, StopOrder, Stopping
+from rolekit.supervisor.control import (
+    Drained,
+    DrainOrder,
+    Scaled,
+    ScaleOrder,
+    StopOrder,
+    Stopping,
+)
 from rolekit.supervisor.counts import AUTO
 
 if TYPE_CHECKING:
-    from rolekit.supervisor.status import RoleStatus
+    from collections.abc import Callable, Collection
 
-_COLUMNS = (
-    ("ROLE", False),
-    ("INSTANCES", True),
-    ("READY", True),
-    ("IN HAND", True),
-    ("WAITING", True),
-    ("OLDEST", True),
-    ("RATE/S", True),
-    ("DEAD", True),
-    ("", False),
-)
-_NONE = "\N{EN DASH}"
+    from rolekit.config import Config
+
 _LOOK_S = 0.1
 _PATIENCE_S = 30  # beyond the grace period
-
-
-def ps(
-    *,
-    why: Annotated[
-        bool, typer.Option("--why", help="Say what was done with each role lately, and why.")
-    ] = False,
-    app: AppOption = "",
-    sets: SetOption = None,
-    config_file: ConfigOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Show the roles of a running app: instances, queues, rates, dead letters."""
-    _, status = find(settings(app, sets, config_file))
-    if as_json:
-        out_json(status)
-        return
-    table(_COLUMNS, [_row(role) for role in status.roles])
-    if why:
-        tell(status.roles)
-    if status.is_database_away:
-        say("The database is away: queues are not known.")
 
 
 def scale(
@@ -76,12 +50,51 @@ def scale(
         return
     ruled = {role.role for role in status.roles if role.scaling}
     for order, one in zip(orders, done, strict=True):
-        line = f"{one.role}: {one.instances} instance{'' if one.instances == 1 else 's'}"
+        line = f"{one.role}: {_instances(one.instances)}"
         if order.count == AUTO:
             line += ", by its rule from now on"
         elif one.role in ruled:
             line += f", until `rolekit scale {one.role}={AUTO}`"
         out(line)
+
+
+def drain(  # noqa: PLR0913 - each is an option of the command
+    roles: Annotated[list[str], typer.Argument(metavar="ROLE…", help="Class names.")],
+    *,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take up again what was drained.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Until nothing is in hand.")
+    ] = True,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Let roles finish what they have in hand, and take no more."""
+    config = settings(app, sets, config_file)
+    control, _ = find(config)
+    done = [control.order("/drain", DrainOrder(role, undo), Drained) for role in roles]
+    if wait and not undo:
+        _wait(
+            lambda: _are_empty(control, roles),
+            config,
+            RolekitError(
+                f"{', '.join(roles)}: instances still have something in hand.",
+                fix="They finish it; `rolekit ps` shows how much is left.",
+            ),
+        )
+    if as_json:
+        out_json(done)
+        return
+    for one in done:
+        out(
+            f"{one.role}: {_instances(one.instances)}"
+            if undo
+            else f"{one.role} is {'drained' if wait else 'draining'}; `rolekit drain --undo "
+            f"{one.role}` brings back {_instances(one.instances)}."
+        )
 
 
 def stop(
@@ -97,14 +110,14 @@ def stop(
     config = settings(app, sets, config_file)
     control, status = find(config)
     control.order("/stop", StopOrder(hard=hard), Stopping)
-    until = time.monotonic() + config.grace_s + _PATIENCE_S
-    while _answers(control):
-        if time.monotonic() > until:
-            raise RolekitError(
-                f"{status.app} did not stop in {config.grace_s + _PATIENCE_S:g} s.",
-                fix="`rolekit stop --hard` does not wait for what is in hand.",
-            )
-        time.sleep(_LOOK_S)
+    _wait(
+        lambda: not _answers(control),
+        config,
+        RolekitError(
+            f"{status.app} did not stop in {config.grace_s + _PATIENCE_S:g} s.",
+            fix="`rolekit stop --hard` does not wait for what is in hand.",
+        ),
+    )
     out(f"{status.app} has stopped.")
 
 
@@ -118,29 +131,25 @@ def _order(change: str) -> ScaleOrder:
     return ScaleOrder(role, count)
 
 
+def _instances(count: int) -> str:
+    return f"{count} instance{'' if count == 1 else 's'}"
+
+
+def _wait(is_done: Callable[[], bool], config: Config, otherwise: RolekitError) -> None:
+    until = time.monotonic() + config.grace_s + _PATIENCE_S
+    while not is_done():
+        if time.monotonic() > until:
+            raise otherwise
+        time.sleep(_LOOK_S)
+
+
+def _are_empty(control: Control, roles: Collection[str]) -> bool:
+    return not any(one.running for one in control.status().roles if one.role in roles)
+
+
 def _answers(control: Control) -> bool:
     try:
         control.status()
     except GONE:
         return False
     return True
-
-
-def _row(role: RoleStatus) -> tuple[str, ...]:
-    return (
-        role.role,
-        f"{role.running}/{role.instances}",
-        f"{role.ready:,}",
-        f"{role.in_hand:,}",
-        _NONE if role.waiting is None else f"{role.waiting:,}",
-        f"{role.oldest_s:.1f} s" if role.waiting and role.oldest_s is not None else _NONE,
-        f"{role.rate:,.0f}",
-        _NONE if role.dead is None else f"{role.dead:,}",
-        _note(role),
-    )
-
-
-def _note(role: RoleStatus) -> str:
-    state = "" if role.state == "ready" else role.state
-    told = ": ".join(part for part in (state, role.why) if part)
-    return "; ".join(part for part in (told, *role.notes) if part) or role.address

@@ -14,6 +14,7 @@ from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
 from rolekit.cli.holes import holes
 from rolekit.cli.logs import logs
+from rolekit.cli.ps import ps
 from rolekit.cli.replay import replay
 from rolekit.cli.restart import restart
 from rolekit.cli.send import send
@@ -35,8 +36,9 @@ cli = typer.Typer(
 cli.command()(up.up)
 cli.command()(up.run)
 cli.command()(about_app.check)
-cli.command()(fleet.ps)
+cli.command()(ps)
 cli.command()(fleet.scale)
+cli.command()(fleet.drain)
 cli.command()(restart)
 cli.command()(fleet.stop)
 cli.command()(logs)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from rolekit.cli.console import out
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rolekit.supervisor.reasons import Reason
     from rolekit.supervisor.status import RoleStatus
 
 
-def tell(roles: Sequence[RoleStatus]) -> None:
-    """Write the reasons of roles that have any."""
-    told = [role for role in roles if role.reasons or role.scaling]
-    if not told:
-        out("\nNothing was done with any role.")
-    for role in told:
-        out(f"\n{role.role}")
-        for reason in role.reasons:
-            at = dt.datetime.fromtimestamp(reason.at).astimezone()
-            out(f"  {at:%H:%M:%S}  {reason.what}")
+def told(roles: Sequence[RoleStatus]) -> list[str]:
+    """Give the reasons of roles that have any, line by line, the latest last."""
+    lines: list[str] = []
+    for role in roles:
+        if role.reasons or role.scaling:
+            lines += ["", role.role, *(_line(reason) for reason in role.reasons)]
         if role.scaling:
-            out(f"  {'now':8}  {role.scaling}")
+            lines.append(f"  {'now':8}  {role.scaling}")
+    return lines or ["", "Nothing was done with any role."]
+
+
+def _line(reason: Reason) -> str:
+    at = dt.datetime.fromtimestamp(reason.at).astimezone()
+    times = f" ({reason.times} times)" if reason.times > 1 else ""
+    return f"  {at:%H:%M:%S}  {reason.what}{times}"

@@ -92,6 +92,14 @@ class Scalable(Protocol):
         """Return a role that somebody wants to change; raises `ConfigError`."""
         ...
 
+    def is_drained(self, role: str) -> bool:
+        """Whether somebody drained it: then its rule rests."""
+        ...
+
+    def drain(self, name: str, *, undo: bool = False) -> int:
+        """Drain it, or take it up again."""
+        ...
+
     def setting(self, role: str, name: str) -> str | None:
         """Return what a setting of a role says."""
         ...
@@ -170,6 +178,8 @@ class Autoscaler:
         if change.strip() == AUTO and has_rule(role := self._fleet.known(name)):
             watched = self._watch(role)
             watched.by_hand = False
+            if self._fleet.is_drained(name):
+                self._fleet.drain(name, undo=True)
             watched.past = replace(watched.past, changed_s=self._clock())
             self._fleet.reasons.add(name, "its rule decides again")
             return len(self._fleet.slots(name))
@@ -216,7 +226,8 @@ class Autoscaler:
         backlog = await self._measure(queues, still_s)
         self._is_blind = False
         for role in roles:
-            self._decide(role, backlog)
+            if not self._fleet.is_drained(role.name):
+                self._decide(role, backlog)
 
     def _note_outage(self, error: Exception) -> None:
         if not self._is_blind:

@@ -47,6 +47,20 @@ class Scaled(msgspec.Struct, frozen=True):
     instances: int
 
 
+class DrainOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Let a role finish what it has in hand, and take no more; `undo`: take it up again."""
+
+    role: str
+    undo: bool = False
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """How many instances a role has again when it is taken up again, or has now."""
+
+    role: str
+    instances: int
+
+
 class StopOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Stop; `hard` does not wait for what is in hand."""
 
@@ -89,6 +103,10 @@ class Controlled(Protocol):
 
     def logs(self, order: LogsOrder) -> AsyncIterator[LogLine]:
         """Give lines that were printed; raises `ConfigError`."""
+        ...
+
+    def drain(self, role: str, *, undo: bool) -> int:
+        """Drain a role, or take it up again; raises `ConfigError`."""
         ...
 
     def restart(self, wish: Wish) -> Restart:
@@ -143,6 +161,10 @@ async def _restart(fleet: Controlled, order: RestartOrder) -> AsyncIterator[Rest
         yield news
 
 
+async def _drain(fleet: Controlled, order: DrainOrder) -> Drained:
+    return Drained(order.role, fleet.drain(order.role, undo=order.undo))
+
+
 async def _stop(fleet: Controlled, order: StopOrder) -> Stopping:
     fleet.ask_to_stop(hard=order.hard)
     return Stopping()
@@ -182,6 +204,14 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         order=LogsOrder,
         answer=LogLine,
         is_stream=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/drain",
+        summary="Let a role finish and take no more, or take it up again",
+        act=_drain,
+        order=DrainOrder,
+        answer=Drained,
     ),
     Endpoint(
         method="POST",

@@ -67,6 +67,7 @@ class Fleet:
         self._ground = ground
         self.notes: dict[str, str] = {}
         self.reasons = Reasons()
+        self._drained: dict[str, int] = {}
         self._is_leased = True
         self._counter = 0
         self._stopping = asyncio.Event()
@@ -85,6 +86,7 @@ class Fleet:
             policy=orders.policy,
             patience=orders.patience,
             hear=orders.hear,
+            tell=self.reasons.add,
         )
 
     @property
@@ -153,7 +155,8 @@ class Fleet:
             ConfigError: There is no such role, or it may not have so many.
         """
         role = self.known(name)
-        count = count_of(role, change, len(self.slots(name)))
+        count = count_of(role, change, self.wanted(name))
+        self._drained.pop(name, None)
         self.resize(name, count)
         return count
 
@@ -166,6 +169,34 @@ class Fleet:
     def setting(self, role: str, name: str) -> str | None:
         """Return what a setting of a role says; None: nothing."""
         return self._orders.settings.get(role, {}).get(name)
+
+    def drain(self, name: str, *, undo: bool = False) -> int:
+        """Let the instances of a role finish and end; return how many come back with `undo`.
+
+        They stay away until `undo` or `scale`, or until the fleet is started again.
+
+        Raises:
+            ConfigError: There is no such role, or the fleet is stopping.
+        """
+        role = self.known(name)
+        count = self.wanted(name)
+        if undo == self.is_drained(name):
+            if undo:
+                del self._drained[name]
+            else:
+                self._drained[name] = count
+            self._resize(role, count if undo else 0)
+            self.reasons.add(name, "taken up again by hand" if undo else "drained by hand")
+            _log.info("taken up again" if undo else "drained", role=name, instances=count)
+        return count
+
+    def is_drained(self, role: str) -> bool:
+        """Whether a role has no instances because somebody drained it."""
+        return role in self._drained
+
+    def wanted(self, role: str) -> int:
+        """How many instances a role should have, or will have when it is not drained."""
+        return self._drained.get(role, len(self.slots(role)))
 
     def known(self, name: str) -> RoleSummary:
         """Return the role of this name, which somebody wants to change.
@@ -205,6 +236,7 @@ class Fleet:
         """Give up a role that the app does not have any more."""
         self._resize(self._versions[role].roles[role], 0)
         del self._versions[role]
+        self._drained.pop(role, None)
 
     def succeed(self, slot: Slot, version: Version) -> Slot:
         """Start an instance beside the one of this place; `hand_over` gives it the place."""

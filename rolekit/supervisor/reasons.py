@@ -20,10 +20,12 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at: Seconds since 1970.
         what: A sentence without full stop: what was done, and why.
+        times: How often in a row; `at` is the last time.
     """
 
     at: float
     what: str
+    times: int = 1
 
 
 class Reasons:
@@ -38,9 +40,10 @@ class Reasons:
         self._of: dict[str, deque[Reason]] = {}
 
     def add(self, role: str, what: str) -> None:
-        """Note what was just done with a role."""
+        """Note what was just done with a role, or happened to it; repeats are counted."""
         kept = self._of.setdefault(role, deque(maxlen=_KEPT))
-        kept.append(Reason(at=self._clock(), what=what))
+        times = 1 + (kept.pop().times if kept and kept[-1].what == what else 0)
+        kept.append(Reason(at=self._clock(), what=what, times=times))
 
     def of(self, role: str) -> tuple[Reason, ...]:
         """Return those of a role, latest last."""

@@ -213,6 +213,10 @@ class _Supervisor:
         """Change a role's number of instances."""
         return self._scaling().scale(role, change)
 
+    def drain(self, role: str, *, undo: bool) -> int:
+        """Drain a role, or take it up again."""
+        return self._running().drain(role, undo=undo)
+
     def restart(self, wish: Wish) -> Restart:
         """Begin a rolling restart."""
         return self._upgrades.begin(wish)

@@ -56,6 +56,7 @@ class Crew:
         hurry: Set: do not wait for what is in hand (hard stop).
         version: Of the app's code that `forker` runs.
         hear: Takes over the pipe into which an instance prints: role, instance, pipe.
+        tell: Remembers what happened to a role, for people: role, sentence.
     """
 
     forker: Forks
@@ -66,6 +67,7 @@ class Crew:
     policy: RestartPolicy
     patience: Patience
     hear: Hear
+    tell: Callable[[str, str], None]
     version: int = 1
 
 
@@ -200,10 +202,12 @@ class Slot:
         """Say how an instance ended, and what happens next."""
         if instance.refused:
             self.refused = instance.refused
+            self._crew.tell(self.role.name, f"{self.name} refused to start: {self.refused}")
             _log.error("refused to start", instance=self.name, why=instance.refused)
         elif self._leaving.is_set():
             _log.info("stopped", instance=self.name, how=_ending(status))
         else:
+            self._crew.tell(self.role.name, f"{self.name} ended: {_ending(status)}")
             _log.warning(
                 "instance ended; what it held is handed back, and another starts",
                 instance=self.name,
@@ -245,6 +249,7 @@ class Slot:
         self._history = verdict.state
         self.restarts += 1
         if verdict.state.is_crash_looping and not was_crash_looping:
+            self._crew.tell(self.role.name, f"{self.name} is crash-looping")
             _log.error(
                 f"crash-looping: died {len(verdict.state.deaths)} times in "
                 f"{self._crew.policy.within_s:g} s; tried again every "

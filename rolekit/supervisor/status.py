@@ -51,7 +51,7 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One role.
 
     Attributes:
-        state: ready, starting, stopping, crash-looping or refused.
+        state: ready, starting, stopping, draining, drained, crash-looping or refused.
         running: Instances that have a process.
         instances: Instances it should have.
         in_hand: Deliveries its instances have taken and not settled.
@@ -134,7 +134,7 @@ def _role(
         role=role.name,
         state=_state(fleet, role.name),
         running=len(instances),
-        instances=len(fleet.slots(role.name)),
+        instances=fleet.wanted(role.name),
         ready=sum(one.is_ready for one in instances),
         in_hand=sum(one.in_hand for one in instances),
         waiting=sum(one.waiting for one in queues) if queues else None,
@@ -174,6 +174,8 @@ def _state(fleet: Fleet, role: str) -> str:
         return "refused"
     if fleet.is_stopping:
         return "stopping"
+    if fleet.is_drained(role):
+        return "draining" if fleet.leaving(role) else "drained"
     if any(slot.is_crash_looping for slot in slots):
         return "crash-looping"
     return "ready" if states <= {"ready"} else "starting"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from rolekit.cli.main import run
-from tests.process.supervised import Supervised, eventually
+from tests.process.supervised import ROOT, Supervised, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,3 +122,84 @@ def test_two_apps_in_one_home_have_to_be_told_apart(
     assert (unnamed, named, misspelt) == (2, 0, 2)
     assert "Several apps run here: busy, steady." in printed
     assert "Did you mean steady?" in capsys.readouterr().err
+
+
+def test_a_drained_role_ends_keeps_its_number_and_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--set", f"home={tmp_path}"]
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        drained = run(["drain", "Steady", *home])
+        said = capsys.readouterr().out
+        role = fleet.role("Steady")
+        run(["drain", "Steady", *home])  # again: it stays so
+        run(["ps", *home])
+        shown = capsys.readouterr().out
+        undone = run(["drain", "--undo", "Steady", *home])
+        eventually(lambda: fleet.role("Steady").ready == 2)
+        run(["drain", "Steady", *home])
+        run(["scale", "Steady=+1", *home])
+        eventually(lambda: fleet.role("Steady").ready == 3)
+        wrong = run(["drain", "Stedy", *home])
+
+    assert (drained, undone, wrong) == (0, 0, 2)
+    assert "`rolekit drain --undo Steady` brings back 2 instances." in said
+    assert (role.state, role.running, role.instances) == ("drained", 0, 2)
+    assert "0/2" in shown
+    assert "Did you mean Steady?" in capsys.readouterr().err
+
+
+def test_a_role_with_work_in_hand_is_draining_until_that_is_done(tmp_path: Path) -> None:
+    with Supervised("busy", tmp_path, grace_s=1) as fleet:
+        fleet.wait_for_line("busy is up")
+
+        code = run(["drain", "Busy", "--no-wait", "--set", f"home={tmp_path}"])
+
+        fleet.wait_for_line("Busy stops")
+        assert code == 0
+        assert fleet.role("Busy").state == "draining"
+        eventually(lambda: fleet.role("Busy").state == "drained")
+
+
+def test_why_says_what_happened_as_well_as_what_was_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--set", f"home={tmp_path}"]
+    with Supervised("steady", tmp_path, first_s=0.05) as fleet:
+        fleet.wait_for_line("steady is up")
+        os.kill(fleet.pids("Steady")[0], signal.SIGKILL)
+        eventually(lambda: len(fleet.role("Steady").reasons) == 1)
+        run(["scale", "Steady=1", *home])
+        capsys.readouterr()
+
+        code = run(["ps", "--why", *home])
+
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("Steady")
+    assert code == 0
+    assert lines[at + 1].endswith("  Steady/0 ended: SIGKILL")
+    assert lines[at + 2].endswith("  2 \u2192 1 by hand")
+
+
+def test_watching_shows_it_again_until_it_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rolekit", "ps", "--watch", "--set", f"home={tmp_path}"]
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as watching:
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            first = [watching.stdout.readline() for _ in range(4)]
+            second = [watching.stdout.readline() for _ in range(4)]
+            fleet.interrupt()
+            code = watching.wait(10)
+            said = watching.stderr.read()
+
+    assert first[0] == second[0]
+    assert first[3] == "\n"
+    assert first[0].startswith("ROLE")
+    assert code == 2
+    assert "went away" in said

@@ -40,6 +40,10 @@ class FakeFleet:
         self.orders.append(("scale", role, change))
         return 5
 
+    def drain(self, role: str, *, undo: bool) -> int:
+        self.orders.append(("drain", role, undo))
+        return 5
+
     def restart(self, wish: Wish) -> Restart:
         self.orders.append(("restart", wish.role, wish.to))
         restart = Restart()

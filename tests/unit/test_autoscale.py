@@ -54,6 +54,7 @@ class Ship:
     settings: dict[str, str] = field(default_factory=dict[str, str])
     reasons: Reasons = field(default_factory=Reasons)
     is_stopping: bool = False
+    drained: set[str] = field(default_factory=set[str])
     waiting: int = 0
     oldest_s: float = 0
     stood_s: float = 0
@@ -76,6 +77,14 @@ class Ship:
         if name not in self.roles:
             raise ConfigError(f"There is no role {name}.")
         return self.roles[name]
+
+    def is_drained(self, role: str) -> bool:
+        return role in self.drained
+
+    def drain(self, name: str, *, undo: bool = False) -> int:
+        (self.drained.discard if undo else self.drained.add)(name)
+        self.resize(name, 1 if undo else 0)
+        return 1
 
     def setting(self, role: str, name: str) -> str | None:
         return self.settings.get(f"{role}.{name}")
@@ -151,6 +160,21 @@ async def test_what_more_is_needed_than_allowed_is_shown() -> None:
     await deck.sail(20)
 
     assert deck.scaler.note("Deliverer").endswith("50 is the most its scale allows")
+
+
+async def test_the_rule_of_a_drained_role_rests_until_it_is_taken_up_again() -> None:
+    deck = Deck()
+    await deck.sail(3)
+    deck.ship.drain("Deliverer")
+    deck.ship.waiting = 20_000
+
+    await deck.sail(5)
+    while_drained = len(deck.ship.copies)
+    deck.scaler.scale("Deliverer", "auto")
+    await deck.sail(5)
+
+    assert while_drained == 0
+    assert len(deck.ship.copies) == 50
 
 
 async def test_a_number_by_hand_holds_until_auto_is_said() -> None:

@@ -13,6 +13,7 @@ from rolekit.model.restart import RestartPolicy
 from rolekit.supervisor.forker import Birth
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import Journal
+from rolekit.supervisor.reasons import Reasons
 from rolekit.supervisor.slot import Crew, Slot
 from rolekit.supervisor.wire import RoleSummary
 
@@ -95,6 +96,7 @@ async def test_what_an_instance_held_is_suspected_only_if_it_died(
         policy=RestartPolicy(),
         patience=Patience(),
         hear=Journal(print).read,
+        tell=Reasons().add,
     )
     host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew)
 

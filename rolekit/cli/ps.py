@@ -1,0 +1,131 @@
+"""`ps`: the roles of a running app, once, or again each second."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from rolekit.cli.client import find
+from rolekit.cli.console import console, grid, out, out_json, visible
+from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
+from rolekit.cli.why import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    from rolekit.cli.client import Control
+    from rolekit.supervisor.status import FleetStatus, RoleStatus
+
+_COLUMNS = (
+    ("ROLE", False),
+    ("INSTANCES", True),
+    ("READY", True),
+    ("IN HAND", True),
+    ("WAITING", True),
+    ("OLDEST", True),
+    ("RATE/S", True),
+    ("DEAD", True),
+    ("", False),
+)
+NONE = "\N{EN DASH}"
+_TURN_S = 1.0
+
+
+def ps(
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again each second, until Ctrl-C.")
+    ] = False,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say what was done with each role lately, and why.")
+    ] = False,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the roles of a running app: instances, queues, rates, dead letters."""
+    control, status = find(settings(app, sets, config_file))
+    if watch:
+        again(status, control, lambda now: _shown(now, why=why), as_json=as_json)
+    elif as_json:
+        out_json(status)
+    else:
+        console().print(_shown(status, why=why))
+
+
+def again(
+    first: FleetStatus,
+    control: Control,
+    show: Callable[[FleetStatus], RenderableType],
+    *,
+    as_json: bool,
+) -> None:
+    """Show a fleet each second, in place on a terminal, until Ctrl-C or its end.
+
+    Raises:
+        Unavailable: It ended.
+    """
+    terminal = console()
+    with suppress(KeyboardInterrupt):
+        if as_json or not terminal.is_terminal:
+            for status in _each_second(first, control):
+                if as_json:
+                    out(msgspec.json.encode(status).decode())
+                else:
+                    terminal.print(show(status), "")
+            return
+        with Live(console=terminal, auto_refresh=False) as live:
+            for status in _each_second(first, control):
+                live.update(show(status), refresh=True)
+
+
+def _each_second(status: FleetStatus, control: Control) -> Iterator[FleetStatus]:
+    while True:
+        yield status
+        time.sleep(_TURN_S)
+        status = control.status_again()
+
+
+def _shown(status: FleetStatus, *, why: bool) -> RenderableType:
+    parts: list[RenderableType] = [grid(_COLUMNS, [_row(role) for role in status.roles])]
+    if why:
+        parts += [Text(visible(line)) for line in told(status.roles)]
+    if status.is_database_away:
+        parts.append(Text("The database is away: queues are not known."))
+    return Group(*parts)
+
+
+def _row(role: RoleStatus) -> tuple[str, ...]:
+    return (
+        role.role,
+        f"{role.running}/{role.instances}",
+        f"{role.ready:,}",
+        f"{role.in_hand:,}",
+        NONE if role.waiting is None else f"{role.waiting:,}",
+        oldest(role),
+        f"{role.rate:,.0f}",
+        NONE if role.dead is None else f"{role.dead:,}",
+        remark(role),
+    )
+
+
+def oldest(role: RoleStatus) -> str:
+    """Say how old the oldest message is that waits."""
+    return f"{role.oldest_s:.1f} s" if role.waiting and role.oldest_s is not None else NONE
+
+
+def remark(role: RoleStatus) -> str:
+    """Say what is unusual about a role, or where it listens."""
+    state = "" if role.state == "ready" else role.state
+    told = ": ".join(part for part in (state, role.why) if part)
+    return "; ".join(part for part in (told, *role.notes) if part) or role.address
