@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from rolekit.cli.elsewhere import control_sockets
 from rolekit.config import nearest
 from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.supervisor.control import ControlProblem
@@ -27,6 +28,7 @@ GONE = (OSError, HTTPException)
 """What is raised when nobody answers."""
 
 _ANSWER_S = 15
+_GLANCE_S = 1.0
 _OK = 200
 _REFUSED = (400, 401, 404, 429)
 
@@ -34,9 +36,10 @@ _REFUSED = (400, 401, 404, 429)
 class Control:
     """One supervisor that answers, on a Unix socket or at "host:port" with a token."""
 
-    def __init__(self, at: Path | str, token: str = "") -> None:
+    def __init__(self, at: Path | str, token: str = "", *, answer_s: float = _ANSWER_S) -> None:
         self.at = at
         self._token = token
+        self._answer_s = answer_s
 
     def status(self) -> FleetStatus:
         """Ask how the fleet is."""
@@ -83,9 +86,8 @@ class Control:
         """
         body = msgspec.json.encode(order) if method == "POST" else b""
         path = path if method == "POST" else path + _query(order)
-        wait_s = _ANSWER_S if method == "POST" else None  # who tells nothing may have nothing
         try:
-            with self._exchange(method, path, body, answer_s=wait_s) as response:
+            with self._exchange(method, path, body, is_endless=method == "GET") as response:
                 self._expect_ok(response)
                 for told in response:
                     yield msgspec.json.decode(told, type=line)
@@ -116,7 +118,7 @@ class Control:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, body: bytes, *, answer_s: float | None = _ANSWER_S
+        self, method: str, path: str, body: bytes, *, is_endless: bool = False
     ) -> Generator[HTTPResponse]:
         """Send one request over a connection of its own; give the response.
 
@@ -129,16 +131,16 @@ class Control:
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
             http.request(method, path, body, headers)
             response = http.getresponse()
-            connection.settimeout(answer_s)
+            connection.settimeout(None if is_endless else self._answer_s)
             yield response
 
     def _connect(self) -> socket.socket:
         if isinstance(self.at, str):
             host, _, port = self.at.rpartition(":")
-            return socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S)
+            return socket.create_connection((host.strip("[]"), int(port)), self._answer_s)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(_ANSWER_S)
+            connection.settimeout(self._answer_s)
             connection.connect(str(self.at))
         except BaseException:
             connection.close()
@@ -171,12 +173,33 @@ def find(config: Config) -> tuple[Control, FleetStatus]:
             f"{nearest(wanted, names_of)}",
             fix=f"Start it: rolekit up {wanted}",
         )
-    raise Unavailable(
+    place = config.control or config.home.resolve()
+    what = (
         f"{f'{wanted} is not' if wanted else 'No app is'} running here: no control socket "
-        f"answers in {config.control or config.home.resolve()}.",
-        fix=f"Start it: rolekit up {wanted or 'module:name'}; or go to the folder where it was "
-        "started, or name its home (ROLEKIT_HOME).",
+        f"answers {'at' if config.control else 'in'} {place}."
     )
+    command = f"rolekit up {wanted or 'module:name'}"
+    if others := _elsewhere():
+        listed = ", ".join(f"{status.app} in {home}" for status, home in others)
+        home = next((home for one, home in others if wanted in (one.app, one.target)), None)
+        raise Unavailable(
+            f"{what} On this host, there run: {listed}.",
+            fix=f"Name a home: ROLEKIT_HOME={home or others[0][1]}. Or start one: {command}",
+        )
+    raise Unavailable(
+        what,
+        fix=f"Start it: {command}; or go to the folder where it was started, or name its home "
+        "(ROLEKIT_HOME).",
+    )
+
+
+def _elsewhere() -> list[tuple[FleetStatus, Path]]:
+    """Ask every supervisor of this host that this user may; with their homes."""
+    found: list[tuple[FleetStatus, Path]] = []
+    for path in control_sockets():
+        with suppress(*GONE, msgspec.MsgspecError, RolekitError):
+            found.append((Control(path, answer_s=_GLANCE_S).status(), path.parent))
+    return found
 
 
 def _candidates(config: Config) -> list[Control]:

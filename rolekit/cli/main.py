@@ -18,6 +18,7 @@ from rolekit.cli.ps import ps
 from rolekit.cli.replay import replay
 from rolekit.cli.restart import restart
 from rolekit.cli.send import send
+from rolekit.cli.top import top
 from rolekit.cli.topology import topology
 from rolekit.errors import RolekitError
 
@@ -42,6 +43,7 @@ cli.command()(fleet.drain)
 cli.command()(restart)
 cli.command()(fleet.stop)
 cli.command()(logs)
+cli.command()(top)
 cli.command()(cron)
 cli.command()(about_app.config)
 cli.command()(about_app.graph)

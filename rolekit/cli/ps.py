@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Group
-from rich.live import Live
 from rich.text import Text
 
 from rolekit.cli.client import find
-from rolekit.cli.console import console, grid, out, out_json, visible
+from rolekit.cli.console import console, grid, out_json, visible
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
+from rolekit.cli.watching import again
 from rolekit.cli.why import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from rich.console import RenderableType
 
-    from rolekit.cli.client import Control
     from rolekit.supervisor.status import FleetStatus, RoleStatus
 
 _COLUMNS = (
@@ -37,7 +31,6 @@ _COLUMNS = (
     ("", False),
 )
 NONE = "\N{EN DASH}"
-_TURN_S = 1.0
 
 
 def ps(
@@ -56,44 +49,11 @@ def ps(
     """Show the roles of a running app: instances, queues, rates, dead letters."""
     control, status = find(settings(app, sets, config_file))
     if watch:
-        again(status, control, lambda now: _shown(now, why=why), as_json=as_json)
+        again(control.status_again, lambda now: _shown(now, why=why), as_json=as_json)
     elif as_json:
         out_json(status)
     else:
         console().print(_shown(status, why=why))
-
-
-def again(
-    first: FleetStatus,
-    control: Control,
-    show: Callable[[FleetStatus], RenderableType],
-    *,
-    as_json: bool,
-) -> None:
-    """Show a fleet each second, in place on a terminal, until Ctrl-C or its end.
-
-    Raises:
-        Unavailable: It ended.
-    """
-    terminal = console()
-    with suppress(KeyboardInterrupt):
-        if as_json or not terminal.is_terminal:
-            for status in _each_second(first, control):
-                if as_json:
-                    out(msgspec.json.encode(status).decode())
-                else:
-                    terminal.print(show(status), "")
-            return
-        with Live(console=terminal, auto_refresh=False) as live:
-            for status in _each_second(first, control):
-                live.update(show(status), refresh=True)
-
-
-def _each_second(status: FleetStatus, control: Control) -> Iterator[FleetStatus]:
-    while True:
-        yield status
-        time.sleep(_TURN_S)
-        status = control.status_again()
 
 
 def _shown(status: FleetStatus, *, why: bool) -> RenderableType:

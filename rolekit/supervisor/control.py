@@ -21,6 +21,7 @@ import msgspec
 from rolekit.supervisor.control_restart import RestartNews, RestartOrder, told
 from rolekit.supervisor.journal import LogLine, LogsOrder
 from rolekit.supervisor.status import FleetStatus
+from rolekit.supervisor.usage import FleetUsage
 
 if TYPE_CHECKING:
     from rolekit.supervisor.upgrades import Restart, Wish
@@ -93,6 +94,10 @@ class Controlled(Protocol):
         """Describe it."""
         ...
 
+    async def usage(self) -> FleetUsage:
+        """Describe it, and what it uses."""
+        ...
+
     def is_ready(self) -> bool:
         """Say whether all is as it should be."""
         ...
@@ -144,6 +149,10 @@ async def _ps(fleet: Controlled, _: Nothing) -> FleetStatus:
     return await fleet.status()
 
 
+async def _top(fleet: Controlled, _: Nothing) -> FleetUsage:
+    return await fleet.usage()
+
+
 async def _ready(fleet: Controlled, _: Nothing) -> Readiness:
     return Readiness(fleet.is_ready())
 
@@ -178,6 +187,14 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         act=_ps,
         order=Nothing,
         answer=FleetStatus,
+    ),
+    Endpoint(
+        method="GET",
+        path="/top",
+        summary="Say how each role and instance is, and what it uses",
+        act=_top,
+        order=Nothing,
+        answer=FleetUsage,
     ),
     Endpoint(
         method="GET",

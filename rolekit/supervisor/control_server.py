@@ -192,7 +192,7 @@ def _listen(path: Path) -> socket.socket:
     mask = os.umask(0o177)  # never, even for a moment, open to others
     try:
         _make_way(path)
-        listening.bind(str(path))
+        listening.bind(_findable(path))
     except OSError as error:
         listening.close()
         raise ConfigError(
@@ -203,6 +203,12 @@ def _listen(path: Path) -> socket.socket:
         os.umask(mask)
     listening.setblocking(False)  # noqa: FBT003 - the only way to say it
     return listening
+
+
+def _findable(path: Path) -> str:
+    """Write a path so that it can be found from elsewhere (/proc/net/unix), where it fits."""
+    whole = str(path.absolute())
+    return whole if len(os.fsencode(whole)) <= _MAX_PATH_BYTES else str(path)
 
 
 def _make_way(path: Path) -> None:

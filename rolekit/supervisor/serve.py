@@ -27,6 +27,7 @@ from rolekit.supervisor.printer import Printer
 from rolekit.supervisor.sockets import address_of, shared_by
 from rolekit.supervisor.status import FleetStatus, roles_of
 from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
+from rolekit.supervisor.usage import FleetUsage, used_by
 from rolekit.supervisor.wire import Described, RoleSummary
 
 if TYPE_CHECKING:
@@ -203,6 +204,10 @@ class _Supervisor:
             is_database_away=depths is None,
             roles=roles_of(fleet, depths, self._addresses(), self._scaling()),
         )
+
+    async def usage(self) -> FleetUsage:
+        """Describe the fleet, and what it uses."""
+        return await asyncio.to_thread(used_by, await self.status())
 
     def is_ready(self) -> bool:
         """Say whether every place is filled, and nothing stops."""

@@ -36,6 +36,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: Of the process that fills it; None while none does.
         restarts: How often it was filled again.
+        rate: Deliveries settled per second.
         version: Of the app's code; counts the restarts that were asked for, from 1.
     """
 
@@ -45,6 +46,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     in_hand: int
     version: int = 1
+    rate: float = 0
 
 
 class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,4 +192,5 @@ def _place(slot: Slot) -> InstanceStatus:
         restarts=slot.restarts,
         in_hand=instance.in_hand if instance else 0,
         version=slot.version,
+        rate=instance.rate if instance else 0,
     )

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from rolekit.supervisor.status import FleetStatus, RoleStatus
+from rolekit.supervisor.usage import FleetUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +108,10 @@ class Supervised:
     def status(self) -> FleetStatus:
         """Ask it."""
         return msgspec.json.decode(self._http.get("/ps").content, type=FleetStatus)
+
+    def usage(self) -> FleetUsage:
+        """Ask what it uses."""
+        return msgspec.json.decode(self._http.get("/top").content, type=FleetUsage)
 
     def role(self, name: str) -> RoleStatus:
         """Ask it about one role."""

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rolekit.cli.main import run
+from rolekit.cli.ps import NONE
 from tests.process.supervised import ROOT, Supervised, eventually
 
 if TYPE_CHECKING:
@@ -203,3 +204,40 @@ def test_watching_shows_it_again_until_it_ends(tmp_path: Path) -> None:
     assert first[0].startswith("ROLE")
     assert code == 2
     assert "went away" in said
+
+
+def test_top_shows_what_processes_use(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rolekit", "top", "--set", f"home={tmp_path}"]
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+        usage = fleet.usage()
+        pids = {*fleet.pids("Steady"), *fleet.pids("Front")}
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as top:
+            assert top.stdout is not None
+            lines = [top.stdout.readline() for _ in range(12)]
+            top.terminate()
+
+    assert {one.pid for one in usage.processes} == pids
+    assert all(one.memory_bytes > 100_000 and one.cpu_s >= 0 for one in usage.processes)
+    assert usage.supervisor is not None
+    assert usage.supervisor.cpu_s > 0.1
+    assert lines[0].startswith("steady  ready  2 roles  3 instances  supervisor " + NONE)
+    assert lines[6].startswith("steady  ready  2 roles  3 instances  supervisor ")
+    assert "%" in lines[6]
+
+
+def test_who_looks_in_the_wrong_home_is_told_where_apps_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    with Supervised("steady", there) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        code = run(["ps", "--app", "steady", "--set", f"home={here}"])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert f"answers in {here}. On this host, there run: " in said
+    assert f"steady in {there}" in said
+    assert "ROLEKIT_HOME=" in said
+    assert "rolekit up steady" in said

@@ -8,6 +8,7 @@ from rolekit.errors import ConfigError
 from rolekit.supervisor.journal import Journal, LogLine, LogsOrder
 from rolekit.supervisor.status import FleetStatus
 from rolekit.supervisor.upgrades import Outcome, Restart, Wish
+from rolekit.supervisor.usage import FleetUsage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +31,9 @@ class FakeFleet:
             is_database_away=False,
             roles=(),
         )
+
+    async def usage(self) -> FleetUsage:
+        return FleetUsage(at_s=1, status=await self.status(), supervisor=None, processes=())
 
     def is_ready(self) -> bool:
         return self.ready
