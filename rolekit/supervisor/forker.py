@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import AppError, ConfigError, RolekitError
-from rolekit.supervisor import wire
+from rolekit.supervisor import notify, wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TARGET = "rolekit.wiring:instance_main"
 
-_KEPT = ("ROLEKIT_CONTROL_TOKEN", "ROLEKIT_CONTROL_TOKEN_FILE")  # not for instances and guests
+# Not for instances and guests.
+_KEPT = ("ROLEKIT_CONTROL_TOKEN", "ROLEKIT_CONTROL_TOKEN_FILE", *notify.VARIABLES)
 
 _log = structlog.get_logger("rolekit.supervisor")
 

@@ -23,6 +23,7 @@ from rolekit.supervisor.host import Ground
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
 from rolekit.supervisor.lock import only_one
+from rolekit.supervisor.notify import Systemd
 from rolekit.supervisor.printer import Printer
 from rolekit.supervisor.sockets import address_of, shared_by
 from rolekit.supervisor.status import FleetStatus, roles_of
@@ -285,6 +286,7 @@ class _Supervisor:
                     group.create_task(self._obey(fleet, stops)),
                     group.create_task(self._announce(fleet)),
                     group.create_task(scaler.run()),
+                    group.create_task(Systemd(os.environ).follow(fleet)),
                 ]
                 await fleet.run()
                 for helper in helpers:
