@@ -101,7 +101,8 @@ class Display:
     def _head(self, status: FleetStatus) -> str:
         instances = sum(role.running for role in status.roles)
         return visible(
-            f"{status.app}  {status.state}  {len(status.roles)} roles  {instances} instances  "
+            f"{status.app}  {status.state}  {_many(len(status.roles), 'role')}  "
+            f"{_many(instances, 'instance')}  "
             f"supervisor {self._cpu([status.pid])} {self._size([status.pid])}"
             + ("  database away" if status.is_database_away else "")
         )
@@ -143,6 +144,10 @@ class Display:
     def _size(self, pids: list[int]) -> str:
         known = [self._memory[pid] for pid in pids if pid in self._memory]
         return size(sum(known)) if known else NONE
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def size(count: int) -> str:
