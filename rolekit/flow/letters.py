@@ -5,6 +5,9 @@ own, with an id, attempts and retries of its own, and its step is always recorde
 does and that it is done commit together, and the last handler that is done closes the
 letter as answered. One that fails for good is a dead letter itself, which nobody is told of.
 
+A replay of the letter overtakes those that are not done: their steps would take effect beside
+it. So whoever locks the letter first, replay or answer, decides.
+
 Not told are letters of messages that cannot be read, since there is nothing to hand over,
 and of messages that are too old, since those may have been handled.
 
@@ -22,10 +25,11 @@ from rolekit.flow.addressing import addressed
 from rolekit.model.envelope import Attempts, Head, Kind, Packet
 from rolekit.model.ids import derive
 from rolekit.model.parts import DeadLetter
+from rolekit.store.letters import REPLAYED, Letters
 
 if TYPE_CHECKING:
     from rolekit.flow.runtime import Runtime
-    from rolekit.store.base import DeadLetterRow
+    from rolekit.store.base import DeadLetterRow, Store
 
 
 class Notice(msgspec.Struct, frozen=True, array_like=True):
@@ -112,6 +116,12 @@ def letter_of(runtime: Runtime, head: Head, body: bytes) -> DeadLetter[object]:
         reason=notice.reason,
         attempts=notice.attempts,
     )
+
+
+async def is_replayed(store: Store, letter: str) -> bool:
+    """Say whether the message of a dead letter goes again: nobody must answer for it."""
+    found = await store.dead_letters(Letters(prefixes=(letter,), closed=True), limit=1)
+    return bool(found) and found[0].closed_how == REPLAYED
 
 
 def answered_by(head: Head, body: bytes) -> Notice | None:

@@ -9,7 +9,7 @@ from rolekit.errors import CodecError
 from rolekit.flow import failure
 from rolekit.flow.call import Handler, call
 from rolekit.flow.gathering import Gathering
-from rolekit.flow.letters import letter_of
+from rolekit.flow.letters import is_replayed, letter_of
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
 from rolekit.flow.splitting import Splitting
 from rolekit.flow.step_context import Caller, StepContext
@@ -94,7 +94,10 @@ class Worker:
         if (head.kind is Kind.FIRING) is not (plan.timing is not None):
             raise CodecError(_what_came(plan.name, arrival))
         if head.kind is Kind.DEAD:
-            message = letter_of(runtime, head, packet.body)
+            message = letter = letter_of(runtime, head, packet.body)
+            if await is_replayed(runtime.store, letter.id):
+                work.step = failure.blank(runtime, arrival, Outcome.DONE)
+                return
         elif plan.timing is None:
             if head.codec == celery.CODEC:
                 celery.check_times(packet.body, runtime.clock.now_ms())

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ANSWERED = "answered"
 """How a letter was closed that every handler of `DeadLetter[M]` was told of, and is done."""
+REPLAYED = "replayed"
+"""How a letter was closed whose message goes again: a handler that was told is too late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,7 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
         for step in chosen:
             if not step.skips_inbox and step.birth_ms // DAY_MS < t.oldest_day:
                 raise TooOld("Too old, perhaps done: the inbox no longer has its day.")
+        self._refuse_late_answers(fresh)
         versions: dict[StateKey, int] = {}
         for change in (change for step in fresh for change in step.states):
             there = versions.get(change.key, t.states.get(change.key, (0, b""))[0])

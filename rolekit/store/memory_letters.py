@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rolekit.store.base import Taken
 from rolekit.store.keys import freeing
-from rolekit.store.letters import ANSWERED, OPEN, Letters, dropped, next_generation, readable
+from rolekit.store.letters import (
+    ANSWERED,
+    OPEN,
+    REPLAYED,
+    Letters,
+    dropped,
+    next_generation,
+    readable,
+)
 from rolekit.store.memory_sending import MemorySending
 from rolekit.store.memory_sequences import FAILED
 from rolekit.store.memory_sequences import OPEN as GOES_ON
@@ -36,7 +45,7 @@ class MemoryLetters(MemorySending):
         meant = Letters(answered=answered)
         rows = [row for row in self._named(ids) if meant.fits(row)]
         closed = [row for row in rows if force or not row.is_forced]
-        self._close(closed, "replayed")
+        self._close(closed, REPLAYED)
         again = {row.id for row in closed}
         answers = [r for r in self.tables.dead.values() if r.answers in again]
         self._close([row for row in answers if not row.is_closed], "overtaken")
@@ -83,6 +92,13 @@ class MemoryLetters(MemorySending):
         """Count open dead letters by handler."""
         which = Letters()
         return dict(Counter(r.handler for r in self.tables.dead.values() if which.fits(r)))
+
+    def _refuse_late_answers(self, steps: Iterable[Step]) -> None:
+        """Refuse the step of a handler that was told of a letter which was replayed since."""
+        for step in steps:
+            row = self.tables.dead.get(step.answers)
+            if row is not None and row.closed_how == REPLAYED:
+                raise Taken(*step.key)
 
     def _park(self, dead: DeadLetterRow) -> None:
         at_ms = self.tables.clock.now_ms()

@@ -10,14 +10,17 @@ import pytest
 
 from rolekit.model.envelope import Attempts, Head, decode_head, encode_head
 from rolekit.model.position import Frame
-from rolekit.store.base import DeadLetterRow, Letters
+from rolekit.store.base import DeadLetterRow, Letters, Taken
 from tests.conformance.store import (
     SEQUENCE,
+    error_of,
     id_of,
     letter,
     now_ms,
     opening,
+    packet,
     part,
+    sent,
     step,
     viewed,
 )
@@ -253,6 +256,20 @@ class Answers:
             Letters(prefixes=(letter(1).id,), closed=True), limit=10
         )
         assert (row.told, row.closed_how) == (0, state)
+
+    async def test_whoever_answers_after_a_replay_takes_no_effect(self, ground: Ground) -> None:
+        store = await ground.open()
+        await park(store, replace(letter(1), told=1))
+        await store.replay([letter(1).id], force=False, answered=True)
+
+        late = await error_of(
+            store.commit([step(2, answers=letter(1).id, outputs=[packet(20)])])
+        )
+        other = await store.commit([step(3, outputs=[packet(30)])])
+
+        assert isinstance(late, Taken)
+        assert sent(other) == [30]
+        assert id_of(20) not in {out.packet.id for out in await store.unsent([], 100)}
 
     async def test_a_replay_that_overtakes_the_answer_closes_that(self, ground: Ground) -> None:
         store = await ground.open()

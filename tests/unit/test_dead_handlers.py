@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
@@ -18,6 +19,7 @@ from rolekit import (
     Message,
     Reject,
     Reply,
+    Retry,
     Run,
     WorkerRole,
     gather,
@@ -29,6 +31,8 @@ from rolekit.store.letters import OPEN, Letters
 from rolekit.testing import Running, run_app
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from rolekit.store.base import Commit, DeadLetterRow, Store
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +163,53 @@ async def test_a_letter_that_is_answered_is_replayed_only_when_that_is_said() ->
         again = await store.replay([row.id], force=False, answered=True)
 
         assert [len(each.fresh) for each in (plain, insisted, again)] == [0, 1, 0]
+
+
+class Slow(WorkerRole):
+    """Its compensation is tried again after a while, or replayed over in the middle."""
+
+    meanwhile: ClassVar[Callable[[str], Awaitable[None]] | None] = None
+    calls: ClassVar[list[int]] = []
+
+    @handle(retry=Backoff(attempts=3))
+    async def undo(self, dead: DeadLetter[Charge], ctx: Context) -> Refused:
+        self.calls.append(ctx.attempt)
+        if self.meanwhile is None:
+            raise Retry(delay_s=60)
+        await self.meanwhile(dead.id)
+        return Refused(order=dead.message.order, why="undone")
+
+
+async def replay_answered(running: Running, letter: str) -> None:
+    Payments.is_down = False
+    commit = await store_of(running).replay([letter], force=False, answered=True)
+    send_on(running, commit)
+
+
+async def test_a_replay_overtakes_compensation_that_waits_for_its_retry() -> None:
+    Slow.meanwhile, Slow.calls = None, []
+    async with run_app(App("shop", roles=[Payments, Slow])) as running:
+        await running.client.send(Charge(order="o1", cents=5))
+        await running.idle()
+        (row,) = await letters(running, Letters(answered=True))
+
+        await replay_answered(running, row.id)
+        await running.advance(600)
+
+        assert running.seen(Charged) == [Charged(order="o1")]
+        assert (running.seen(Refused), Slow.calls) == ([], [1])
+
+
+async def test_a_replay_overtakes_compensation_that_runs(rolekit_database: str) -> None:
+    for database in ("memory", rolekit_database):
+        Payments.is_down = True
+        async with run_app(App("shop", roles=[Payments, Slow]), database=database) as running:
+            Slow.meanwhile = partial(replay_answered, running)
+            await running.client.send(Charge(order="o1", cents=5))
+            await running.idle()
+
+            assert running.seen(Charged) == [Charged(order="o1")]
+            assert running.seen(Refused) == []
 
 
 async def test_compensation_that_fails_is_a_dead_letter_and_nobody_is_told_of_it() -> None:

@@ -27,6 +27,7 @@ from rolekit.store.base import (
     StateChange,
     StateKey,
     Step,
+    Taken,
 )
 from rolekit.store.postgres import key_work, rows
 from rolekit.store.postgres.split_work import move_splits
@@ -42,7 +43,7 @@ from rolekit.store.postgres.work import SequenceWork
 from rolekit.store.streams import parted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from rolekit.model.envelope import Packet
 
@@ -221,9 +222,9 @@ class StepStore(PostgresBase):
         for step in steps:
             if step.dead is not None:
                 await self._park(connection, step)
-        answers = [step.answers for step in steps if step.answers]
-        if answers:
-            await connection.execute(self._sql["answer_dead"], answers, True)  # noqa: FBT003
+        answering = {step.answers: step.key for step in steps if step.answers}
+        if answering:
+            await self._answer(connection, steps, answering)
         tokens = await SequenceWork(connection, self._sql, self._clock.now_ms()).run(steps)
         in_order, rest = parted(steps, tokens.now)
         for row in in_order:
@@ -271,6 +272,22 @@ class StepStore(PostgresBase):
             p.head, p.body, dead.handler, dead.type, dead.reason, dead.traceback, dead.attempts,
             dead.is_forced, dead.told, dead.answers, dead.detail,
         )  # fmt: skip
+
+    async def _answer(
+        self,
+        connection: Pooled,
+        steps: Sequence[Step],
+        answering: Mapping[str, tuple[str, int]],
+    ) -> None:
+        """Note that handlers are done with dead letters; but not with ones replayed since.
+
+        A letter that is open is locked from here on, so a replay of it waits, and finds it
+        answered.
+        """
+        answers = [step.answers for step in steps if step.answers]
+        await connection.execute(self._sql["answer_dead"], answers, True)  # noqa: FBT003
+        for row in await connection.fetch(self._sql["replayed_dead"], answers):
+            raise Taken(*answering[row["id"]])
 
     async def _keep_replies(
         self, connection: Pooled, steps: Sequence[Step], commit: Commit

@@ -516,6 +516,9 @@ set told = greatest(d.told - a.n, 0), is_answered = d.is_answered or $2,
 from (select id, count(*)::smallint as n from unnest($1::text[]) as t (id) group by id) a
 where d.id = a.id and d.closed_at is null;
 
+-- replayed_dead: Say which of these dead letters were replayed.
+select id from {s}.dead_letter where id = any($1::text[]) and closed_how = 'replayed';
+
 -- list_dead: List dead letters that fit, newest first: open ones, those that are answered too ($1), or all ($2).
 select * from {s}.dead_letter
 where ($2 or (closed_at is null and (told = 0 or $1)) or ($1 and closed_how = 'answered'))
