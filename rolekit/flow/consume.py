@@ -29,7 +29,7 @@ from rolekit.flow.gates import Tap, gates_for
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.flow.suspicion import Suspicions
-from rolekit.model.envelope import Head, decode_head
+from rolekit.model.envelope import Head, Packet, decode_head, trial_of
 from rolekit.model.pace import grown, shrunk
 from rolekit.model.retry import CRASHES, Park
 
@@ -360,6 +360,7 @@ class Consumer:
         elif delivery.crashed >= CRASHES:
             why = f"{delivery.crashed} instances died while they ran it alone"
             await self._park(arrival, why, None)
+            await self._end_alone(arrival.packet)
         else:
             await self._process_alone(arrival)
 
@@ -370,12 +371,12 @@ class Consumer:
                 await self._handle(delivery)
 
     async def _process_alone(self, arrival: Arrival) -> None:
-        deaths, packet = self._runtime.deaths, arrival.packet
+        deaths = self._runtime.deaths
         try:
             if deaths is None:
                 await self._subscribed.run_alone(arrival.delivery)
             else:
-                await deaths.begin_alone(packet.id, packet.generation)
+                await deaths.begin_alone(*trial_of(arrival.packet))
         except RolekitError as error:
             log.info("not noted as running alone", error=str(error))
         try:
@@ -384,9 +385,13 @@ class Consumer:
             else:
                 await self._pipeline.process(arrival, to_the_end=True)
         finally:
-            if deaths is not None:
-                with suppress(RolekitError):
-                    await deaths.end_alone(packet.id, packet.generation)
+            await self._end_alone(arrival.packet)
+
+    async def _end_alone(self, packet: Packet) -> None:
+        """Forget deaths: this one is over, and one that is alike is to be tried afresh."""
+        if self._runtime.deaths is not None:
+            with suppress(RolekitError):
+                await self._runtime.deaths.end_alone(*trial_of(packet))
 
     async def _park(self, arrival: Arrival, why: str, error: Exception | None) -> None:
         step = failure.parked(self._runtime, arrival, Park(why), error)

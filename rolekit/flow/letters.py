@@ -25,7 +25,7 @@ from rolekit.flow.addressing import addressed
 from rolekit.model.envelope import Attempts, Head, Kind, Packet
 from rolekit.model.ids import derive
 from rolekit.model.parts import DeadLetter
-from rolekit.store.letters import REPLAYED, Letters
+from rolekit.store.base import REPLAYED, Letters
 
 if TYPE_CHECKING:
     from rolekit.flow.runtime import Runtime

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rolekit.model.envelope import trial_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,7 +54,7 @@ class Suspicions:
         if came_s >= self._calm_until_s:
             await asyncio.sleep(came_s + NOTED_S - asyncio.get_running_loop().time())
             self._calm_until_s = came_s + CALM_S
-        keys = [(one.packet.id, one.packet.generation) for one in deliveries]
+        keys = [trial_of(one.packet) for one in deliveries]
         found = await self._deaths.suspicions(keys)
         if found:
             self._calm_until_s = 0.0

@@ -127,6 +127,18 @@ class Packet(msgspec.Struct, kw_only=True, gc=False):
     body: bytes = b""
 
 
+class Nameless(Packet, kw_only=True, gc=False):
+    """A message that another program sent without an id: each arrival gives it a new one.
+
+    Attributes:
+        alike: The same at each arrival, 32 hexadecimal digits: names what is in it, and the
+            queue it came from. Others with the same in them share it, so it says nothing of
+            outcomes, only of deaths.
+    """
+
+    alike: str
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Head)
 _keyed_decoder = msgspec.msgpack.Decoder(KeyedHead)
@@ -199,6 +211,12 @@ def plain(head: Head) -> Head:
     if type(head) is Head:
         return head
     return Head(**{name: getattr(head, name) for name in Head.__struct_fields__})
+
+
+def trial_of(packet: Packet) -> tuple[str, int]:
+    """Name what instances die of, where they die of a message."""
+    alike = packet.alike if isinstance(packet, Nameless) else packet.id
+    return (alike, packet.generation)
 
 
 def handler_of(packet: Packet, head: Head) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rolekit.store.buckets import Buckets
 from rolekit.store.flights import Flight, Held
 from rolekit.store.keys import KeyStore
-from rolekit.store.letters import Letters, LetterStore
+from rolekit.store.letters import REPLAYED, Letters, LetterStore
 from rolekit.store.of_sequences import OfSequences
 from rolekit.store.records import (
     OUTBOX,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OUTBOX",
+    "REPLAYED",
     "REPLIES",
     "SCHEDULE",
     "BlobInfo",

@@ -168,15 +168,15 @@ async def test_a_letter_that_is_answered_is_replayed_only_when_that_is_said() ->
 class Slow(WorkerRole):
     """Its compensation is tried again after a while, or replayed over in the middle."""
 
-    meanwhile: ClassVar[Callable[[str], Awaitable[None]] | None] = None
+    meanwhile: ClassVar[list[Callable[[str], Awaitable[None]]]] = []
     calls: ClassVar[list[int]] = []
 
     @handle(retry=Backoff(attempts=3))
     async def undo(self, dead: DeadLetter[Charge], ctx: Context) -> Refused:
         self.calls.append(ctx.attempt)
-        if self.meanwhile is None:
+        if not self.meanwhile:
             raise Retry(delay_s=60)
-        await self.meanwhile(dead.id)
+        await self.meanwhile[0](dead.id)
         return Refused(order=dead.message.order, why="undone")
 
 
@@ -187,7 +187,7 @@ async def replay_answered(running: Running, letter: str) -> None:
 
 
 async def test_a_replay_overtakes_compensation_that_waits_for_its_retry() -> None:
-    Slow.meanwhile, Slow.calls = None, []
+    Slow.meanwhile, Slow.calls = [], []
     async with run_app(App("shop", roles=[Payments, Slow])) as running:
         await running.client.send(Charge(order="o1", cents=5))
         await running.idle()
@@ -204,7 +204,7 @@ async def test_a_replay_overtakes_compensation_that_runs(rolekit_database: str) 
     for database in ("memory", rolekit_database):
         Payments.is_down = True
         async with run_app(App("shop", roles=[Payments, Slow]), database=database) as running:
-            Slow.meanwhile = partial(replay_answered, running)
+            Slow.meanwhile = [partial(replay_answered, running)]
             await running.client.send(Charge(order="o1", cents=5))
             await running.idle()
 

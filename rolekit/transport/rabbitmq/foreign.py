@@ -1,7 +1,8 @@
 """Messages that other programs wrote, as packets of ours.
 
 A message is named by its own id together with the queue it came from; without an id it is
-another one each time it is delivered. A task of Celery has its id in a header.
+another one each time it is delivered, and deaths of instances are counted by what is in it.
+A task of Celery has its id in a header.
 
 Source: DESIGN 4.4, "From outside".
 """
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 from rolekit.errors import RolekitError
 from rolekit.model import celery
-from rolekit.model.envelope import Head, Packet, encode_head
+from rolekit.model.envelope import Head, Nameless, Packet, encode_head
 from rolekit.transport.rabbitmq import wire
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def packet_of(
         headers = celery.kept(read.headers)
         if codec == "json":
             codec, body = celery.CODEC, celery.timed(read.headers, body)
-    id_ = _named(message_id, source) if message_id else uuid4().hex
+    id_ = _digest(message_id, source) if message_id else uuid4().hex
     head = Head(
         type=type_, codec=codec, root=id_, sent_at_ms=sent_ms, headers=headers,
     )  # fmt: skip
@@ -55,7 +56,12 @@ def packet_of(
         encoded = encode_head(head)
     except RolekitError:
         encoded = b""
-    return Packet(queue=queue, id=id_, birth_ms=sent_ms, head=encoded, body=body)
+    if message_id:
+        return Packet(queue=queue, id=id_, birth_ms=sent_ms, head=encoded, body=body)
+    # What the broker adds, such as how often it delivered, begins with x-.
+    said = sorted(item for item in headers.items() if not item[0].startswith("x-"))
+    alike = _digest(source, type_, codec, repr(said), body.hex())
+    return Nameless(queue=queue, id=id_, birth_ms=sent_ms, head=encoded, body=body, alike=alike)
 
 
 def codec_of(content_type: str | None) -> str:
@@ -72,5 +78,5 @@ def codec_of(content_type: str | None) -> str:
     return said
 
 
-def _named(message_id: str, source: str) -> str:
-    return blake2b(f"{message_id}\0{source}".encode(), digest_size=16).hexdigest()
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
