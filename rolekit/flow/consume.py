@@ -26,6 +26,7 @@ from rolekit.errors import CodecError, RolekitError
 from rolekit.flow import failure
 from rolekit.flow.batching import Batching, Bundle
 from rolekit.flow.gates import Tap, gates_for
+from rolekit.flow.grace import Grace
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.flow.suspicion import Suspicions
@@ -101,6 +102,7 @@ class Consumer:
         self._busy = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+        self._grace = Grace()
         self._context = copy_context()
         self._subscription: Subscription | None = None
         self.handled = 0
@@ -147,6 +149,10 @@ class Consumer:
         """Wait until nothing is in hand."""
         await self._is_idle.wait()
 
+    def hurry(self) -> None:
+        """Do not wait any longer for what is in hand, once it stops."""
+        self._grace.end()
+
     async def stop(self, grace_s: float) -> None:
         """Take no more, finish what is in hand within the grace period, hand back the rest."""
         self.pause()
@@ -156,14 +162,14 @@ class Consumer:
             self._rest()
         if self._pacing is not None:
             self._pacing.cancel()
-        began_s = asyncio.get_running_loop().time()
+        began_s = _now_s()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(FINISH_S, grace_s)):
+            async with self._grace.within(min(FINISH_S, grace_s)):
                 await self.idle()
         self._lanes.close()
         self._rest()
         try:
-            async with asyncio.timeout_at(began_s + grace_s):
+            async with self._grace.within(began_s + grace_s - _now_s()):
                 await self.idle()
         except TimeoutError:
             log.warning("grace period is over; handing back", in_hand=self.in_hand)
@@ -399,3 +405,7 @@ class Consumer:
         step = await failure.record(self._runtime, arrival, step, error, commit)
         settle = self._subscribed.ack if step.claim is None else self._subscribed.release
         settle([arrival.delivery])
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

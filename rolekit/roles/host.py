@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -21,6 +21,7 @@ from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
 from rolekit.flow.commit import Committer
 from rolekit.flow.consume import Consumer
+from rolekit.flow.grace import Grace
 from rolekit.flow.keyed.consumer import KeyedConsumer
 from rolekit.flow.keyed.pipeline import KeyedPipeline
 from rolekit.flow.outbox import Forwarder, Outbox
@@ -116,13 +117,14 @@ class Instance:
         self._passing = passing
         self._stopping = asyncio.Event()
         self._grace_s = 20.0
+        self._grace = Grace()
         self.why_stopped = ""
         self.consumer: Consumer | None = None
         self.keyed: KeyedConsumer | None = None
         self._pauses: set[str] = set()
 
     def stop(self, grace_s: float, why: str = "", *, is_last: bool = False) -> None:
-        """Begin to stop; `run` returns when that is done.
+        """Begin to stop; `run` returns when that is done. Again, with less time: hurry.
 
         Args:
             grace_s: For what is in hand.
@@ -131,6 +133,8 @@ class Instance:
         """
         if self._passing is not None and is_last:
             self._passing.is_wanted = False
+        if self._stopping.is_set() and grace_s < self._grace_s:
+            self._hurry()
         self._grace_s = grace_s
         self.why_stopped = self.why_stopped or why
         self._stopping.set()
@@ -190,8 +194,15 @@ class Instance:
     async def _end(self, role: Role, loops: list[asyncio.Task[None]]) -> None:
         """Finish: intake first, then what is in hand."""
         if isinstance(role, WebRole):
-            await asyncio.wait(loops, timeout=self._grace_s)
+            with suppress(TimeoutError):
+                async with self._grace.within(self._grace_s):
+                    await asyncio.wait(loops)
         await asyncio.gather(*(one.stop(self._grace_s) for one in self._consumers()))
+
+    def _hurry(self) -> None:
+        self._grace.end()
+        for one in self._consumers():
+            one.hurry()
 
     @property
     def in_hand(self) -> int:

@@ -109,6 +109,10 @@ class KeyedConsumer:
             giving_up.cancel()
         await self._pipeline.stop()
 
+    def hurry(self) -> None:
+        """Do not wait any longer for what runs."""
+        self._cancel_all()
+
     def _cancel_all(self) -> None:
         for task in self._tasks:
             task.cancel()
