@@ -106,7 +106,9 @@ async def _open(config: Config, wait_s: float) -> AsyncGenerator[Topology | None
 
     found = described(config)
     await wiring.wait_for_broker(config.broker, wait_s, say)
-    link = wiring.open_topology(found.app, config.database, config.broker, found.queues)
+    link = wiring.open_topology(
+        found.app, config.database, config.broker, found.queues, [*found.sources.values()]
+    )
     async with link as there:
         if there is None:
             say(_IN_DATABASE)

@@ -24,18 +24,25 @@ class Topology:
     """The queues that an app wants, and a broker that has some."""
 
     def __init__(
-        self, transport: RabbitTransport, handlers: Sequence[str], database: Database
+        self,
+        transport: RabbitTransport,
+        handlers: Sequence[str],
+        database: Database,
+        sources: Sequence[str] = (),
     ) -> None:
         self._transport = transport
         self._database = database
+        self._sources = sources
         # What others dead-letter to comes first.
         self._queues = transport.wanted([DEAD_QUEUE, INBOUND, *handlers])
 
     async def plan(self) -> list[Planned]:
-        """Compare them."""
-        from rolekit.transport.rabbitmq.plan import plan  # noqa: PLC0415 - see rabbit_transport
+        """Compare them; behind those of the app are those of other programs it takes from."""
+        from rolekit.transport.rabbitmq import plan  # noqa: PLC0415 - see rabbit_transport
 
-        return await plan(await self._transport.consuming(), self._queues)
+        session = await self._transport.consuming()
+        own = await plan.plan(session, self._queues)
+        return own + [await plan.look_at_source(session, name) for name in self._sources]
 
     async def apply(self, *, force: bool, say: Callable[[Applied], None]) -> list[Applied]:
         """Make what is missing, and make anew what differs.
@@ -53,7 +60,11 @@ class Topology:
 
 @asynccontextmanager
 async def open_topology(
-    app_name: str, database: str, broker: str, handlers: Sequence[str]
+    app_name: str,
+    database: str,
+    broker: str,
+    handlers: Sequence[str],
+    sources: Sequence[str] = (),
 ) -> AsyncGenerator[Topology | None]:
     """Connect to the broker; None: queues are in the database, and as they should be.
 
@@ -68,7 +79,7 @@ async def open_topology(
     leases = Database(database, app_name)
     try:
         await transport.start()
-        yield Topology(transport, handlers, leases)
+        yield Topology(transport, handlers, leases, sources)
     finally:
         await leases.close()
         await transport.stop()

@@ -13,7 +13,8 @@ import pytest
 from rolekit import App, Context, Message, WorkerRole, handle, wiring
 from rolekit.errors import ConfigError
 from rolekit.store.base import Letters
-from tests.wired import wired
+from rolekit.transport.rabbitmq import plan
+from tests.wired import RabbitTransport, wired
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from rolekit.roles.host import Services
     from rolekit.store.base import DeadLetterRow
+    from rolekit.transport.rabbitmq.session import Session
+    from rolekit.transport.rabbitmq.topology import Counts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(40)]
 
@@ -187,6 +190,52 @@ async def test_how_the_other_programs_queue_loses_messages_is_said(
         "x-message-ttl is 60000: messages that wait longer are dropped"
         in capsys.readouterr().out
     )
+
+
+async def test_the_plan_shows_the_other_programs_queue_and_apply_leaves_it_alone(
+    rolekit_database: str, broker_url: str
+) -> None:
+    connection = await aio_pika.connect(broker_url)
+    link = wiring.open_topology(app.name, rolekit_database, broker_url, [], [QUEUE])
+    async with connection, connection.channel() as channel, link as there:
+        assert there is not None
+        missing = (await there.plan())[-1]
+        await there.apply(force=False, say=lambda _: None)
+        still_missing = (await there.plan())[-1]
+        await channel.declare_queue(QUEUE, durable=True, arguments={"x-max-length": 5})
+        found = (await there.plan())[-1]
+
+    assert missing == still_missing
+    assert (missing.queue.name, missing.state, missing.is_done) == (QUEUE, "missing", False)
+    assert missing.action == "nothing: its owner makes it"
+    assert (found.state, found.differences, found.action) == ("there", (), "")
+    assert found.dangers[0].startswith("x-max-length is 5 and x-overflow drop-head")
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_looking_at_a_queue_that_goes_just_then_does_not_make_it(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    connection = await aio_pika.connect(broker_url)
+    transport = RabbitTransport(broker_url, app=app.name)
+    real = plan.count
+    async with connection, connection.channel() as channel:
+        arguments: dict[str, str] = {"x-queue-type": kind}
+        await channel.declare_queue(QUEUE, durable=True, arguments={**arguments})
+
+        async def then_it_goes(session: Session, name: str) -> Counts | None:
+            counts = await real(session, name)
+            await channel.queue_delete(QUEUE)
+            return counts
+
+        monkeypatch.setattr(plan, "count", then_it_goes)
+        await transport.start()
+        session = await transport.consuming()
+        found = await plan.look_at_source(session, QUEUE)
+
+        assert found.state == "there"
+        assert await real(session, QUEUE) is None
+        await transport.stop()
 
 
 async def test_without_rabbitmq_it_is_refused(rolekit_database: str) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 State = Literal["there", "missing", "differs", "left over"]
 
+NEVER = ("x-queue-leader-locator", "nobody")
+"""An argument that no queue is made with: RabbitMQ refuses the value. It compares it last."""
 ROUNDS = 24
 """Arguments of a queue that may differ: more than RabbitMQ compares."""
 _FLAGS = frozenset({"durable", "auto_delete", "exclusive"})
@@ -75,6 +77,8 @@ class Planned:
     def action(self) -> str:
         """What `rolekit topology apply` would do."""
         messages = f"{self.counts.messages:,} message{'s' * (self.counts.messages != 1)}"
+        if self.queue.kind == "source":
+            return "nothing: its owner makes it" if self.state == "missing" else ""
         if self.state == "missing":
             return "make it"
         if self.state == "left over":
@@ -113,6 +117,25 @@ async def look(session: Session, queue: Queue) -> Planned:
     differences.sort(key=lambda one: one.argument != "x-queue-type")  # what weighs most
     state: State = "differs" if differences else "there"
     return Planned(queue, state, tuple(differences), there, counts)
+
+
+async def look_at_source(session: Session, name: str) -> Planned:
+    """Look at a queue of another program, in a way that cannot make it.
+
+    What it is like, only an active declaration tells; this one has an argument that RabbitMQ
+    would refuse. So a queue whose owner deletes it just now stays deleted. Who may not
+    declare is told only that it is there.
+    """
+    queue = Queue(name, {"x-queue-type": "classic", NEVER[0]: NEVER[1]}, "source")
+    counts = await count(session, name)
+    if counts is None:
+        return Planned(queue, "missing")
+    try:
+        there, _ = await _compare(session, queue)
+    except (ConfigError, aiormq.exceptions.ChannelClosed):
+        return Planned(queue, "there", counts=counts)
+    arguments = {key: value for key, value in there.arguments.items() if key != NEVER[0]}
+    return Planned(queue, "there", there=replace(there, arguments=arguments), counts=counts)
 
 
 async def look_left(session: Session, queue: Queue) -> Planned | None:
@@ -159,6 +182,8 @@ async def _compare(session: Session, queue: Queue) -> tuple[Queue, list[Differen
         if said is None:
             break
         one = difference(said)
+        if one is not None and queue.arguments.get(one.argument) == NEVER[1]:
+            break
         if one is None:
             found.append(Difference(f'"{said}"', None, None))
             break

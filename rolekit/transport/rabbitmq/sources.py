@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import aiormq
 import structlog
 
 from rolekit.errors import ConfigError
 from rolekit.transport.rabbitmq.access import check_read
-from rolekit.transport.rabbitmq.lint import lint
-from rolekit.transport.rabbitmq.plan import count, look
-from rolekit.transport.rabbitmq.topology import Queue
+from rolekit.transport.rabbitmq.plan import count, look_at_source
 
 if TYPE_CHECKING:
     from rolekit.transport.rabbitmq.session import Session
@@ -37,7 +34,7 @@ async def check_source(session: Session, handler: str, name: str) -> None:
             fix=f"Start the program that declares it, or correct source={name!r}.",
         )
     await check_read(session, [name])
-    dangers = await _dangers(session, name)
+    dangers = (await look_at_source(session, name)).dangers
     if dangers:
         log.warning(
             "a queue of another program may lose messages; its owner can change that",
@@ -45,17 +42,3 @@ async def check_source(session: Session, handler: str, name: str) -> None:
             handler=handler,
             how="; ".join(dangers),
         )
-
-
-async def _dangers(session: Session, name: str) -> list[str]:
-    """Say how a queue that is there would lose messages, as far as the broker tells.
-
-    It tells how a queue differs from one that somebody declares, which changes nothing.
-    Who may not declare is told nothing.
-    """
-    guess = Queue(name, {"x-queue-type": "classic"})
-    try:
-        found = await look(session, guess)
-    except (ConfigError, aiormq.exceptions.ChannelClosed):
-        return []
-    return [] if found.there is None else lint(found.there)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rolekit.transport.rabbitmq.session import Channel, Session
 
 QueueType = Literal["quorum", "classic"]
-Kind = Literal["handler", "dead", "reply"]
+Kind = Literal["handler", "dead", "reply", "source"]
 
 DELIVERY_LIMIT = 100
 """Deliveries before the broker gives a message up: a backstop, since rolekit counts itself."""
