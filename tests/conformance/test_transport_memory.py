@@ -9,9 +9,11 @@ import pytest
 
 from rolekit.clock import SystemClock
 from rolekit.errors import Unavailable
+from rolekit.transport.base import outside_queue
 from rolekit.transport.memory import MemoryBroker, MemoryTransport
 from tests.conformance import transport as suite
 from tests.conformance import transport_epochs as epochs
+from tests.conformance import transport_outside as outside
 from tests.conformance import transport_settling as settling
 from tests.conformance.transport import Inbox, consume, packet, packets
 
@@ -35,6 +37,10 @@ class MemoryGround:
         transport = self.unconnected()
         await transport.start()
         return transport
+
+    async def other(self) -> tuple[MemoryTransport, str, str]:
+        """Nobody else is here: what is for another app stays where it was published."""
+        return await self.connect(), "other", outside_queue("other")
 
     async def die(self, transport: Transport) -> None:
         assert isinstance(transport, MemoryTransport)
@@ -64,6 +70,15 @@ class TestEpochs(epochs.Epochs):
 
 class TestDying(settling.Dying):
     """See `tests.conformance.transport_settling`."""
+
+
+@pytest.fixture
+def two_apps(ground: MemoryGround) -> MemoryGround:
+    return ground
+
+
+class TestHandingOver(outside.HandingOver):
+    """See `tests.conformance.transport_outside`."""
 
 
 async def all_of(faults: Faults, seed: int, count: int = 20) -> list[tuple[bytes, bool]]:

@@ -15,10 +15,11 @@ from rolekit.database import Database
 from rolekit.errors import FenceLost
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres.host import PostgresHost
-from rolekit.transport.base import Depth
+from rolekit.transport.base import INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
 from tests.conformance import transport as suite
 from tests.conformance import transport_epochs as epochs
+from tests.conformance import transport_outside as outside
 from tests.conformance import transport_settling as settling
 from tests.conformance.transport import Inbox, consume, flags, packets, settled
 
@@ -57,6 +58,7 @@ class PostgresGround:
         self.app = app
         self._databases: list[Database] = []
         self._opened: list[Mortal] = []
+        self._others: list[PostgresGround] = []
         self.host = PostgresHost([self._database()])
 
     def _database(self) -> Database:
@@ -79,6 +81,12 @@ class PostgresGround:
         await transport.start()
         return transport
 
+    async def other(self) -> tuple[Mortal, str, str]:
+        app = f"o{uuid4().hex[:12]}"
+        self._others.append(PostgresGround(self.url, app))
+        await self._others[-1].start()
+        return await self._others[-1].connect(), app, INBOUND
+
     async def stop_working(self, transport: Transport) -> None:
         """Let a process claim nothing more."""
         assert isinstance(transport, Mortal)
@@ -92,6 +100,8 @@ class PostgresGround:
         await self.host.release(transport.owner)
 
     async def stop(self) -> None:
+        for other in self._others:
+            await other.stop()
         for transport in self._opened:
             await transport.stop()
         for database in self._databases:
@@ -132,6 +142,15 @@ class TestEpochs(epochs.Epochs):
 
 class TestDying(settling.Dying):
     """See `tests.conformance.transport_settling`."""
+
+
+@pytest.fixture
+def two_apps(ground: PostgresGround) -> PostgresGround:
+    return ground
+
+
+class TestHandingOver(outside.HandingOver):
+    """See `tests.conformance.transport_outside`."""
 
 
 async def test_what_a_host_without_lease_held_comes_back_suspected(

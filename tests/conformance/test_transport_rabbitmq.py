@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rolekit.transport.base import INBOUND
 from rolekit.transport.rabbitmq import RabbitTransport
 from tests.conformance import transport as suite
 from tests.conformance import transport_epochs as epochs
+from tests.conformance import transport_outside as outside
 from tests.conformance import transport_settling as settling
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ class RabbitGround:
         self._queue_type: QueueType = queue_type
         self._opened: list[RabbitTransport] = []
 
-    def unconnected(self) -> RabbitTransport:
+    def unconnected(self, app: str = "c") -> RabbitTransport:
         transport = RabbitTransport(
-            self._url, app="c", queue_type=self._queue_type, is_plain=self._is_plain
+            self._url, app=app, queue_type=self._queue_type, is_plain=self._is_plain
         )
         self._opened.append(transport)
         return transport
@@ -40,6 +42,11 @@ class RabbitGround:
         transport = self.unconnected()
         await transport.start()
         return transport
+
+    async def other(self) -> tuple[RabbitTransport, str, str]:
+        transport = self.unconnected("other")
+        await transport.start()
+        return transport, "other", INBOUND
 
     async def die(self, transport: Transport) -> None:
         assert isinstance(transport, RabbitTransport)
@@ -80,3 +87,12 @@ class TestEpochs(epochs.Epochs):
 
 class TestDying(settling.Dying):
     """See `tests.conformance.transport_settling`."""
+
+
+@pytest.fixture
+def two_apps(ground: RabbitGround) -> RabbitGround:
+    return ground
+
+
+class TestHandingOver(outside.HandingOver):
+    """See `tests.conformance.transport_outside`."""
