@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rolekit.errors import RolekitError
 from rolekit.store.base import Due, KeyRow, Reply, Saved
 from tests.conformance.store import (
     error_of,
@@ -89,8 +90,29 @@ ANSWER = Saved(
 )  # fmt: skip
 
 
+class NoTransaction:
+    """A connection on which each statement commits at once."""
+
+    def is_in_transaction(self) -> bool:
+        return False
+
+    async def execute(self, query: str, /, *args: object) -> object:
+        raise AssertionError(query)
+
+
 class Intake:
     """What clients send, once per idempotency key."""
+
+    async def test_nothing_is_sent_via_a_connection_without_a_transaction(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+
+        refused = await error_of(store.accept_via(NoTransaction(), [packet(1)], []))
+
+        assert isinstance(refused, RolekitError)
+        assert refused.fix
+        assert await store.unsent([], 10) == []
 
     async def test_everything_of_a_request_leaves_together(self, ground: Ground) -> None:
         store = await ground.open()

@@ -12,7 +12,17 @@ import pytest
 from rolekit import link
 from rolekit.database import Database
 from rolekit.errors import FenceLost, TooOld, WriteFailed, WriteMissed
-from rolekit.store.base import Outcome, StateChange, StateKey, Step, Taken, Write
+from rolekit.store.base import (
+    OUTBOX,
+    SCHEDULE,
+    Due,
+    Outcome,
+    StateChange,
+    StateKey,
+    Step,
+    Taken,
+    Write,
+)
 from rolekit.store.migrate import migrate
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
@@ -450,6 +460,28 @@ async def test_a_commit_under_way_is_waited_for_before_its_partition_is_taken(
 
     late = await other.take(keys.ROLE, [fence.partition])
     assert (early, [each.partition for each in late]) == ([], [fence.partition])
+
+
+@pytest.mark.parametrize("joins", [False, True])
+async def test_what_is_sent_via_a_transaction_is_there_for_anybody_once_that_commits(
+    ground: PostgresGround, *, joins: bool
+) -> None:
+    store, relay = await ground.open(joins=joins), await ground.open()
+    later = [Due(packet(9), 7)]
+    async with ground.database.connection() as connection:
+        undone = connection.transaction()
+        await undone.start()
+        await store.accept_via(connection, [packet(1)], later)
+        await undone.rollback()
+        async with connection.transaction():
+            topics = await store.accept_via(connection, [packet(2), packet(3)], later)
+            early = await relay.adopt(10), await ground.tags(), await relay.next_due_ms()
+
+    adopted = [int(out.packet.id, 16) for out in await relay.adopt(10)]
+    assert early == ([], [], None)
+    assert (adopted, len(await ground.tags())) == (([], 2) if joins else ([2, 3], 0))
+    assert await relay.next_due_ms() == 7
+    assert topics == {SCHEDULE, "q" if joins else OUTBOX}
 
 
 async def age_members(ground: PostgresGround, *, everybody: bool = False) -> None:
