@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
+import time
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -20,7 +23,7 @@ from rolekit.errors import ConfigError, Contended, RolekitError, TooOld, Unavail
 from rolekit.refusals import AWAY, CONTENDED, has_no_day, refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Generator, Mapping
     from typing import TypeAlias
 
     from asyncpg.pool import PoolConnectionProxy
@@ -33,6 +36,8 @@ CONNECT_S = 5.0
 IDLE_CONNECTION_S = 60.0
 COMMAND_S = 75.0
 """Beyond the server's own time-out: then the server is gone without a word."""
+DOUBT_S = 75.0
+"""What was under way when its answer was lost has ended by then: see the time-outs below."""
 SESSION = {
     "statement_timeout": "60s",
     "lock_timeout": "5s",
@@ -84,8 +89,12 @@ def schema_of(app: str) -> str:
     return f"rolekit_{name}"
 
 
-def load_queries(package: str, file: str, schema: str) -> dict[str, str]:
-    """Read named queries: `-- name: what it does.` above each; `{s}` stands for the schema."""
+@cache
+def load_queries(package: str, file: str, schema: str) -> Mapping[str, str]:
+    """Read named queries: `-- name: what it does.` above each; `{s}` stands for the schema.
+
+    Read once: nobody changes what is returned.
+    """
     text = files(package).joinpath(file).read_text(encoding="utf-8")
     found = re.split(r"^-- (\w+): .*$", text, flags=re.MULTILINE)
     return {
@@ -136,6 +145,12 @@ class Database:
         self.max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
+        self._doubted_at = -math.inf
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something may have been committed, or may be yet, whose answer was lost."""
+        return time.monotonic() - self._doubted_at < DOUBT_S
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Pooled]:
@@ -159,11 +174,15 @@ class Database:
             pool = self._pool or await self._opened()
             connection = await pool.acquire(timeout=CONNECT_S * 2)
         try:
-            yield connection
-        finally:
-            # Shielded by asyncpg itself; a broken connection is dropped by the pool.
-            with contextlib.suppress(*AWAY):
-                await pool.release(connection)
+            try:
+                yield connection
+            finally:
+                # Shielded by asyncpg itself; a broken connection is dropped by the pool.
+                with contextlib.suppress(*AWAY):
+                    await pool.release(connection)
+        except BaseException:
+            self._doubted_at = time.monotonic()
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Pooled]:

@@ -37,9 +37,9 @@ class Outbox:
     """Publishes committed outbox rows, then forgets them.
 
     A row is known from the moment its packets are handed over, or found, until the store
-    forgot it. Rows of this process that it does not know are looked for now and then: when
-    the answer of a commit is lost, its repeat tells of none; and a row of which a packet had
-    no queue comes again whole.
+    forgot it. Rows of this process that it does not know are looked for while there may be
+    any: when the answer of a commit is lost, its repeat tells of none; and a row of which a
+    packet had no queue comes again whole.
 
     Args:
         transport: Where to.
@@ -53,6 +53,7 @@ class Outbox:
         self._left: dict[int, int] = {}
         self._set_aside: set[int] = set()
         self._aside = 0
+        self._seeks = False
         self._sent: list[int] = []
         self._in_order = InOrder(transport, self._gone_in_order)
         self._something = asyncio.Event()
@@ -180,6 +181,7 @@ class Outbox:
             if not is_dropped(row.packet, error):
                 log.warning("an output cannot be sent; trying again", error=str(error))
                 self._set_aside.add(row.n)
+                self._seeks = True
         self._waiting.popleft()
         self._gone(row.n)
 
@@ -233,10 +235,15 @@ class Outbox:
     async def _look_for_more(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            if not self._seeks and not self._store.is_in_doubt:
+                continue  # an instance that does not write keeps no connection for this
             try:
-                self.leave(await self._store.unsent(sorted(self._left), BATCH))
+                found = await self._store.unsent(sorted(self._left), BATCH)
             except RolekitError as error:
                 log.info("not looked for rows left behind", error=str(error))
+            else:
+                self._seeks = bool(found or self._set_aside)
+                self.leave(found)
 
 
 _Pair = tuple[Delivery, Packet]

@@ -324,6 +324,14 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
         """Take over outbox rows of instances that are gone."""
         ...
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something may have been committed, or may be yet, whose answer was lost.
+
+        Only then `unsent` can tell of rows that this process never knew of.
+        """
+        ...
+
     async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
         """List outbox rows of this process that it does not know of.
 

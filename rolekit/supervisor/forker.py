@@ -90,10 +90,11 @@ class Forker:
         app: str,
         *,
         target: str = DEFAULT_TARGET,
+        broker: str = "",
         environ: Mapping[str, str] | None = None,
         import_s: float = 120,
     ) -> None:
-        self._load = wire.Load(app, target)
+        self._load = wire.Load(app, target, broker)
         given = {**os.environ, **(environ or {})}
         self._environ = {name: value for name, value in given.items() if name not in _KEPT}
         self._import_s = import_s

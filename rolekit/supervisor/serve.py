@@ -77,7 +77,9 @@ async def serve(
     manner = manner or Manner()
 
     def forker_of(app: str) -> Forker:
-        return Forker(app, target=manner.target, environ=config.environment())
+        return Forker(
+            app, target=manner.target, broker=config.broker, environ=config.environment()
+        )
 
     forker = forker_of(config.app)
     try:

@@ -65,10 +65,15 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Supervisor to zygote, first: import this app, and this function to run instances."""
+    """Supervisor to zygote, first: import this app, and this function to run instances.
+
+    Attributes:
+        broker: As the settings name it; what instances need for it is loaded once, here.
+    """
 
     app: str
     target: str
+    broker: str = ""
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):

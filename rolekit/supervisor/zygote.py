@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Target = Callable[..., int]
 """`target(spec, line, listening, *passing)` runs one instance in a process of its own: the
 socket of its `bind` or None, and what else its role shares. Its answer is the exit code."""
+WarmUp = Callable[[str, str], None]
+"""`warm_up(app, broker)` beside the target: does once what each instance would do again."""
 
 _CRASHED = 70  # EX_SOFTWARE
 
@@ -62,8 +64,12 @@ def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | No
     report = examine(load.app)
     if isinstance(report, wire.Broken) or report.problems:
         return report, None
-    module, _, name = load.target.partition(":")
-    target = cast("Target", getattr(importlib.import_module(module), name))
+    name, _, function = load.target.partition(":")
+    module = importlib.import_module(name)
+    target = cast("Target", getattr(module, function))
+    warm_up: WarmUp | None = getattr(module, "warm_up", None)
+    if warm_up is not None:
+        warm_up(load.app, load.broker)
     if why := _thread_trouble():
         return wire.Broken(wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)), None
     gc.collect()
@@ -79,9 +85,9 @@ _THREAD_FIX = (
 
 
 def _thread_trouble() -> str:
-    names = linux.threads()
-    if len(names) == 1:
+    if linux.has_one_thread():
         return ""
+    names = linux.threads()
     return (
         f"{len(names) - 1} thread(s) running ({', '.join(names[1:4])}); a process that forks "
         "instances must have none."

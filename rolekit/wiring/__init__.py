@@ -9,6 +9,7 @@ sent_messages   likewise
 holes           likewise: sequences in flight, and what holds them up
 read_timers     likewise: when handlers are called by time
 open_topology   likewise: which queues there are, and which there should be
+warm_up         for the process that forks instances
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rolekit.wiring.operator import dead_letters, holes
 from rolekit.wiring.resending import sent_messages
 from rolekit.wiring.timers import read_timers
 from rolekit.wiring.topology import open_topology
+from rolekit.wiring.warming import warm_up
 
 __all__ = [
     "dead_letters",
@@ -34,4 +36,5 @@ __all__ = [
     "sent_messages",
     "wait_for",
     "wait_for_broker",
+    "warm_up",
 ]

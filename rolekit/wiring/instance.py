@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from rolekit import config as configuration
 from rolekit import link
 from rolekit.errors import AppError, ConfigError
 from rolekit.observe import logs
 from rolekit.roles.host import Instance
 from rolekit.roles.http_passing import Passing
-from rolekit.wiring.parts import build, hear, load_app, settled
+from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
+from rolekit.wiring.warming import common
 
 if TYPE_CHECKING:
     import socket
 
-    from rolekit.config import Config
     from rolekit.roles.app import App
     from rolekit.wiring.parts import Parts
+    from rolekit.wiring.warming import Common
 
 log = structlog.get_logger("rolekit.instance")
 
@@ -50,30 +50,33 @@ def instance_main(
     Returns:
         Exit status: 0 after a stop, 2 when it refuses to start, `link.ENDED` otherwise.
     """
-    settings = configuration.load(os.environ)
-    app = load_app(spec.app)
-    logs.set_up(
-        settings.log, settings.log_format, app=app.name, role=spec.role, instance=spec.slot
-    )
+    try:
+        shared = common(spec.app)
+    except ConfigError as error:
+        return asyncio.run(_refuse(error, line))
+    settings, name = shared.settings, shared.app.name
+    logs.set_up(settings.log, settings.log_format, app=name, role=spec.role, instance=spec.slot)
     way = Passing(*passing) if passing else None
-    return asyncio.run(_live(spec, app, line, (listening, way), settings))
+    return asyncio.run(_live(spec, shared, line, (listening, way)))
+
+
+async def _refuse(error: ConfigError, line: socket.socket) -> int:
+    line.setblocking(False)  # noqa: FBT003 - the only way to say it
+    _, writer = await asyncio.open_connection(sock=line)
+    return await _say_why(error, writer)
 
 
 async def _live(
     spec: link.InstanceSpec,
-    app: App,
+    shared: Common,
     line: socket.socket,
     sockets: tuple[socket.socket | None, Passing | None],
-    settings: Config,
 ) -> int:
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=line)
-    try:
-        plan, keeps_sent = settled(app.plan(), settings), settings.keep_sent
-    except ConfigError as error:
-        return await _say_why(error, writer)
-    parts = build(plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
-    member = _Member(spec, app, parts, writer, sockets)
+    keeps_sent = shared.settings.keep_sent
+    parts = build(shared.plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
+    member = _Member(spec, shared.app, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:
         await member.run(reader)

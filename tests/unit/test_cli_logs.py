@@ -38,6 +38,21 @@ def test_json_lines_carry_the_fields_of_their_process(
     assert (line["app"], line["role"], line["message_id"]) == ("mailflow", "Deliverer", "m1")
 
 
+def test_setting_up_again_changes_the_fields_of_all_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = structlog.get_logger("x")
+
+    logs.set_up("info", "json", app="mailflow")
+    log.info("first")
+    logs.set_up("info", "json", app="mailflow", role="Deliverer")
+    log.info("second")
+
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert "role" not in first
+    assert second["role"] == "Deliverer"
+
+
 @pytest.mark.parametrize("form", ["pretty", "json"])
 def test_control_characters_are_escaped(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("info", form)

@@ -15,7 +15,8 @@ from rolekit.config import Config
 from rolekit.database import Database
 from rolekit.errors import ConfigError
 from rolekit.wiring import instance
-from rolekit.wiring.parts import Parts
+from rolekit.wiring.parts import Parts, settled
+from rolekit.wiring.warming import Common
 from tests.unit.fakes_flow import SOON_S, services_of
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
                 ours.send(link.encode(link.Stop(0)))
             async with asyncio.timeout(SOON_S):
                 none = (None, None)
-                return await instance._live(spec, app, theirs, none, settings)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                return await instance._live(spec, shared, theirs, none)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     app, settings = App("ends", roles=[role]), Config(horizon_s=5)
+    shared = Common(app, settled(app.plan(), settings), settings)
     spec = link.InstanceSpec(
         app="", role=role.__name__, slot=0, owner=1, broker="", database="", settings={}
     )

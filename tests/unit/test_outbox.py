@@ -246,6 +246,52 @@ async def test_a_row_of_its_own_that_nobody_handed_over_is_found_and_leaves_once
     assert list(chain(*broker.published)) == ["m1"]
 
 
+class Sure(Kept):
+    """Knows the outcome of every commit; counts how often it is asked for what was left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return False
+
+    async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
+        self.asked += 1
+        return await super().unsent(known, limit)
+
+
+async def test_the_store_is_not_asked_while_no_answer_of_a_commit_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "LOOK_EVERY_S", 0.0)
+    outbox = Outbox(Broker(), store := Sure())
+
+    async with running(outbox):
+        outbox.leave([row(1)])
+        await outbox.empty()
+
+    assert store.asked == 0
+
+
+async def test_what_was_set_aside_is_looked_for_where_nothing_is_in_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "LOOK_EVERY_S", 0.0)
+    broker, store = Broker(), Sure()
+    await store.keep(row(1, "missing").packet)
+    outbox = Outbox(broker, store)
+
+    async with running(outbox), asyncio.timeout(SOON_S):
+        outbox.leave(await store.unsent([], 10))
+        await outbox.empty()
+        broker.is_complete = True
+        await store.forgot.acquire()
+
+    assert not store.tables.outbox
+
+
 async def test_there_is_no_room_while_too_much_is_unconfirmed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -43,6 +43,11 @@ class RelayStore(Days, SentKeeping, BlobStore):
         ordered = sorted(found, key=lambda row: row["n"])
         return [one for row in ordered for one in rows.outgoing_of(row)]
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something may have been committed whose answer was lost."""
+        return self._db.is_in_doubt
+
     async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
         """List outbox rows of this process that it does not know of."""
         async with self._db.connection() as connection:

@@ -1,0 +1,55 @@
+"""A role of which there are many copies: each message says which process handled it.
+
+Lines go to the file that HITS names: process id, number of the message.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rolekit import App, Context, Message, WorkerRole, handle
+
+
+class Work(Message):
+    """One of many."""
+
+    number: int
+
+
+class Note(Message):
+    """One of many that are written down."""
+
+    number: int
+
+
+class W(WorkerRole):
+    """Writes nothing to the database: its steps are direct ones."""
+
+    concurrency = 2
+
+    @handle
+    async def work(self, work: Work) -> None:
+        """Say that it was here."""
+        _hit(work.number)
+
+
+class Writer(WorkerRole):
+    """Writes a row a message."""
+
+    instances = 0
+    concurrency = 2
+
+    @handle
+    async def note(self, note: Note, ctx: Context) -> None:
+        """Count it in the database."""
+        ctx.write("insert into noted (number) values ($1)", note.number)
+        _hit(note.number)
+
+
+def _hit(number: int) -> None:
+    file = os.open(os.environ["HITS"], os.O_WRONLY | os.O_APPEND)
+    os.write(file, f"{os.getpid()} {number}\n".encode())  # one write: others write too
+    os.close(file)
+
+
+app = App("many", roles=[W, Writer])

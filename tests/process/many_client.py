@@ -1,0 +1,19 @@
+"""Sends messages to `many_app`: python -m tests.process.many_client CLASS FIRST COUNT."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from tests.process import many_app
+
+
+async def main(name: str, first: int, count: int) -> None:
+    """Send so many, numbered from the first on."""
+    kind = {"Work": many_app.Work, "Note": many_app.Note}[name]
+    async with many_app.app.client() as client:
+        await client.send_many(kind(number=number) for number in range(first, first + count))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
