@@ -14,8 +14,9 @@ An instance is in one of these states; only its slot (`slot.py`), in the supervi
 - A death is believed when the pidfd says so, never from a number in a file. Only then is
   its work released in the database, and only then may its successor start, under a new
   owner number. An instance that is merely silent is killed first.
-- Whoever dies takes those below along: the kernel kills the zygote with its supervisor and
-  the instances with their zygote (PDEATHSIG). A supervisor that finds its zygote gone
-  starts another.
+- Whoever dies takes those below along. The zygote sees that its supervisor is gone, and
+  kills all below it; the kernel kills the instances with their zygote (PDEATHSIG). Instances
+  adopt what loses its parent below them, and the zygote kills what an instance left behind,
+  in whichever session that is. A supervisor that finds its zygote gone starts another.
 - The database may be away at any time. Nothing here needs it, except releasing, which waits.
 """

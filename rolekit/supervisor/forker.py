@@ -31,6 +31,9 @@ _KEPT = ("ROLEKIT_CONTROL_TOKEN", "ROLEKIT_CONTROL_TOKEN_FILE", *notify.VARIABLE
 
 _log = structlog.get_logger("rolekit.supervisor")
 
+_END_S = 2.0
+"""A zygote whose channel is closed ends all below it in this time, and then itself."""
+
 
 class AppBroken(AppError):
     """The app cannot start; all its problems, and the user's frames if its code raised."""
@@ -138,6 +141,8 @@ class Forker:
         process, self._process = self._process, None
         if process is not None:
             self._lose(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(process.popen.wait, _END_S)
             process.popen.kill()
             await asyncio.to_thread(process.popen.wait)
 

@@ -26,6 +26,7 @@ _log = structlog.get_logger("rolekit.supervisor")
 _STATUS_S = 5  # between the pidfd and the zygote's word on how it ended
 _DUMP_S = 0.5  # for a hung instance to write its stacks
 _UNREAD_BYTES = 256 * 1024  # beyond, an instance gets no more wake-ups: it does not read them
+_OVERSLEPT_S = 0.5
 _RATE_BEATS = 6  # the rate is taken over so many
 
 
@@ -172,6 +173,9 @@ class Instance:
             left_s = self._heard_at + allowed_s - time.monotonic()
             if left_s > 0:
                 await asyncio.sleep(left_s)
+                if self._heard_at + allowed_s - time.monotonic() < -_OVERSLEPT_S:
+                    # It is this process that was stopped or starved: what came is unread.
+                    self._heard_at = time.monotonic()
                 continue
             _log.error(
                 "instance says nothing: its loop is blocked or it is stopped; dumping its "

@@ -41,9 +41,29 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(0)
 
 
+def outlive_parent() -> None:
+    """Take back `die_with_parent`; the kernel only wakes this process if it was stopped."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that they are reaped."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children() -> list[int]:
+    """List the children of this process, adopted ones too; dead ones until they are reaped.
+
+    None of these ids can become another process's before this one has waited for it.
+
+    Source: proc_pid_task(5), on `children`; empty where the kernel was built without it.
+    """
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as file:  # noqa: PTH123 - see has_one_thread
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
 
 
 def threads() -> list[str]:

@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from rolekit.supervisor import linux, output, wire
@@ -56,6 +56,8 @@ def main(descriptor: int, supervisor_pid: int) -> int:
     # must not cut the instances' soft stop short.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # From here on it sees by itself when the supervisor is gone, and takes everybody along.
+    linux.outlive_parent()
     Zygote(channel, target).run()
     return 0
 
@@ -95,7 +97,12 @@ def _thread_trouble() -> str:
 
 
 class Zygote:
-    """Takes orders, forks, and reports who ended."""
+    """Takes orders, forks, and reports who ended.
+
+    Instances adopt what loses its parent below them. So what becomes a child of this process
+    without being forked here was left behind by an instance that died, in whichever session
+    or group it may be, and goes after it.
+    """
 
     def __init__(self, channel: socket.socket, target: Target) -> None:
         self._channel = channel
@@ -104,7 +111,7 @@ class Zygote:
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
-        """Serve until the supervisor closes its end."""
+        """Serve until the supervisor closes its end or dies; then end all that is below."""
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _only_wake)
         poll = select.poll()
@@ -117,6 +124,7 @@ class Zygote:
                     os.read(self._woken, 4096)
                 self._reap()
             if self._channel.fileno() in ready and not self._take_order():
+                _end_all_below()
                 return
 
     def _take_order(self) -> bool:
@@ -178,6 +186,7 @@ class Zygote:
                 # until it is reaped, which is the next line.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
+            _kill(child for child in linux.children() if child not in self._numbers)
             _, status = os.waitpid(pid, 0)
             if number is not None:
                 self._tell(wire.Exited(number, os.waitstatus_to_exitcode(status)))
@@ -185,6 +194,20 @@ class Zygote:
     def _tell(self, report: wire.FromZygote, fds: tuple[int, ...] = ()) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             wire.send(self._channel, report, fds)  # a supervisor that is gone is seen by run
+
+
+def _kill(children: Iterable[int]) -> None:
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _end_all_below() -> None:
+    """Kill every child, and what is adopted from it, until there is none."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            _kill(linux.children())
+            os.waitpid(-1, 0)
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:
@@ -197,6 +220,7 @@ def _become(spec: InstanceSpec, fds: list[int], target: Target, zygote_pid: int)
     try:
         os.setsid()
         linux.die_with_parent(zygote_pid)
+        linux.adopt_orphans()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

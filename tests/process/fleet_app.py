@@ -136,7 +136,8 @@ async def _live(
         await writer.drain()
         return 3
     if spec.role == "Parent":
-        await asyncio.create_subprocess_exec("sleep", "600")
+        daemon = "setsid sh -c 'sleep 601 & sleep 602' & setsid -f sleep 603"
+        await asyncio.create_subprocess_exec("sh", "-c", f"{daemon}; exec sleep 600")
     beats = asyncio.create_task(_beat(writer))
     if spec.role == "Deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

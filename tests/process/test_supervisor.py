@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from tests.process.supervised import Supervised, eventually
+from tests.process.supervised import Descendant, Supervised, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,15 +200,54 @@ def test_a_port_in_use_is_one_sentence_with_port_role_and_remedy(tmp_path: Path)
     assert "Traceback" not in fleet.output
 
 
+def family_of_parent(fleet: Supervised) -> list[Descendant]:
+    """Wait for all that `Parent` started: a child, and daemons in sessions of their own."""
+    (parent,) = fleet.pids("Parent")
+
+    def below() -> list[Descendant]:
+        found = fleet.descendants()
+        family = {parent}
+        for _ in found:
+            family |= {one.pid for one in found if one.parent in family}
+        return [one for one in found if one.pid in family and one.pid != parent]
+
+    eventually(lambda: len(below()) >= 5)  # three sleeps below a shell, one alone, and it
+    return below()
+
+
 def test_what_an_instance_started_goes_with_it(tmp_path: Path) -> None:
     with Supervised("parent", tmp_path, first_s=5) as fleet:
         fleet.wait_for_line("parent is up")
-        parent = fleet.pids("Parent")[0]
-        grandchild = next(one for one in fleet.descendants() if one.parent == parent)
+        family = family_of_parent(fleet)
 
-        os.kill(parent, signal.SIGKILL)
+        os.kill(fleet.pids("Parent")[0], signal.SIGKILL)
 
-        eventually(lambda: not grandchild.is_alive, within_s=2)
+        eventually(lambda: not any(one.is_alive for one in family), within_s=2)
+
+
+def test_a_killed_supervisor_takes_daemons_of_its_instances_along(tmp_path: Path) -> None:
+    with Supervised("parent", tmp_path) as fleet:
+        fleet.wait_for_line("parent is up")
+        family_of_parent(fleet)
+        below = fleet.descendants()
+
+        fleet.process.kill()
+
+        eventually(lambda: not any(one.is_alive for one in below), within_s=2)
+
+
+def test_a_supervisor_that_was_stopped_blames_nobody_for_its_silence(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path, silence_s=0.5, term_s=0.2) as fleet:
+        fleet.wait_for_line("steady is up")
+        before = fleet.pids("Steady")
+
+        fleet.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)  # nothing tells that enough silence has passed
+        fleet.process.send_signal(signal.SIGCONT)
+        time.sleep(1)  # nor that it has drawn its conclusions
+
+        assert fleet.pids("Steady") == before
+        assert "says nothing" not in fleet.output
 
 
 def test_a_stop_during_the_start_ends_it(tmp_path: Path) -> None:
