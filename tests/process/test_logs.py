@@ -32,7 +32,7 @@ def test_lines_are_shown_by_instance_and_those_of_the_supervisor_too(
         plain = capsys.readouterr().out
         run(["logs", "Loud", "--message", "shout 7 ", "--json", *home])
         chosen = json.loads(capsys.readouterr().out)
-        run(["scale", "Loud=1", *home])
+        run(["scale", "Loud=2", *home])
         capsys.readouterr()
         run(["logs", "(supervisor)", *home])
         own = capsys.readouterr().out
