@@ -88,6 +88,25 @@ class Passed(Message):
     fill: str
 
 
+class Entered(Message):
+    """Adds to the state of its account, in the order in which it came."""
+
+    number: int
+    fill: str
+
+    @property
+    def account(self) -> int:
+        """Its key."""
+        return self.number % KEYS
+
+
+class Kept(Message):
+    """What a step of an account gives."""
+
+    number: int
+    fill: str
+
+
 class Job(Message):
     """Split into parts."""
 
@@ -203,6 +222,24 @@ class Effects(WorkerRole):
         HITS.hit()
 
 
+class Ledger(WorkerRole):
+    """The same as `Effects`, one after another for each of 1,000 keys."""
+
+    @handle(key="account")
+    async def entered(self, message: Entered, ctx: Context) -> Kept:
+        """Add to the state of the key."""
+        HITS.start()
+        tally = await ctx.state(Tally)
+        tally.count += 1
+        return Kept(number=message.number, fill=message.fill)
+
+    @handle
+    async def kept(self, message: Kept) -> None:
+        """Take what a step of a key gave."""
+        del message
+        HITS.hit()
+
+
 class Sequences(WorkerRole):
     """Splits a job, handles the parts, and takes them in order."""
 
@@ -265,4 +302,7 @@ class Front(WebRole):
         return await self.client.ask(question, Answer)
 
 
-app = App("bench", roles=[Sinks, Stages, Effects, Sequences, Openers, Holders, Answers, Front])
+app = App(
+    "bench",
+    roles=[Sinks, Stages, Effects, Ledger, Sequences, Openers, Holders, Answers, Front],
+)

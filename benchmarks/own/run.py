@@ -90,6 +90,14 @@ async def effects(there: Ground) -> Details:
     return {}
 
 
+async def keyed(there: Ground) -> Details:
+    """Record the same steps in the order of their keys, of which there are 1,000."""
+    await there.client.send_many(_messages(own.Entered, there.job.count))
+    async with there.instance(own.Ledger):
+        await there.done.wait()
+    return {}
+
+
 async def sql(there: Ground) -> Details:
     """Record a step with a statement of SQL for each message; some fail, some are twins."""
     job = there.job
@@ -179,6 +187,7 @@ CASES: dict[str, Callable[[Ground], Awaitable[Details]]] = {
     "consume": consume,
     "stages": stages,
     "effects": effects,
+    "keyed": keyed,
     "sql": sql,
     "split": split,
     "latency": latency,

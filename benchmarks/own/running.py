@@ -70,9 +70,9 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
     """Be a host of one process inside the block: lease, relay and wake-ups."""
     os.environ["ROLEKIT_QUEUE_TYPE"] = job.queue_type
     plan = app.plan()
-    handlers = list(plan.handlers)
-    await migrate(app.name, job.database, job.broker, handlers)
-    async with open_host(app.name, job.database, job.broker, handlers) as host:
+    queues = plan.queues()
+    await migrate(app.name, job.database, job.broker, queues, partitions=plan.partitions)
+    async with open_host(app.name, job.database, job.broker, queues) as host:
         owner = host.epoch << OWNER_BITS | 1
         services = build(plan, owner, job.database, job.broker).services
         async with services.running():

@@ -7,6 +7,7 @@ from benchmarks.scenarios.effects import EFFECTS, EFFECTS_POSTGRES
 from benchmarks.scenarios.effects_sql import EFFECTS_SQL
 from benchmarks.scenarios.growth import GROWTH, GROWTH_DEEP
 from benchmarks.scenarios.instances import INSTANCES
+from benchmarks.scenarios.keyed import KEYED
 from benchmarks.scenarios.latency import LATENCY
 from benchmarks.scenarios.publish import PUBLISH
 from benchmarks.scenarios.scale_out import SCALE_OUT
@@ -26,5 +27,5 @@ ALL = (
     SCALE_OUT,
     GROWTH,
 )
-LONG = (GROWTH_DEEP,)
+LONG = (GROWTH_DEEP, KEYED)
 """Only when asked for by name."""

@@ -59,6 +59,11 @@ class KeyedStep:
     listed: int | None = None
     took_effect: bool | None = None
 
+    @property
+    def leaves_alone(self) -> bool:
+        """Whether the key and its waiting list stay as they are."""
+        return not (self.holds or self.frees or self.listed is not None)
+
 
 class Hold(NamedTuple):
     """What keeps a key from going on.

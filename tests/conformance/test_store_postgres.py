@@ -27,6 +27,7 @@ from rolekit.store.migrate import migrate
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
+from rolekit.store.postgres.steps import StepStore
 from tests.conformance import store as steps
 from tests.conformance import store_blobs as blobs
 from tests.conformance import store_buckets as buckets
@@ -482,6 +483,25 @@ async def test_what_is_sent_via_a_transaction_is_there_for_anybody_once_that_com
     assert (adopted, len(await ground.tags())) == (([], 2) if joins else ([2, 3], 0))
     assert await relay.next_due_ms() == 7
     assert topics == {SCHEDULE, "q" if joins else OUTBOX}
+
+
+async def test_steps_of_many_keys_are_committed_in_one_statement(
+    ground: PostgresGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await ground.open()
+    fence = await keys.own(store)
+    several = [keys.keyed(n, fence) for n in range(1, 4)]
+    for one in several:
+        one.outputs = [packet(int(one.id, 16) + 50)]
+    taken = keys.keyed(1, fence)
+
+    with monkeypatch.context() as patch:
+        patch.delattr(StepStore, "begin_keyed")
+        commit = await store.commit(several)
+    again = await store.commit([taken, keys.keyed(4, fence)])
+
+    assert commit.fresh == {(id_of(n), 0) for n in range(1, 4)}
+    assert again.fresh == {(id_of(4), 0)}
 
 
 async def age_members(ground: PostgresGround, *, everybody: bool = False) -> None:

@@ -9,16 +9,17 @@ import asyncpg
 import pytest
 
 from rolekit.store.base import Commit
+from rolekit.store.memory import MemoryStore
 from rolekit.testing import run_app
 from tests.unit import keyed_programs
 from tests.unit.keyed_programs import Accounts, Ask, Faults, Put, Skip, Sum, Take, bank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rolekit.flow.keyed.consumer import KeyedConsumer
     from rolekit.roles.host import Instance
-    from rolekit.store.base import Store
+    from rolekit.store.base import Step, Store
     from rolekit.testing.running import Running
     from rolekit.transport.memory import Faults as BrokerFaults
 
@@ -163,6 +164,37 @@ async def test_with_skip_a_dead_letter_lets_its_key_go_on(
     assert early == [0]
     assert faults.of("ada") == [0, 2, 3, 4]
     assert len(running.dead) == 1
+
+
+async def test_while_steps_are_committed_those_of_other_keys_run(
+    faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, may_commit, sizes = MemoryStore.commit, asyncio.Event(), list[int]()
+
+    async def commit_later(store: MemoryStore, steps: Sequence[Step]) -> Commit:
+        await may_commit.wait()
+        sizes.append(len(steps))
+        return await commit(store, steps)
+
+    async with run_app(bank) as running:
+        monkeypatch.setattr(MemoryStore, "commit", commit_later)
+        await running.client.send_many(
+            [Take(who=f"k{key}", n=n) for n in range(2) for key in range(40)]
+        )
+        try:
+            async with asyncio.timeout(10):
+                while len(faults.done) < 40:  # noqa: ASYNC110 - a handler tells
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+            before = len(faults.done)
+        finally:
+            may_commit.set()
+        await running.idle()
+
+    assert before == 40, "the next one of a key begins after the commit of the one before"
+    assert faults.most <= 8, "concurrency"
+    assert max(sizes) > 8
+    assert len(faults.done) == 80
 
 
 @pytest.mark.parametrize("kind", ["none", "repeat", "shuffle"])

@@ -40,8 +40,14 @@ class KeyedPipeline(Pipeline):
             await self._committer.room()
 
     async def _record(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
-        """Hand on what came of a delivery, and note what is known at once."""
+        """Hand on what came of a delivery, and note what is known at once.
+
+        While it is committed another may run; in the rare case that it must run again, since
+        a state changed, say, there is one more beside the others.
+        """
         outcome = await super()._record(arrival, work)
+        if outcome is not None and arrival.turn is not None and arrival.turn.slot is not None:
+            arrival.turn.slot.release()
         step = work.step
         if outcome is None and step is not None and step.keyed is not None:
             step.keyed.took_effect = step.outcome is Outcome.DONE

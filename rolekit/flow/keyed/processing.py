@@ -11,7 +11,7 @@ import structlog
 from rolekit.errors import FenceLost, RolekitError, UnknownType
 from rolekit.flow.consume import HAND_BACK_S
 from rolekit.flow.keyed.lane import NoSubscription
-from rolekit.flow.keyed.slots import Slots
+from rolekit.flow.keyed.slots import Slot, Slots
 from rolekit.flow.keyed.turn import Turn
 from rolekit.flow.runtime import Arrival
 from rolekit.flow.suspicion import Suspicions
@@ -68,7 +68,7 @@ class Processing:
         if item.delivery.redelivered and await self._had_its_outcome(mine, item):
             return
         delivery = item.delivery
-        async with self._slots.one(alone=delivery.is_suspect):
+        async with self._slots.one(alone=delivery.is_suspect) as slot:
             await self._pipeline.room()
             await mine.valid()
             if mine.is_leaving:
@@ -76,15 +76,17 @@ class Processing:
             lane.has_begun = True
             try:
                 async with self._noted_as_alone(mine, item):
-                    await self._to_the_end(mine, lane, item)
+                    await self._to_the_end(mine, lane, item, slot)
             finally:
                 lane.has_begun = False
                 self.handled += 1
 
-    async def _to_the_end(self, mine: Partition, lane: Lane, item: Item) -> None:
+    async def _to_the_end(
+        self, mine: Partition, lane: Lane, item: Item, slot: Slot | None
+    ) -> None:
         """Process until the outcome is recorded; giving it back would change the order."""
         while True:
-            arrival = self._arrival(mine, lane, item)
+            arrival = self._arrival(mine, lane, item, slot)
             try:
                 await self._once(arrival, item)
             except FenceLost:
@@ -109,7 +111,7 @@ class Processing:
         else:
             await self._pipeline.process(arrival, to_the_end=True)
 
-    def _arrival(self, mine: Partition, lane: Lane, item: Item) -> Arrival:
+    def _arrival(self, mine: Partition, lane: Lane, item: Item, slot: Slot | None) -> Arrival:
         delivery, head = item.delivery, item.head
         subscription = mine.consumed if item.listed is None else _LIST
         if not isinstance(head, KeyedHead):
@@ -122,7 +124,7 @@ class Processing:
             else handler.plan
         )
         holds = lane.holder == delivery.packet.id
-        turn = Turn(mine.fence, lane.key, frees=holds, listed=item.listed)
+        turn = Turn(mine.fence, lane.key, frees=holds, listed=item.listed, slot=slot)
         return Arrival(delivery, subscription, head, plan, turn)
 
     async def _learn(self, mine: Partition, lane: Lane, arrival: Arrival) -> None:

@@ -9,6 +9,7 @@ from rolekit.store.keys import Fence, KeyedStep
 from rolekit.store.records import Outcome
 
 if TYPE_CHECKING:
+    from rolekit.flow.keyed.slots import Slot
     from rolekit.model.plan import HandlerPlan
     from rolekit.store.base import Step
 
@@ -22,6 +23,8 @@ class Turn:
         key: Of the message.
         frees: Whether it is the message that holds the key.
         listed: Row of the waiting list that it came from; None: it came from its queue.
+        slot: What it runs in; given back when the handler has returned, so that steps of
+            many keys are committed together. None: it runs alone, to the end.
         step: The last one that was built for it: the one that counts.
     """
 
@@ -29,6 +32,7 @@ class Turn:
     key: str
     frees: bool = False
     listed: int | None = None
+    slot: Slot | None = None
     step: Step | None = None
 
     def fence_in(self, step: Step) -> None:

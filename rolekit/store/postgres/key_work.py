@@ -20,11 +20,19 @@ async def check_fences(connection: Pooled, sql: str, fences: Iterable[Fence]) ->
         FenceLost: One has a newer epoch already.
     """
     wanted = sorted(set(fences))
-    roles, numbers, epochs = zip(*wanted, strict=True)
-    found = await connection.fetch(sql, list(roles), list(numbers), list(epochs))
+    found = await connection.fetch(sql, *_of_fences(wanted))
     if len(found) < len(wanted):
         there = {Fence(row["role"], row["n"], row["epoch"]) for row in found}
         raise lost(next(fence for fence in wanted if fence not in there))
+
+
+def fence_columns(steps: Iterable[Step]) -> tuple[list[object], ...]:
+    """List the partitions of steps, once each: roles, numbers, epochs."""
+    return _of_fences(sorted({step.keyed.fence for step in steps if step.keyed is not None}))
+
+
+def _of_fences(fences: Sequence[Fence]) -> tuple[list[object], ...]:
+    return tuple(list(column) for column in zip(*fences, strict=True)) or ([], [], [])
 
 
 async def begin_keyed(

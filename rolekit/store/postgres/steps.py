@@ -147,8 +147,9 @@ class StepStore(PostgresBase):
         """Commit plain steps, all of them or none, in one round trip.
 
         Returns:
-            None where that did not work out, since one had its outcome before, or a state
-            changed: nothing happened, and the long way tells which it was.
+            None where that did not work out, since one had its outcome before, a state
+            changed, or a partition has another owner: nothing happened, and the long way
+            tells which it was.
         """
         ordered = sorted(steps, key=lambda step: step.key)
         packets = [packet for step in steps for packet in step.outputs]
@@ -173,6 +174,7 @@ class StepStore(PostgresBase):
             [step.claim for step in steps if step.claim is not None],
             *(tuple(zip(*folded, strict=True)) or nothing),
             *columns,
+            *key_work.fence_columns(steps),
         )
         async with self._db.connection() as connection:
             try:
@@ -343,7 +345,10 @@ class StepStore(PostgresBase):
 
 
 def is_plain(step: Step) -> bool:
-    """Whether a step only records its outcome, changes states and sends."""
+    """Whether a step only records its outcome, changes states and sends.
+
+    A key may be its message's, as long as that neither holds it nor held it.
+    """
     return not (
         step.writes
         or step.closings
@@ -355,7 +360,7 @@ def is_plain(step: Step) -> bool:
         or step.answers
         or step.split is not None
         or step.skips_inbox
-        or step.keyed is not None
+        or (step.keyed is not None and not step.keyed.leaves_alone)
     )
 
 

@@ -5,11 +5,16 @@ select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
 on conflict do nothing
 returning id, generation;
 
--- at_once_to_outbox: Commit whole steps that only record, change states and send; an error where one had its outcome, or a state changed.
-with ended as (delete from {s}.queue where n = any($5::bigint[])),
+-- at_once_to_outbox: Commit whole steps that only record, change states and send; an error where one had its outcome, a state changed, or a partition has another owner.
+with fenced as (
+    select from {s}.partition p
+    join unnest($18::text[], $19::int[], $20::bigint[]) as f (role, n, epoch) using (role, n, epoch)
+    order by p.role, p.n for share of p),
+ended as (delete from {s}.queue where n = any($5::bigint[])),
 fresh as (
     insert into {s}.inbox (id, generation, day, outcome)
     select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+    where (select count(*) from fenced) = cardinality($19::int[])
     on conflict do nothing returning 1),
 made as (
     insert into {s}.state as held (scope, name, key, version, body)
@@ -28,7 +33,7 @@ saved as (
     returning 1),
 sent as (
     insert into {s}.outbox (owner, queues, ids, generations, births_ms, heads, bodies)
-    select $18::bigint, $12::text[], $13::uuid[], $14::int[], $15::bigint[], $16::bytea[], $17::bytea[]
+    select $21::bigint, $12::text[], $13::uuid[], $14::int[], $15::bigint[], $16::bytea[], $17::bytea[]
     where cardinality($12::text[]) > 0
     returning n)
 select 1 / (case when (select count(*) from fresh) = cardinality($1::uuid[])
@@ -36,11 +41,16 @@ select 1 / (case when (select count(*) from fresh) = cardinality($1::uuid[])
                  then 1 else 0 end) as is_whole,
        (select n from sent) as n;
 
--- at_once_to_queues: Commit whole steps that only record, change states and send; an error where one had its outcome, or a state changed.
-with ended as (delete from {s}.queue where n = any($5::bigint[])),
+-- at_once_to_queues: Commit whole steps that only record, change states and send; an error where one had its outcome, a state changed, or a partition has another owner.
+with fenced as (
+    select from {s}.partition p
+    join unnest($18::text[], $19::int[], $20::bigint[]) as f (role, n, epoch) using (role, n, epoch)
+    order by p.role, p.n for share of p),
+ended as (delete from {s}.queue where n = any($5::bigint[])),
 fresh as (
     insert into {s}.inbox (id, generation, day, outcome)
     select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+    where (select count(*) from fenced) = cardinality($19::int[])
     on conflict do nothing returning 1),
 made as (
     insert into {s}.state as held (scope, name, key, version, body)
