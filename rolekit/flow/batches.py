@@ -80,6 +80,7 @@ class _Search:
 
     alone: int = 0
     has_succeeded: bool = False
+    error: Exception | None = None
 
     @property
     def is_vain(self) -> bool:
@@ -94,6 +95,9 @@ class Batches:
         handlers: Of the role, by queue.
         committer: For their steps.
         recycle: Called when this instance must be replaced.
+
+    Attributes:
+        on_failed: Called with each batch of which nothing succeeded, and why.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Batches:
         self._handlers = handlers
         self._committer = committer
         self._recycle = recycle
+        self.on_failed: Callable[[Delivery, Exception], None] = lambda _, __: None
 
     async def process_all(
         self, bundle: Bundle, subscription: Subscription
@@ -122,16 +127,22 @@ class Batches:
                 unreadable.append(delivery)
             else:
                 arrivals.append(Arrival(delivery, subscription, head, plan))
-        await self.process(arrivals)
+        await self.process(arrivals, bundle)
         return unreadable
 
-    async def process(self, arrivals: Sequence[Arrival]) -> None:
-        """Handle deliveries of one queue together, and see to it that each is settled."""
+    async def process(self, arrivals: Sequence[Arrival], call: Delivery) -> None:
+        """Handle deliveries of one queue together, and see to it that each is settled.
+
+        Args:
+            arrivals: Of the deliveries.
+            call: What they came as: the batch, or the only delivery.
+        """
         items = _distinct(arrivals)
         try:
             readable = [item for item in items if await self._is_read(item)]
-            if readable:
-                await self._search(readable)
+            error = await self._search(readable) if readable else None
+            if error is not None:
+                self.on_failed(call, error)
         except Exception:
             # Nothing but a bug comes here; the deliveries must not be lost by it.
             log.exception("handing a batch back after an unexpected error", items=len(items))
@@ -155,16 +166,21 @@ class Batches:
             return False
         return True
 
-    async def _search(self, items: list[Item]) -> None:
-        """Handle items; where that fails, those in smaller batches, down to one."""
+    async def _search(self, items: list[Item]) -> Exception | None:
+        """Handle items; where that fails, those in smaller batches, down to one.
+
+        Returns:
+            An error, if nothing succeeded.
+        """
         search = _Search()
         ahead = [items]
         while ahead:
             some = ahead.pop(0)
             if search.is_vain:
                 await self._later([item for each in (some, *ahead) for item in each])
-                return
+                break
             left, error = await self._attempt(some)
+            search.error = error or search.error
             if error is None:
                 search.has_succeeded = True
             elif len(left) == 1:
@@ -181,6 +197,7 @@ class Batches:
                 )
                 middle = len(left) // 2
                 ahead[:0] = [left[:middle], left[middle:]]
+        return None if search.has_succeeded else search.error
 
     async def _attempt(self, items: list[Item]) -> tuple[list[Item], Exception | None]:
         """Handle a batch, again where its items are not at fault.

@@ -83,6 +83,13 @@ class Batching:
         lane.is_busy = False
         self._look(lane)
 
+    def taken_out(self, queue: str) -> list[Delivery]:
+        """Take out what is in no batch of a handler yet."""
+        lane = self._lanes[queue]
+        taken = [one for _, one in lane.waiting]
+        lane.waiting.clear()
+        return taken
+
     def close(self) -> None:
         """Make no more batches; what waits is handed back by its subscription."""
         self._is_closed = True

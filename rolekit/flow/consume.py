@@ -28,10 +28,10 @@ from rolekit.flow.batching import Batching, Bundle
 from rolekit.flow.gates import Tap, gates_for
 from rolekit.flow.grace import Grace
 from rolekit.flow.lanes import Lanes
+from rolekit.flow.pacing import Pacing
 from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.flow.suspicion import Suspicions
 from rolekit.model.envelope import Head, Packet, decode_head, trial_of
-from rolekit.model.pace import grown, shrunk
 from rolekit.model.retry import CRASHES, Park
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 HAND_BACK_S = 1.0
 """A delivery that meets a bug is held so long, or it would come again at once, for ever."""
-PACE_S = 0.05
-SHRINK_S = 1.0
-"""How often an instance that has work looks whether to hold more of it, and whether less."""
 FINISH_S = 1.0
 """So long a stop still begins what is in hand. It is a moment's work, as `grown` sees to it,
 and what is handed back comes flagged to others, who have to ask what became of it."""
@@ -89,11 +86,14 @@ class Consumer:
         self._batching = Batching(plans, self._bundled, waits=waits) if plans else None
         self._batches = batches
         self._suspicions = Suspicions(runtime.deaths)
-        open_to = self._lanes.add if self._batching is None else self._add_to_batch
-        tap = Tap(self._lanes, concurrency, self._wake)
-        self.gates = gates_for(handlers.values(), tap, runtime, committer.submit, open_to)
-        self._add = self.gates.offer if self.gates else open_to
-        self._ended = self._note_end if self.gates or self._batching is not None else None
+        self._open_to = self._lanes.add if self._batching is None else self._add_to_batch
+        windows = dict.fromkeys(handlers, concurrency)
+        if self._batching is not None:
+            windows |= self._batching.windows(concurrency)
+        tap = Tap(windows, self._let_in, self._take_out)
+        self.gates = gates_for(handlers.values(), tap, runtime, committer.submit)
+        self._add = self.gates.offer if self.gates else self._open_to
+        self._ended = self._note_end if self.gates.have_calls or plans else None
         self._runners: set[asyncio.Task[None]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._waking = 0
@@ -107,16 +107,13 @@ class Consumer:
         self._subscription: Subscription | None = None
         self.handled = 0
         paced = [n for n, one in handlers.items() if not (one.plan.batch or n in self.gates)]
-        self._windows = dict.fromkeys(paced, concurrency)
-        self._paced: dict[str, int] = dict.fromkeys(handlers, 0)
-        self._paced_at = 0.0
-        self._shrunk_at = 0.0
-        self._handled_lately: dict[str, int] = dict.fromkeys(handlers, 0)
-        self._pacing: asyncio.TimerHandle | None = None
+        self._pacing = Pacing(paced, concurrency, self._resize)
         pipeline.on_settled = self._rest
         pipeline.on_again = self._again
-        if self.gates:
-            pipeline.on_failed = self.gates.failed
+        if self.gates.have_calls:
+            pipeline.on_failed, pipeline.before_call = self.gates.failed, self.gates.enter
+        if batches is not None:
+            batches.on_failed = self.gates.failed
 
     @property
     def in_hand(self) -> int:
@@ -130,10 +127,10 @@ class Consumer:
         self._subscription = await self._runtime.transport.subscribe(
             list(self._handlers), window=self._concurrency, sink=self._take
         )
-        self.gates.begin(self._subscription)
         if self._batching is not None:
             for queue, window in self._batching.windows(self._concurrency).items():
                 self._subscription.widen(queue, window)
+        self.gates.begin(self._subscription)
 
     def pause(self) -> None:
         """Take no more until `resume`."""
@@ -160,8 +157,7 @@ class Consumer:
         if self._batching is not None:
             self._batching.close()
             self._rest()
-        if self._pacing is not None:
-            self._pacing.cancel()
+        self._pacing.close()
         began_s = _now_s()
         with suppress(TimeoutError):
             async with self._grace.within(min(FINISH_S, grace_s)):
@@ -193,9 +189,7 @@ class Consumer:
             asking.add_done_callback(self._asking.discard)
         self._is_idle.clear()
         self._wake()
-        if self._pacing is None and not self._lanes.is_closed:
-            self._paced_at = asyncio.get_running_loop().time()
-            self._pacing = asyncio.get_running_loop().call_later(PACE_S, self._pace)
+        self._pacing.look_soon()
 
     def _add_to_batch(self, delivery: Delivery) -> None:
         """Have a delivery wait for its batch, if its handler takes batches."""
@@ -205,39 +199,44 @@ class Consumer:
         else:
             batching.add(delivery)
 
-    def _note_end(self, delivery: Delivery) -> None:
-        if isinstance(delivery, Bundle) and self._batching is not None:
-            self._batching.done(delivery.packet.queue)
-        self.gates.ended(delivery)
-
-    def _bundled(self, bundle: Bundle) -> None:
-        self._lanes.add(bundle)
+    def _let_in(self, delivery: Delivery) -> None:
+        self._open_to(delivery)
         self._wake()
 
-    def _pace(self) -> None:
-        """Hold as many deliveries of each queue as its handler gets through in a moment.
+    def _take_out(self, queue: str) -> list[Delivery]:
+        """Take out what a gate let through and has not begun."""
+        found = self._lanes.surplus(queue, 0)
+        if self._batching is None or queue not in self._batching:
+            return found
+        single = [one for one in found if not isinstance(one, Bundle)]
+        single += self._batching.taken_out(queue)
+        for bundle in (one for one in found if isinstance(one, Bundle)):
+            self.gates[queue].calls.forget(bundle)
+            self._batching.done(queue)
+            single += bundle.deliveries
+        return single
 
-        It grows at once, and shrinks after a while, so that one slow commit changes nothing.
-        """
-        self._pacing = None
-        now_s = asyncio.get_running_loop().time()
-        is_while = now_s - self._shrunk_at > SHRINK_S
-        for queue, window in self._windows.items():
-            handled, self._paced[queue] = self._paced[queue], 0
-            self._handled_lately[queue] += handled
-            wanted = grown(window, self._concurrency, handled, now_s - self._paced_at)
-            if is_while:
-                lately, self._handled_lately[queue] = self._handled_lately[queue], 0
-                if wanted == window:
-                    passed_s = now_s - self._shrunk_at
-                    wanted = shrunk(window, self._concurrency, lately, passed_s)
-            if wanted != window and self._subscription is not None:
-                self._windows[queue] = wanted
-                self._subscription.widen(queue, wanted)
-                if wanted < window:
-                    self._subscription.hand_back(self._lanes.surplus(queue, wanted))
-        if is_while:
-            self._shrunk_at = now_s
+    def _note_end(self, delivery: Delivery) -> None:
+        self.gates.ended(delivery)
+        if isinstance(delivery, Bundle) and self._batching is not None:
+            self._batching.done(delivery.packet.queue)
+
+    def _bundled(self, bundle: Bundle) -> None:
+        gate = self.gates.get(bundle.packet.queue)
+        if gate is None or gate.begin(bundle):
+            self._lanes.add(bundle)
+            self._wake()
+            return
+        gate.hand_back(bundle.deliveries)
+        if self._batching is not None:
+            self._batching.done(bundle.packet.queue)
+
+    def _resize(self, queue: str, window: int, is_smaller: bool) -> None:  # noqa: FBT001 - as it is called
+        """Hold so many deliveries of a queue; hand back what is too much of it."""
+        if self._subscription is not None:
+            self._subscription.widen(queue, window)
+            if is_smaller:
+                self._subscription.hand_back(self._lanes.surplus(queue, window))
 
     def _wake(self) -> None:
         """Have runners begin where there is something to begin: one, or as many as it takes.
@@ -288,7 +287,7 @@ class Consumer:
             finally:
                 self._busy -= 1
                 self.handled += 1
-                self._paced[delivery.packet.queue] += 1
+                self._pacing.handled(delivery.packet.queue)
                 lanes.done(delivery)
                 if self._ended is not None:
                     self._ended(delivery)
@@ -387,7 +386,7 @@ class Consumer:
             log.info("not noted as running alone", error=str(error))
         try:
             if arrival.plan.batch and self._batches is not None:
-                await self._batches.process([arrival])
+                await self._batches.process([arrival], arrival.delivery)
             else:
                 await self._pipeline.process(arrival, to_the_end=True)
         finally:

@@ -141,9 +141,19 @@ def _retried(runtime: Runtime, arrival: Arrival, again: Again, error: Exception)
     return step
 
 
-def put_off(runtime: Runtime, arrival: Arrival, due_ms: int) -> Step:
-    """Build the step of a message that waits for slots of its own, and uses up no attempt."""
-    attempts = msgspec.structs.replace(arrival.head.attempts, has_slots=True)
+def put_off(
+    runtime: Runtime, arrival: Arrival, due_ms: int, why: str, *, has_slots: bool
+) -> Step:
+    """Build the step of a message that a limit lets come again, without using up an attempt.
+
+    Args:
+        runtime: Of this process.
+        arrival: The delivery.
+        due_ms: When it comes.
+        why: For an operator.
+        has_slots: It then has the slots that it needs, by all rates of its handler.
+    """
+    attempts = msgspec.structs.replace(arrival.head.attempts, has_slots=has_slots)
     packet = msgspec.structs.replace(
         arrival.packet,
         generation=arrival.packet.generation + 1,
@@ -151,7 +161,7 @@ def put_off(runtime: Runtime, arrival: Arrival, due_ms: int) -> Step:
         head=encode_head(msgspec.structs.replace(arrival.head, attempts=attempts)),
     )
     step = blank(runtime, arrival, Outcome.RETRY)
-    step.later = [Due(packet, due_ms, "waits for its turn at the rate of its handler")]
+    step.later = [Due(packet, due_ms, why)]
     return step
 
 

@@ -4,32 +4,32 @@ Only handlers with a limit of their own have a gate; deliveries of others never 
 gate that shuts takes no more of its queue, and hands back what has not begun, so that other
 instances may have it and no attempt is used up.
 
-A circuit is that of one instance: what fails here, because of this host's network say, may work
-elsewhere, and nobody has to ask anybody before a call. An instance learns by itself, from
-`at_least` calls.
+A broker that gives up what was delivered too often counts each time. So what came before is
+not handed back to it once more, but comes again as the next generation, on its own row.
 """
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from rolekit.clock import LoopAlarms
-from rolekit.errors import CodecError, Reject, Retry, RolekitError, TooOld, UnknownType
+from rolekit.errors import RolekitError
 from rolekit.flow import failure
+from rolekit.flow.circuits import Calls
 from rolekit.flow.meters import Meter, Outlets
 from rolekit.flow.runtime import Arrival
-from rolekit.model.circuit import Breaker
+from rolekit.flow.turnstile import CIRCUIT, RATE, Turnstile, turnstiles_for
 from rolekit.model.envelope import decode_head
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from rolekit.clock import Alarms, Clock
+    from rolekit.clock import Alarms
     from rolekit.flow.call import Handler
-    from rolekit.flow.lanes import Lanes
     from rolekit.flow.runtime import Runtime
     from rolekit.model.plan import HandlerPlan
     from rolekit.store.base import Step
@@ -37,27 +37,31 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.gates")
 
-NOT_A_FAILURE = (Reject, CodecError, TooOld, UnknownType)
-"""The handler judged its message, or never saw it: the handler itself works."""
+GATHER_PATIENCE_MS = 50.0
+"""What waits at a gather keeps a runner from storing parts."""
 
 
 class Tap:
     """What gates may do to the consumer of their queues.
 
     Args:
-        lanes: Where deliveries wait for their turn.
-        window: Deliveries in hand per queue, as long as a gate says nothing else.
-        wake: Has what waits begin.
+        windows: Deliveries in hand, by queue, as long as a gate says nothing else.
+        let_in: Lets a delivery begin when it is its turn.
+        take_out: Takes out what was let in of a queue and has not begun.
 
     Attributes:
-        window: As given.
         subscription: Where deliveries come from; there is one once it has begun.
     """
 
-    def __init__(self, lanes: Lanes, window: int, wake: Callable[[], None]) -> None:
-        self._lanes = lanes
-        self.window = window
-        self._wake = wake
+    def __init__(
+        self,
+        windows: Mapping[str, int],
+        let_in: Callable[[Delivery], None],
+        take_out: Callable[[str], list[Delivery]],
+    ) -> None:
+        self.windows = windows
+        self.let_in = let_in
+        self.take_out = take_out
         self._said: dict[str, dict[str, int]] = {}
         self.subscription: Subscription | None = None
 
@@ -67,7 +71,7 @@ class Tap:
         Of several who say something about one queue, the least counts.
         """
         said = self._said.setdefault(queue, {})
-        said[who] = self.window if window is None else window
+        said[who] = self.windows[queue] if window is None else window
         if self.subscription is not None:
             self.subscription.widen(queue, min(said.values()))
 
@@ -76,41 +80,115 @@ class Tap:
         if self.subscription is not None:
             self.subscription.hand_back(deliveries)
 
-    def let_in(self, delivery: Delivery) -> None:
-        """Let a delivery begin when it is its turn."""
-        self._lanes.add(delivery)
-        self._wake()
 
-    def taken_out(self, queue: str) -> list[Delivery]:
-        """Take out what was let in of a queue and has not begun."""
-        return self._lanes.surplus(queue, 0)
+class Returns:
+    """How deliveries of one handler come again that a limit does not let run now.
+
+    Args:
+        plan: Of the handler.
+        tap: Of its queue.
+        runtime: Of this process.
+        commit: Records what is put off.
+    """
+
+    def __init__(
+        self,
+        plan: HandlerPlan,
+        tap: Tap,
+        runtime: Runtime,
+        commit: Callable[[Step], Awaitable[object]],
+    ) -> None:
+        self._plan = plan
+        self._tap = tap
+        self._runtime = runtime
+        self._commit = commit
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def hand_back(self, deliveries: Iterable[Delivery], due_ms: int, why: str) -> None:
+        """Give these back to their queue, to come again at once or at a time."""
+        counted = self._runtime.transport.features.gives_up
+        fresh: list[Delivery] = []
+        for delivery in deliveries:
+            if not (counted and delivery.redelivered):
+                fresh.append(delivery)
+                continue
+            # Owned by close(), which ends it.
+            leaving = asyncio.create_task(self.put_off(delivery, due_ms, why))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        self._tap.hand_back(fresh)
+
+    async def put_off(
+        self, delivery: Delivery, due_ms: int, why: str, *, has_slots: bool = False
+    ) -> None:
+        """Have a delivery come again at a time: the next generation, without an attempt."""
+        subscription = self._tap.subscription
+        if subscription is None:
+            return
+        try:
+            head = decode_head(delivery.packet.head)
+            arrival = Arrival(delivery, subscription, head, self._plan)
+            step = failure.put_off(self._runtime, arrival, due_ms, why, has_slots=has_slots)
+            step = await failure.record(self._runtime, arrival, step, None, self._commit)
+        except RolekitError as error:
+            log.info("not put off", message=delivery.packet.id, error=str(error))
+            self._tap.let_in(delivery)  # what is wrong with it, its handling will say so
+            return
+        (subscription.ack if step.claim is None else subscription.release)([delivery])
+
+    def close(self) -> None:
+        """End what is under way: its subscription hands it back."""
+        for leaving in self._leaving:
+            leaving.cancel()
 
 
 class Gates(dict[str, "Gate"]):
-    """The gates of one consumer, by queue.
+    """The gates of one consumer, by queue, and the turnstiles of its gathers.
 
     Args:
         tap: Of the consumer.
-        otherwise: Takes deliveries of queues without a gate.
+        turnstiles: By queue.
     """
 
-    def __init__(self, tap: Tap, otherwise: Callable[[Delivery], None]) -> None:
+    def __init__(self, tap: Tap, turnstiles: Mapping[str, Turnstile]) -> None:
         super().__init__()
         self.tap = tap
-        self._otherwise = otherwise
+        self._turnstiles = turnstiles
+        self._calls: dict[str, Calls] = {name: one.calls for name, one in turnstiles.items()}
+
+    def add(self, gate: Gate) -> None:
+        """Take in a gate."""
+        self[gate.queue] = gate
+        self._calls[gate.queue] = gate.calls
+
+    @property
+    def have_calls(self) -> bool:
+        """Whether it is to be noted how calls end."""
+        return bool(self._calls)
 
     @property
     def notes(self) -> dict[str, str]:
         """What people should know of handlers now, by name."""
-        return {queue: gate.note for queue, gate in self.items() if gate.note}
+        return {queue: calls.note for queue, calls in self._calls.items() if calls.note}
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery that came."""
         gate = self.get(delivery.packet.queue)
         if gate is None:
-            self._otherwise(delivery)
+            self.tap.let_in(delivery)
         else:
             gate.offer(delivery)
+
+    async def enter(self, arrival: Arrival) -> None:
+        """Begin a call of a gather, which a queue cannot wait for.
+
+        Raises:
+            NotYet: It comes again instead.
+        """
+        turnstile = self._turnstiles.get(arrival.plan.name)
+        if turnstile is not None:
+            await turnstile.wait(arrival.delivery)
+            turnstile.begin(arrival.delivery)
 
     @property
     def waiting(self) -> int:
@@ -126,129 +204,114 @@ class Gates(dict[str, "Gate"]):
 
     def close(self) -> None:
         """Let nothing in any more."""
+        for turnstile in self._turnstiles.values():
+            turnstile.close()
         for gate in self.values():
-            if gate.meter is not None:
-                gate.meter.close()
+            gate.close()
 
     def failed(self, delivery: Delivery, error: Exception) -> None:
         """Note what a call raised, before it ended."""
-        gate = self.get(delivery.packet.queue)
-        if gate is not None:
-            gate.failed(delivery, error)
+        calls = self._calls.get(delivery.packet.queue)
+        if calls is not None:
+            calls.failed(delivery, error)
 
     def ended(self, delivery: Delivery) -> None:
         """Note that a call ended."""
-        gate = self.get(delivery.packet.queue)
-        if gate is not None:
-            gate.ended(delivery)
+        calls = self._calls.get(delivery.packet.queue)
+        if calls is not None:
+            calls.ended(delivery)
 
 
 class Gate:
     """The limits of one handler, in one instance.
 
     Args:
-        queue: Name of the handler.
-        breaker: Says whether it may be called; None: it always may.
+        plan: Of the handler.
         tap: Of its queue.
-        clock: The time.
-        alarms: Of that clock.
+        returns: How its deliveries come again.
+        runtime: Of this process.
 
     Attributes:
+        queue: Name of the handler.
+        calls: Of the handler.
         meter: Says when it may be called; None: at once.
     """
 
-    def __init__(
-        self, queue: str, breaker: Breaker | None, tap: Tap, clock: Clock, alarms: Alarms
-    ) -> None:
+    def __init__(self, plan: HandlerPlan, tap: Tap, returns: Returns, runtime: Runtime) -> None:
+        self.queue = plan.name
+        self.calls = Calls(plan, runtime.clock)
+        self.calls.on_open, self.calls.on_close = self._shut, self._open
         self.meter: Meter | None = None
-        self._queue = queue
-        self._breaker = breaker
+        self._in_batches = plan.batch
         self._tap = tap
-        self._clock = clock
-        self._alarms = alarms
-        self._running: dict[int, bool] = {}
-        self._failed: set[int] = set()
-
-    @property
-    def note(self) -> str:
-        """What people should know of it now; empty: nothing."""
-        is_open = self._breaker is not None and self._breaker.state != "closed"
-        return "circuit open" if is_open else ""
+        self._returns = returns
+        self._alarms: Alarms = runtime.alarms or LoopAlarms(runtime.clock)
+        if plan.rates:
+            outlets = Outlets(
+                let_in=self._admit,
+                hand_back=self._hand_back_till,
+                put_off=self._put_off,
+                throttle=partial(tap.throttle, plan.name, "rate"),
+            )
+            window = tap.windows[plan.name]
+            self.meter = Meter(plan, runtime, self._alarms, outlets, window)
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery that came."""
         if self.meter is None:
-            self.admit(delivery)
+            self._admit(delivery)
         else:
             self.meter.offer(delivery)
 
-    def admit(self, delivery: Delivery) -> None:
-        """Let a delivery in whose time has come, or hand it back."""
-        if self._breaker is None:
-            self._tap.let_in(delivery)
-        elif self._breaker.begin(self._clock.now_ms()):
-            self._running[id(delivery)] = self._breaker.is_probing
+    def begin(self, bundle: Delivery) -> bool:
+        """Ask for the call of a batch; False: not now."""
+        return self.calls.begin(bundle)
+
+    def hand_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Give back what the circuit does not let begin."""
+        self._returns.hand_back(deliveries, self.calls.again_ms(), CIRCUIT)
+
+    def close(self) -> None:
+        """Let nothing in any more."""
+        self._returns.close()
+        if self.meter is not None:
+            self.meter.close()
+
+    def _admit(self, delivery: Delivery) -> None:
+        """Let a delivery in whose time has come, or hand it back.
+
+        Of a batch handler the batch is the call; what could be part of one is let in.
+        """
+        is_part = self._in_batches and not delivery.is_suspect
+        if not self.calls.is_shut if is_part else self.calls.begin(delivery):
             self._tap.let_in(delivery)
         else:
-            self._tap.hand_back([delivery])
+            self.hand_back([delivery])
 
-    def failed(self, delivery: Delivery, error: Exception) -> None:
-        """Note what a call raised. Called before `ended`; afterwards it is not its failure."""
-        if id(delivery) in self._running and is_failure(error):
-            self._failed.add(id(delivery))
+    def _hand_back_till(self, deliveries: Sequence[Delivery], until_ms: float) -> None:
+        self._returns.hand_back(deliveries, round(until_ms), RATE)
 
-    def ended(self, delivery: Delivery) -> None:
-        """Note that a call ended."""
-        is_probe = self._running.pop(id(delivery), None)
-        breaker = self._breaker
-        if is_probe is None or breaker is None:
-            return
-        has_failed = id(delivery) in self._failed
-        self._failed.discard(id(delivery))
-        before = breaker.state
-        counts = breaker.counts(self._clock.now_ms()) if before == "closed" else (0, 0)
-        breaker.ended(self._clock.now_ms(), failed=has_failed, is_probe=is_probe)
-        if breaker.state == before:
-            return
-        if breaker.state == "open":
-            self._shut(breaker, *counts)
-        elif before == "probing":
-            log.info("circuit closed; the queue is taken from again", handler=self._queue)
-            self._tap.throttle(self._queue, "circuit", None)
+    async def _put_off(self, delivery: Delivery, due_ms: int, has_slots: bool) -> None:  # noqa: FBT001 - as outlets are called
+        await self._returns.put_off(delivery, due_ms, RATE, has_slots=has_slots)
 
-    def _shut(self, breaker: Breaker, failures: int, calls: int) -> None:
+    def _shut(self, until_ms: int) -> None:
         """Take no more until the pause is over, and hand back what has not begun."""
-        until_ms = breaker.open_until_ms
-        log.warning(
-            "circuit open; its queue waits, and no attempts are used up",
-            handler=self._queue,
-            failures=failures + 1,
-            calls=calls + 1,
-            probes_in_s=(until_ms - self._clock.now_ms()) / 1000,
-        )
-        self._tap.throttle(self._queue, "circuit", 0)
-        waiting = self._tap.taken_out(self._queue)
+        self._tap.throttle(self.queue, "circuit", 0)
+        waiting = self._tap.take_out(self.queue)
         if self.meter is not None:
             waiting += self.meter.taken_out()
         for delivery in waiting:
-            self._running.pop(id(delivery), None)
-        self._tap.hand_back(waiting)
+            self.calls.forget(delivery)
+        self.hand_back(waiting)
         self._alarms.at(until_ms, self._probe)
 
     def _probe(self) -> None:
         """Take one: its outcome decides."""
-        if self._breaker is not None and self._breaker.state == "open":
-            self._tap.throttle(self._queue, "circuit", 1)
+        if self.calls.is_paused:
+            self._tap.throttle(self.queue, "circuit", 1)
 
-
-def is_failure(error: Exception) -> bool:
-    """Say whether an error speaks against the handler, or what it calls.
-
-    `Reject` and `Retry(counts=False)` do not: who raises them was answered.
-    """
-    if isinstance(error, Retry):
-        return error.counts
-    return not isinstance(error, NOT_A_FAILURE)
+    def _open(self) -> None:
+        self._tap.throttle(self.queue, "circuit", None)
 
 
 def gates_for(
@@ -256,7 +319,6 @@ def gates_for(
     tap: Tap,
     runtime: Runtime,
     commit: Callable[[Step], Awaitable[object]],
-    otherwise: Callable[[Delivery], None],
 ) -> Gates:
     """Make the gates of handlers that have limits; none for the others.
 
@@ -265,44 +327,12 @@ def gates_for(
         tap: Of that consumer.
         runtime: Of this process.
         commit: Records what is put off.
-        otherwise: Takes deliveries of queues without a gate.
     """
-    gates = Gates(tap, otherwise)
-    alarms = runtime.alarms or LoopAlarms(runtime.clock)
-    for plan in (handler.plan for handler in handlers):
-        if plan.circuit is None and not plan.rates:
-            continue
-        breaker = None if plan.circuit is None else Breaker(plan.circuit)
-        gate = gates[plan.name] = Gate(plan.name, breaker, tap, runtime.clock, alarms)
-        if plan.rates:
-            outlets = Outlets(
-                let_in=gate.admit,
-                hand_back=tap.hand_back,
-                put_off=partial(_put_off, plan, tap, runtime, commit),
-                throttle=partial(tap.throttle, plan.name, "rate"),
-            )
-            gate.meter = Meter(plan, runtime, alarms, outlets, tap.window)
+    plans = [one.plan for one in handlers if one.plan.circuit is not None or one.plan.rates]
+    gathers = [plan for plan in plans if plan.kind == "gather"]
+    gates = Gates(tap, turnstiles_for(gathers, runtime, GATHER_PATIENCE_MS))
+    for plan in plans:
+        if plan.kind != "gather":
+            returns = Returns(plan, tap, runtime, commit)
+            gates.add(Gate(plan, tap, returns, runtime))
     return gates
-
-
-async def _put_off(
-    plan: HandlerPlan,
-    tap: Tap,
-    runtime: Runtime,
-    commit: Callable[[Step], Awaitable[object]],
-    delivery: Delivery,
-    due_ms: int,
-) -> None:
-    """Have a delivery come again at a time: the next generation, without an attempt."""
-    subscription = tap.subscription
-    if subscription is None:
-        return
-    head = decode_head(delivery.packet.head)
-    step = failure.put_off(runtime, Arrival(delivery, subscription, head, plan), due_ms)
-    try:
-        await commit(step)
-    except RolekitError as error:
-        log.info("not put off", message=delivery.packet.id, error=str(error))
-        tap.let_in(delivery)  # whatever is wrong with it, its handling will say so
-        return
-    (subscription.ack if step.claim is None else subscription.release)([delivery])

@@ -3,8 +3,11 @@
 Slots are reserved for all that wait in one question, and for what will come by the pace of
 late, so there are a few questions a second, whatever the rate. A delivery whose slot is near
 waits here. Where it is not, and the whole queue has one bucket, the queue is not taken from
-until there are slots again. Where each key has a bucket of its own, the delivery is put off
-until the slot that is then reserved for it, without an attempt, and others go on.
+until there are slots again. Where each key has a bucket of its own, or the queue cannot wait
+since it holds more than this handler's messages, the delivery is put off until the slot that
+is then reserved for it, without an attempt, and others go on.
+
+How far ahead that is, `planning` says.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import RolekitError
+from rolekit.flow.planning import Waiting, plan_ahead
 from rolekit.model.envelope import decode_head
 from rolekit.model.keys import key_of
 from rolekit.model.rates import Ask, Lease, burst_of, step_ms_of
@@ -37,21 +41,11 @@ log = structlog.get_logger("rolekit.rates")
 AHEAD_MS = 250.0
 """Slots are reserved so far ahead."""
 PATIENCE_MS = 1000.0
-"""A delivery waits so long in the hands of an instance."""
 POLL_MS = 100.0
 """A bucket without slots is asked again after so long at the soonest."""
-FAR_MS = 1e13
 AFTER_ERROR_MS = 500.0
 SOON_MS = 1.0
 """What is due within a turn of a timer is due."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A delivery, and how many units it takes of which buckets."""
-
-    delivery: Delivery
-    needs: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +54,15 @@ class Outlets:
 
     Attributes:
         let_in: For one whose slots have come.
-        hand_back: For those that others may have.
-        put_off: For one that comes again at a time, milliseconds since 1970, with its slots.
+        hand_back: For those that others may have; at the time that is given there are slots.
+        put_off: For one that comes again at a time, milliseconds since 1970; with slots that
+            are reserved for it then, or to ask again.
         throttle: Says how many to hold in hand from now on; 0 is none.
     """
 
     let_in: Callable[[Delivery], None]
-    hand_back: Callable[[Sequence[Delivery]], None]
-    put_off: Callable[[Delivery, int], Awaitable[None]]
+    hand_back: Callable[[Sequence[Delivery], float], None]
+    put_off: Callable[[Delivery, int, bool], Awaitable[None]]
     throttle: Callable[[int], None]
 
 
@@ -79,7 +74,9 @@ class Meter:
         runtime: Of this process.
         alarms: Of its clock.
         outlets: Where deliveries go.
-        window: Deliveries in hand, at most.
+        window: Deliveries in hand, at most; None: nobody can say how many, so whatever waits
+            longer than `patience_ms` is put off.
+        patience_ms: A delivery waits so long in the hands of an instance.
     """
 
     def __init__(
@@ -88,7 +85,9 @@ class Meter:
         runtime: Runtime,
         alarms: Alarms,
         outlets: Outlets,
-        window: int,
+        window: int | None,
+        *,
+        patience_ms: float = PATIENCE_MS,
     ) -> None:
         self._plan = plan
         self._runtime = runtime
@@ -101,14 +100,16 @@ class Meter:
             for n, rate in enumerate(plan.rates)
         }
         self._rates: dict[str, Rate] = {}
-        self._is_keyed = any(rate.key for rate in plan.rates)
-        self._window = window if self._is_keyed else _window_of(plan.rates, window)
+        self._patience_ms = patience_ms if self._waits else 0.0
+        self._puts_off = window is None
+        self._window = _window_of(plan, window or 0)
         self._leases: dict[str, Lease] = {}
         self._empty_until: dict[str, float] = {}
         self._passed: deque[float] = deque(maxlen=2000)
         self._asking: asyncio.Task[None] | None = None
         self._is_shut = self._is_closed = False
         self._woken_at = math.inf
+        self._shut_until = 0.0
         self.waiting: deque[Waiting] = deque()
 
     def begin(self) -> None:
@@ -121,10 +122,14 @@ class Meter:
         if not needs:
             self._out.let_in(delivery)
         elif self._is_shut:
-            self._out.hand_back([delivery])
+            self._out.hand_back([delivery], self._shut_until)
         else:
             self.waiting.append(Waiting(delivery, needs))
             self._pump()
+
+    def forget(self, delivery: Delivery) -> None:
+        """Let a delivery wait no more, of which somebody else takes care."""
+        self.waiting = deque(one for one in self.waiting if one.delivery is not delivery)
 
     def taken_out(self) -> list[Delivery]:
         """Take out what waits."""
@@ -267,13 +272,17 @@ class Meter:
             more = 0.0 if rate.key or rate.cost or not self._waits else lately
             if left < first[bucket] or units > left:
                 ahead_ms = AHEAD_MS if self._waits else 0.0
-                ask = self._make(bucket, units + more - left, first[bucket] - left, ahead_ms)
-                asks.append(ask)
+                asks.append(
+                    Ask(
+                        bucket=bucket,
+                        wanted=units + more - left,
+                        first=first[bucket] - left,
+                        step_ms=step_ms_of(rate),
+                        burst=burst_of(rate),
+                        ahead_ms=ahead_ms,
+                    )
+                )
         return asks
-
-    def _make(self, bucket: str, wanted: float, first: float, ahead_ms: float) -> Ask:
-        rate = self._rates[bucket]
-        return Ask(bucket, wanted, first, step_ms_of(rate), burst_of(rate), ahead_ms)
 
     def _lease(self, bucket: str) -> Lease:
         lease = self._leases.get(bucket)
@@ -287,24 +296,47 @@ class Meter:
         far: dict[str, float] = {}
         for bucket, start_ms in empty.items():
             wait_ms = start_ms - ahead_ms
-            if wait_ms > (PATIENCE_MS if self._waits else 0.0):
+            if wait_ms > self._patience_ms:
                 far[bucket] = wait_ms
-                if self._rates[bucket].key:
+                if self._is_put_off(bucket):
                     continue
             poll_ms = POLL_MS * random.uniform(0.8, 1.2) if self._waits else 0.0  # noqa: S311 - jitter
             self._empty_until[bucket] = now_ms + max(wait_ms, poll_ms, 1.0)
-        keyed = {bucket for bucket in far if self._rates[bucket].key}
-        if keyed:
-            await self._put_off(keyed)
-        plain = [wait_ms for bucket, wait_ms in far.items() if bucket not in keyed]
+        put_off = {bucket for bucket in far if self._is_put_off(bucket)}
+        leaving = [one for one in self.waiting if not put_off.isdisjoint(one.needs)]
+        behind = self._far_behind(put_off)
+        if leaving or behind:
+            scarce = put_off.union(*(one.needs for one in behind))
+            await self._put_off([*leaving, *behind], scarce)
+        plain = [wait_ms for bucket, wait_ms in far.items() if bucket not in put_off]
         if plain:
             self._shut(now_ms + max(plain))
 
+    def _is_put_off(self, bucket: str) -> bool:
+        return self._puts_off or self._rates[bucket].key is not None
+
+    def _far_behind(self, leaving: set[str]) -> list[Waiting]:
+        """Find what would wait too long for what waits before it, where a queue cannot."""
+        if not self._puts_off:
+            return []
+        before_ms: dict[str, float] = {}
+        behind: list[Waiting] = []
+        for one in self.waiting:
+            if not leaving.isdisjoint(one.needs):
+                continue
+            if any(before_ms.get(bucket, 0.0) > self._patience_ms for bucket in one.needs):
+                behind.append(one)
+                continue
+            for bucket, units in one.needs.items():
+                took_ms = units * step_ms_of(self._rates[bucket])
+                before_ms[bucket] = before_ms.get(bucket, 0.0) + took_ms
+        return behind
+
     def _shut(self, until_ms: float) -> None:
         """Take no more until there are slots, and hand back what waits."""
-        self._is_shut = True
+        self._is_shut, self._shut_until = True, until_ms
         self._out.throttle(0)
-        self._out.hand_back(self.taken_out())
+        self._out.hand_back(self.taken_out(), until_ms)
         self._alarms.at(math.ceil(until_ms), self._open)
 
     def _open(self) -> None:
@@ -312,28 +344,16 @@ class Meter:
         self._empty_until.clear()
         self._out.throttle(self._window)
 
-    async def _put_off(self, keyed: set[str]) -> None:
-        """Reserve the slots of what waits for these buckets, and let it come again then."""
-        items = [one for one in self.waiting if not keyed.isdisjoint(one.needs)]
-        self.waiting = deque(one for one in self.waiting if keyed.isdisjoint(one.needs))
-        totals: dict[str, float] = {}
-        for one in items:
-            for bucket, units in one.needs.items():
-                totals[bucket] = totals.get(bucket, 0.0) + units
+    async def _put_off(self, items: Sequence[Waiting], scarce: set[str]) -> None:
+        """Let these come again: at slots that are reserved for them, or to ask for some."""
+        gone = {id(one) for one in items}
+        self.waiting = deque(one for one in self.waiting if id(one) not in gone)
         try:
-            asks = [self._make(bucket, n, n, FAR_MS) for bucket, n in totals.items()]
-            grants = await self._runtime.store.reserve(asks)
+            planned = await plan_ahead(self._runtime, items, scarce, self._rates)
         except BaseException:
-            self._out.hand_back([one.delivery for one in items])
+            self.waiting.extendleft(reversed(items))
             raise
-        now_ms = self._runtime.clock.now_ms()
-        next_ms = {grant.bucket: now_ms + grant.start_ms for grant in grants}
-        leaving: list[Awaitable[None]] = []
-        for one in items:
-            due_ms = math.ceil(max(next_ms[bucket] for bucket in one.needs))
-            leaving.append(self._out.put_off(one.delivery, due_ms))
-            for bucket, units in one.needs.items():
-                next_ms[bucket] += units * step_ms_of(self._rates[bucket])
+        leaving = [self._out.put_off(one.delivery, due, slots) for one, due, slots in planned]
         await asyncio.gather(*leaving)
 
     def _forget(self, now_ms: float) -> None:
@@ -350,7 +370,12 @@ class Meter:
         }
 
 
-def _window_of(rates: Sequence[Rate], window: int) -> int:
-    """Hold no more deliveries than go in a second: others wait in the queue, for anybody."""
-    per_s = min((r.limit / r.per_s for r in rates if r.cost is None), default=float(window))
-    return max(1, min(window, math.ceil(per_s)))
+def _window_of(plan: HandlerPlan, window: int) -> int:
+    """Hold no more deliveries than go in a second: others wait in the queue, for anybody.
+
+    What is put off does not wait, and a batch needs as many as it holds.
+    """
+    if plan.batch or any(rate.key for rate in plan.rates):
+        return window
+    rates = (r.limit / r.per_s for r in plan.rates if r.cost is None)
+    return max(1, min(window, math.ceil(min(rates, default=float(window)))))

@@ -22,11 +22,12 @@ import structlog
 from rolekit.errors import Contended, FenceLost, StateClash, Unavailable
 from rolekit.flow import failure
 from rolekit.flow.deadlines import Overran
+from rolekit.flow.turnstile import NotYet
 from rolekit.flow.work import Work, Worker
 from rolekit.store.base import Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from rolekit.flow.call import Handler
     from rolekit.flow.commit import Committer
@@ -86,6 +87,15 @@ class Pipeline:
         self.on_again: Callable[[Delivery], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
         self.on_failed: Callable[[Delivery, Exception], None] = lambda _, __: None
+
+    @property
+    def before_call(self) -> Callable[[Arrival], Awaitable[None]] | None:
+        """What is awaited before a gather is called; may raise `NotYet`. None: nothing."""
+        return self._worker.before_call
+
+    @before_call.setter
+    def before_call(self, enter: Callable[[Arrival], Awaitable[None]] | None) -> None:
+        self._worker.before_call = enter
 
     async def process(self, arrival: Arrival, *, to_the_end: bool = False) -> None:
         """Handle one delivery, and see to it that it is settled.
@@ -224,6 +234,9 @@ class Pipeline:
             if isinstance(error, Taken):
                 arrival.subscription.ack([arrival.delivery])
                 return
+            if isinstance(error, NotYet):
+                await self.put_off(arrival, error)
+                return
             if not isinstance(error, NOT_ITS_FAULT):
                 await self._fail(arrival, error)
                 return
@@ -250,6 +263,14 @@ class Pipeline:
         except Unavailable:
             return False
         return True
+
+    async def put_off(self, arrival: Arrival, later: NotYet) -> None:
+        """Record that a limit lets a message come again, without an attempt."""
+        step = failure.put_off(
+            self._runtime, arrival, later.due_ms, later.why, has_slots=later.has_slots
+        )
+        commit = self._committer.submit
+        self._settle(arrival, await failure.record(self._runtime, arrival, step, None, commit))
 
     async def _fail(self, arrival: Arrival, error: Exception) -> None:
         self.on_failed(arrival.delivery, error)

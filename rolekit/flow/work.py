@@ -56,6 +56,9 @@ class Worker:
         handlers: By queue.
         commit: Submits a step that leaves before its message is done.
         room: Waits until what was committed leaves fast enough.
+
+    Attributes:
+        before_call: Awaited before a gather is called, which may raise `NotYet`.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Worker:
         self._room = room
         self._handlers = handlers
         self._gathering = Gathering(runtime)
+        self.before_call: Callable[[Arrival], Awaitable[None]] | None = None
 
     async def run(self, arrival: Arrival, work: Work) -> None:
         """Run what came, and fill in `work`.
@@ -154,6 +158,8 @@ class Worker:
             work.step.release = job.release
             self._gathering.add_failure(job, work.step)
             return
+        if self.before_call is not None:
+            await self.before_call(arrival)
         placing = Placing(self._runtime, arrival.plan, arrival.packet, arrival.head)
         sequence = job.release.sequence
         caller = Caller(

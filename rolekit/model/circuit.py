@@ -40,6 +40,12 @@ class Breaker:
         self.state: State = "closed"
         self.open_until_ms = 0
 
+    def may_begin(self, now_ms: int) -> bool:
+        """Say whether a call that was asked for now could begin; asks for none."""
+        if self.state == "open":
+            return now_ms >= self.open_until_ms
+        return self.state == "closed" or not self._is_asked
+
     def begin(self, now_ms: int) -> bool:
         """Ask for a call; False: not now. After the pause, one call probes."""
         if self.state == "closed":

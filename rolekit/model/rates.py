@@ -5,6 +5,10 @@ next, within a horizon, and uses each when its instant has come: so whoever rese
 and however many do, units leave no faster than the slots lie apart. Slots that nobody wanted
 are lost, but for the last few: those may go at once, which is the burst.
 
+Who finds no slot within the horizon may line up: the bucket also remembers where the line of
+those ends that come again for a slot. A place there is an estimate, nobody's property, and
+lies no further ahead than the line may be long, so a flood takes away no slots of the future.
+
 Source: the generic cell rate algorithm, ITU-T I.371, with reservations.
 """
 
@@ -13,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rolekit.model.policy import Rate
@@ -35,6 +39,7 @@ class Ask:
         step_ms: Between two units.
         burst: Units that may go at once.
         ahead_ms: How far ahead slots are reserved, at most.
+        line_ms: How far ahead units that get no slot line up, at most; 0: they do not.
     """
 
     bucket: str
@@ -43,6 +48,7 @@ class Ask:
     step_ms: float
     burst: float
     ahead_ms: float
+    line_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +59,44 @@ class Grant:
         bucket: Of which.
         start_ms: When the first one is, from now on; may lie in the past.
         granted: Units; 0: there is none within the horizon, and `start_ms` is the next one.
+        place_ms: When the first unit that got no slot can expect one, from now on, if it lined
+            up; each of the others a step later.
     """
 
     bucket: str
     start_ms: float
     granted: float
+    place_ms: float = 0.0
 
 
-def reserve(ask: Ask, free_ms: float, now_ms: float) -> tuple[Grant, float]:
-    """Reserve slots; return them, and when the next free one is.
+class Bucket(NamedTuple):
+    """What is kept of a bucket: when its next free slot is, and where its line ends."""
+
+    free_ms: float = 0.0
+    line_ms: float = 0.0
+
+
+def reserve(ask: Ask, bucket: Bucket, now_ms: float) -> tuple[Grant, Bucket]:
+    """Reserve slots; return them, and the bucket as it is then.
 
     Args:
         ask: What is wanted.
-        free_ms: When the next free slot is; long ago, of a bucket that is new.
+        bucket: As it is; one that is new had nothing taken.
         now_ms: The time.
     """
-    start = max(free_ms, now_ms - ask.burst * ask.step_ms)
+    start = max(bucket.free_ms, now_ms - ask.burst * ask.step_ms)
     room = now_ms + ask.ahead_ms - start
     granted = 0.0
     if room >= 0:
         granted = min(ask.wanted, max(ask.first, math.floor(room / ask.step_ms) + 1))
-    taken = start + granted * ask.step_ms if granted else free_ms
-    return Grant(ask.bucket, start - now_ms, granted), taken
+    free_ms = start + granted * ask.step_ms if granted else bucket.free_ms
+    place, line_ms = now_ms, bucket.line_ms
+    if ask.line_ms and granted < ask.wanted:
+        end_ms = now_ms + ask.line_ms
+        place = min(max(line_ms, start + granted * ask.step_ms), end_ms)
+        line_ms = min(place + (ask.wanted - granted) * ask.step_ms, end_ms)
+    grant = Grant(ask.bucket, start - now_ms, granted, place - now_ms)
+    return grant, Bucket(free_ms, line_ms)
 
 
 def step_ms_of(rate: Rate) -> float:

@@ -217,7 +217,8 @@ class Instance:
     @property
     def notes(self) -> dict[str, str]:
         """What people should know of its handlers now, by name."""
-        return {} if self.consumer is None else self.consumer.gates.notes
+        notes = {} if self.consumer is None else self.consumer.gates.notes
+        return notes | ({} if self.keyed is None else self.keyed.notes)
 
     def _consumers(self) -> list[Consumer | KeyedConsumer]:
         return [one for one in (self.consumer, self.keyed) if one is not None]

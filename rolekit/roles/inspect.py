@@ -109,7 +109,6 @@ def _read(role: type[Role], method: str, value: object) -> Found:
     is_batch = any(each.role == "batch" for each in parameters)
     result = (read_batch_result if is_batch else read_result)(value, hints["return"])
     _check_parameters(declared, parameters)
-    _check_limits(declared)
     plan = _plan(role, method, name, declared, parameters, result)
     return Found(plan=plan, declared=declared, parameters=parameters, result=result)
 
@@ -171,31 +170,11 @@ def _check_batch(declared: Declared, kinds: Sequence[str]) -> None:
             "takes a Batch and a message beside it.",
             "Take one of them; the messages of a batch are its items.",
         )
-    limits = [name for name in ("rate", "circuit") if getattr(declared, name)]
-    if limits:
-        raise Unreadable(
-            f"takes a Batch, and has {limits[0]}=, which goes by single messages.",
-            "Leave it out, or take the messages one by one.",
-        )
     if (declared.size or 0) > MAX_BATCH:
         raise Unreadable(
             f"has size={declared.size}; a batch has at most {MAX_BATCH} messages.",
             "Make it smaller: one transaction holds all of a batch.",
         )
-
-
-def _check_limits(declared: Declared) -> None:
-    """Refuse limits where nothing would keep them: only plain deliveries pass a gate."""
-    for option in ("circuit", "rate"):
-        if not getattr(declared, option):
-            continue
-        is_gather = declared.marker == "gather"
-        what = "is a @gather" if is_gather else "has key=" if declared.key else ""
-        if what:
-            raise Unreadable(
-                f"has {option}= and {what}, which do not go together.",
-                f"Let it return a message, and put {option}= on the handler that takes it.",
-            )
 
 
 def _check_gather(parameters: tuple[Parameter, ...], *, ordered: bool) -> None:

@@ -40,6 +40,14 @@ def _of_classes(found: Found, rate: Rate) -> Iterator[Problem]:
         name = getattr(rate, option)
         if name is None:
             continue
+        if found.plan.kind == "gather":
+            yield Problem(
+                found.place,
+                f"has a rate with {option}= and is a @gather, which is called with runs.",
+                f"Leave {option}= out: its rate counts calls, and a run has no fields. A rate "
+                "by what parts say goes on the handler that gives them.",
+            )
+            continue
         if dead:
             yield Problem(
                 found.place,

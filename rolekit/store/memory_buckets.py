@@ -23,7 +23,7 @@ class MemoryBuckets:
         buckets, now_ms = self.tables.buckets, self.tables.clock.now_ms()
         granted: list[Grant] = []
         for ask in asks:
-            grant, free_ms = rates.reserve(ask, buckets.get(ask.bucket, 0.0), now_ms)
-            buckets[ask.bucket] = free_ms
+            before = buckets.get(ask.bucket, rates.Bucket())
+            grant, buckets[ask.bucket] = rates.reserve(ask, before, now_ms)
             granted.append(grant)
         return granted

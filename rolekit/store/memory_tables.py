@@ -14,6 +14,7 @@ from rolekit.store.sent import SentRow
 
 if TYPE_CHECKING:
     from rolekit.model.envelope import Packet
+    from rolekit.model.rates import Bucket
     from rolekit.store.splits import SplitRow
 
 DAY_MS = 86_400_000
@@ -70,7 +71,7 @@ class MemoryTables:
     sent: list[SentRow] = field(default_factory=list[SentRow])
     dead: dict[str, DeadLetterRow] = field(default_factory=dict[str, DeadLetterRow])
     timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
-    buckets: dict[str, float] = field(default_factory=dict[str, float])
+    buckets: dict[str, Bucket] = field(default_factory=dict[str, "Bucket"])
 
     def __post_init__(self) -> None:
         self.oldest_day = self.clock.now_ms() // DAY_MS - DAYS_BACK

@@ -64,7 +64,6 @@ def _changed(handler: HandlerPlan, option: str, text: str) -> HandlerPlan:
     numbers = _numbers(where, NUMBERS[option], text)
     if option == "retry":
         return replace(handler, retry=(_policy(where, handler.retry, Backoff, numbers),))
-    _refuse_where_no_gate_is(where, handler)
     if option == "circuit":
         before = [handler.circuit] if handler.circuit else []
         return replace(handler, circuit=_policy(where, before, Circuit, numbers))
@@ -74,19 +73,6 @@ def _changed(handler: HandlerPlan, option: str, text: str) -> HandlerPlan:
             fix="Change it in the code, for all that share it.",
         )
     return replace(handler, rates=(_policy(where, handler.rates, Rate, numbers),))
-
-
-def _refuse_where_no_gate_is(where: str, handler: HandlerPlan) -> None:
-    for what, is_so in (
-        ("is a @gather", handler.kind == "gather"),
-        ("takes a Batch", handler.batch),
-        ("has key=", bool(handler.key)),
-    ):
-        if is_so:
-            raise ConfigError(
-                f"{where}: the handler {what}, which does not go with limits.",
-                fix="Leave the setting out.",
-            )
 
 
 def _policy(

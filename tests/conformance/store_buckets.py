@@ -13,9 +13,18 @@ if TYPE_CHECKING:
     from tests.conformance.store import Ground
 
 
-def ask(bucket: str = "b", wanted: float = 1, *, first: float = 1, ahead_ms: float = 0) -> Ask:
+def ask(
+    bucket: str = "b",
+    wanted: float = 1,
+    *,
+    first: float = 1,
+    ahead_ms: float = 0,
+    line_ms: float = 0,
+) -> Ask:
     """Ask for units of a bucket of ten a second, of which five may go at once."""
-    return Ask(bucket, wanted, first, step_ms=100.0, burst=5.0, ahead_ms=ahead_ms)
+    return Ask(
+        bucket, wanted, first, step_ms=100.0, burst=5.0, ahead_ms=ahead_ms, line_ms=line_ms
+    )
 
 
 class Buckets:
@@ -66,6 +75,36 @@ class Buckets:
         by_bucket = {grant.bucket: grant.granted for grant in grants}
         assert by_bucket["new"] == 3
         assert by_bucket["full"] <= 1
+
+    async def test_what_gets_no_slot_lines_up_behind_those_who_did(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+
+        (whole,) = await store.reserve([ask(wanted=5, ahead_ms=1000, line_ms=5000)])
+        (some,) = await store.reserve([ask(wanted=50, ahead_ms=1000, line_ms=5000)])
+        (plain,) = await store.reserve([ask(wanted=1, ahead_ms=1000)])
+        (behind,) = await store.reserve([ask(wanted=2, ahead_ms=1000, line_ms=5000)])
+
+        assert (whole.granted, whole.place_ms) == (5, 0)
+        assert some.granted in (10, 11, 12)
+        assert some.place_ms == pytest.approx(some.start_ms + some.granted * 100, abs=1)
+        assert (plain.granted, plain.place_ms) == (0, 0)
+        in_line = some.place_ms + (50 - some.granted) * 100
+        assert behind.granted == 0
+        assert behind.place_ms == pytest.approx(in_line, abs=900)
+
+    async def test_a_line_is_no_longer_than_it_may_be(self, ground: Ground) -> None:
+        store = await ground.open()
+
+        await store.reserve([ask(wanted=500, line_ms=2000)])
+        await store.reserve([ask(wanted=500, line_ms=2000)])
+        (last,) = await store.reserve([ask(wanted=500, line_ms=2000)])
+        (later,) = await store.reserve([ask(wanted=1, ahead_ms=3000)])
+
+        assert last.granted <= 1
+        assert last.place_ms <= 2000
+        assert later.granted == 1, "who stands in the line has taken no slots"
 
     async def test_of_many_that_ask_together_nobody_gets_what_another_has(
         self, ground: Ground

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rolekit.model.policy import Rate
-from rolekit.model.rates import LATE_MS, Ask, Lease, burst_of, reserve, step_ms_of
+from rolekit.model.rates import (
+    LATE_MS,
+    Ask,
+    Bucket,
+    Lease,
+    burst_of,
+    reserve,
+    step_ms_of,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -32,12 +40,12 @@ def test_slots_are_no_nearer_than_the_limit_allows_and_nobody_shares_one(
     rate: Rate, asks: list[tuple[int, int]]
 ) -> None:
     step_ms, burst = step_ms_of(rate), burst_of(rate)
-    free_ms, now_ms = 0.0, 1e12
+    bucket, now_ms = Bucket(), 1e12
     slots: list[tuple[float, float]] = []  # when it may be used, and its place in the row
 
     for wait_ms, wanted in asks:
         now_ms += wait_ms
-        grant, free_ms = reserve(ask_of(rate, wanted, 250), free_ms, now_ms)
+        grant, bucket = reserve(ask_of(rate, wanted, 250), bucket, now_ms)
         start = now_ms + grant.start_ms
         assert grant.granted <= wanted
         granted = [start + n * step_ms for n in range(int(grant.granted))]
@@ -62,12 +70,34 @@ def test_a_message_that_costs_more_than_the_burst_goes_and_is_paid_for_afterward
     rate: Rate, cost: float, ahead_ms: float
 ) -> None:
     now_ms = 1e12
-    first, free_ms = reserve(ask_of(rate, cost, ahead_ms, cost), 0.0, now_ms)
-    second, _ = reserve(ask_of(rate, 1, 1e13), free_ms, now_ms)
+    first, bucket = reserve(ask_of(rate, cost, ahead_ms, cost), Bucket(), now_ms)
+    second, _ = reserve(ask_of(rate, 1, 1e13), bucket, now_ms)
 
     assert first.granted == pytest.approx(cost)
     behind_ms = (cost - burst_of(rate)) * step_ms_of(rate)
     assert second.start_ms == pytest.approx(behind_ms, rel=1e-3, abs=1)
+
+
+@given(RATES, st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 500)), max_size=60))
+def test_what_gets_no_slot_lines_up_in_order_no_further_than_the_line_is_long(
+    rate: Rate, asks: list[tuple[int, int]]
+) -> None:
+    step_ms, bucket, now_ms = step_ms_of(rate), Bucket(), 1e12
+    plan_ms, line_ms, end_ms = 60_000.0, 3_600_000.0, 0.0
+
+    for wait_ms, wanted in asks:
+        now_ms += wait_ms
+        ask = Ask("b", wanted, 1, step_ms, burst_of(rate), plan_ms, line_ms)
+        grant, bucket = reserve(ask, bucket, now_ms)
+        assert bucket.free_ms <= now_ms + plan_ms + step_ms + 1, "no more slots than planned"
+        assert bucket.line_ms <= now_ms + line_ms
+        if grant.granted == wanted:
+            continue
+        place = now_ms + grant.place_ms
+        assert place >= min(bucket.free_ms, now_ms + line_ms) - 1, "behind all who have slots"
+        assert place >= min(end_ms, now_ms + line_ms) - 1, "and behind all who stand there"
+        assert grant.place_ms > min(plan_ms - step_ms, line_ms) - 1
+        end_ms = bucket.line_ms
 
 
 @given(
@@ -100,7 +130,7 @@ def test_several_that_want_all_they_can_get_come_to_the_limit_together(
     rate: Rate, askers: int, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
-    free_ms, now_ms, units = 0.0, 1e12, 0.0
+    bucket, now_ms, units = Bucket(), 1e12, 0.0
     length_ms = max(5000.0, 40 * step_ms_of(rate))
     until_ms = now_ms + length_ms
     due = [(now_ms + chance.uniform(0, 100), n) for n in range(askers)]
@@ -108,7 +138,7 @@ def test_several_that_want_all_they_can_get_come_to_the_limit_together(
         now_ms, n = due.pop(due.index(min(due)))
         if now_ms > until_ms:
             break
-        grant, free_ms = reserve(ask_of(rate, 1000, 250), free_ms, now_ms)
+        grant, bucket = reserve(ask_of(rate, 1000, 250), bucket, now_ms)
         start = now_ms + grant.start_ms
         inside = [
             1 for k in range(int(grant.granted)) if start + k * step_ms_of(rate) <= until_ms

@@ -16,7 +16,6 @@ from rolekit import (
     Context,
     DeadLetter,
     Message,
-    Rate,
     Reject,
     Reply,
     Retry,
@@ -400,10 +399,6 @@ class Refusals:
         @handle
         async def load(self, rows: Batch[Row], row: Asked) -> None: ...
 
-    class Rated(WorkerRole):
-        @handle(rate=Rate(5))
-        async def load(self, rows: Batch[Row]) -> None: ...
-
     class Keyed(WorkerRole):
         @handle(key="n")
         async def load(self, rows: Batch[Row]) -> None: ...
@@ -430,7 +425,6 @@ class Refusals:
     ("role", "sentence"),
     [
         (Refusals.Beside, "takes a Batch and a message beside it."),
-        (Refusals.Rated, "takes a Batch, and has rate="),
         (Refusals.Keyed, "takes a Batch and has a key"),
         (Refusals.Iterates, "takes a Batch and returns Stored."),
         (Refusals.Letters, "dead letters come one by one."),

@@ -11,7 +11,7 @@ import pytest
 
 from rolekit import App, Backoff, Circuit, Context, Message, Reject, Retry, WorkerRole, handle
 from rolekit.errors import AppError, CodecError
-from rolekit.flow.gates import is_failure
+from rolekit.flow.circuits import is_failure
 from rolekit.testing import run_app
 
 if TYPE_CHECKING:

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rolekit import (
-    Batch,
-    Circuit,
     Context,
     Hole,
     Message,
-    Rate,
     Run,
     WorkerRole,
     cron,
@@ -183,18 +180,6 @@ class Wrong:
         @every(float("nan"))
         async def work(self) -> None: ...
 
-    class LimitedGather(WorkerRole):
-        @gather(circuit=Circuit())
-        async def work(self, run: Run[Part]) -> None: ...
-
-    class LimitedBatch(WorkerRole):
-        @handle(circuit=Circuit())
-        async def work(self, asks: Batch[Ask]) -> None: ...
-
-    class LimitedKey(WorkerRole):
-        @handle(key="text", rate=Rate(5))
-        async def work(self, ask: Ask) -> None: ...
-
     class Static(WorkerRole):
         @staticmethod
         @handle
@@ -251,9 +236,6 @@ class Overridden(Base):
         (Wrong.Missed, "@cron(missed='never')", "times that passed"),
         (Wrong.Fast, "@every(0): 0.1 seconds or more are expected", "run()"),
         (Wrong.NotANumber, "@every(nan)", "run()"),
-        (Wrong.LimitedGather, "has circuit= and is a @gather", "the handler that takes it"),
-        (Wrong.LimitedBatch, "takes a Batch, and has circuit=", "one by one"),
-        (Wrong.LimitedKey, "has rate= and has key=", "the handler that takes it"),
         (Wrong.Static, "@handle marks a staticmethod", "plain method"),
         (Overridden, "overrides a handler, but has no decorator", "Decorate it"),
     ],

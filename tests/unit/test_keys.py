@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from rolekit import App, Batch, Circuit, Message, Rate, WorkerRole, handle
+from rolekit import App, Batch, Message, WorkerRole, handle
 from rolekit.errors import AppError, CodecError
 from rolekit.model.keys import MAX_KEY_CHARS, key_of
 
@@ -124,16 +124,6 @@ def test_a_batch_has_no_key() -> None:
 
 def test_a_queue_of_another_program_has_no_partitions() -> None:
     assert any("has source= and key=" in each for each in told(keyed_by("text", source="q")))
-
-
-@pytest.mark.parametrize(
-    ("name", "limit"), [("rate", Rate(5)), ("circuit", Circuit(pause_s=1))]
-)
-def test_limits_do_not_go_with_a_key(name: str, limit: object) -> None:
-    assert any(
-        f"{name}=" in each and "do not go together" in each
-        for each in told(keyed_by("text", **{name: limit}))
-    )
 
 
 def test_what_a_dead_message_does_to_its_key_is_not_said_without_a_key() -> None:

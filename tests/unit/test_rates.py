@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rolekit import App, Context, DeadLetter, Message, Rate, WorkerRole, handle
+from rolekit import App, Context, DeadLetter, Message, Rate, Run, WorkerRole, gather, handle
 from rolekit.errors import AppError
 from rolekit.testing import run_app
 
@@ -173,6 +174,14 @@ class Wrong:
         @handle(rate=[Rate(5), Rate(5)])
         async def work(self, ask: Ask) -> None: ...
 
+    class OfRuns(WorkerRole):
+        @handle
+        async def split(self, call: Call) -> AsyncIterator[Ask]:
+            yield Ask(who="a", n=call.n)
+
+        @gather(rate=Rate(5, key="who"))
+        async def work(self, run: Run[Ask]) -> None: ...
+
     class Dead(WorkerRole):
         @handle(rate=Rate(5, key="who"))
         async def work(self, letter: DeadLetter[Ask]) -> None: ...
@@ -188,6 +197,7 @@ class Wrong:
         (Wrong.NoNumber, "cost='who' and takes Ask, where it is no number"),
         (Wrong.Unlike, "called 'x' of 6 in 1 s, but Unlike.work has one of 5 in 1 s"),
         (Wrong.Twice, "has the same rate twice"),
+        (Wrong.OfRuns, "has a rate with key= and is a @gather"),
         (Wrong.Dead, "has a rate with key= and takes dead letters"),
     ],
 )

@@ -84,6 +84,11 @@ class KeyedConsumer:
         """Deliveries settled since the start."""
         return self._processing.handled
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """What people should know of handlers now, by name."""
+        return self._processing.notes
+
     async def start(self) -> None:
         """Take what is this instance's share, and begin to consume it."""
         await self.shares.start()
@@ -107,6 +112,7 @@ class KeyedConsumer:
             await self.shares.stop()
         finally:
             giving_up.cancel()
+            self._processing.close()
         await self._pipeline.stop()
 
     def hurry(self) -> None:
@@ -167,6 +173,8 @@ class KeyedConsumer:
             key, head = _read(delivery)
             lane = mine.lane(key)
             lane.arrived.append(Item(delivery, head, now_s))
+            if lane.came is not None:
+                lane.came.set()
             self._go_on(mine, lane)
 
     def _go_on(self, mine: Partition, lane: Lane) -> None:

@@ -47,6 +47,7 @@ class Lane:
         holder: Id of the message that holds the key, or empty.
         task: Works through it; None while there is nothing to do.
         has_begun: A message of it is with its handler, or being committed.
+        came: Set when something arrives, while a message of it waits for a limit.
     """
 
     key: str
@@ -56,17 +57,19 @@ class Lane:
     holder: str = ""
     task: asyncio.Task[None] | None = None
     has_begun: bool = False
+    came: asyncio.Event | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing need be known of it."""
         return not (self.arrived or self.listed or self.has_list or self.holder)
 
-    def others(self) -> list[Item]:
-        """Take out what arrived and must wait behind the message that holds the key."""
-        others = [it for it in self.arrived if it.delivery.packet.id != self.holder]
+    def others(self, first: str = "") -> list[Item]:
+        """Take out what arrived and must wait behind a message: the one that holds the key."""
+        first = first or self.holder
+        others = [it for it in self.arrived if it.delivery.packet.id != first]
         if others:
-            own = [it for it in self.arrived if it.delivery.packet.id == self.holder]
+            own = [it for it in self.arrived if it.delivery.packet.id == first]
             self.arrived.clear()
             self.arrived.extend(own)
         return others

@@ -15,7 +15,8 @@ from rolekit.flow.keyed.slots import Slot, Slots
 from rolekit.flow.keyed.turn import Turn
 from rolekit.flow.runtime import Arrival
 from rolekit.flow.suspicion import Suspicions
-from rolekit.model.envelope import KeyedHead
+from rolekit.flow.turnstile import NotYet, turnstiles_for
+from rolekit.model.envelope import KeyedHead, Kind
 from rolekit.model.plan import HandlerPlan
 from rolekit.model.retry import CRASHES
 
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from rolekit.flow.keyed.lane import Item, Lane, Partition
     from rolekit.flow.keyed.pipeline import KeyedPipeline
     from rolekit.flow.runtime import Runtime
+    from rolekit.flow.turnstile import Turnstile
     from rolekit.store.keys import Hold
-    from rolekit.transport.base import Subscription
+    from rolekit.transport.base import Delivery, Subscription
 
 log = structlog.get_logger("rolekit.keys")
 
 AGAIN_S = 0.2
+SHORT_S = 0.25
+"""What waits no longer than this for a limit keeps its followers where they are."""
 _LIST = cast("Subscription", NoSubscription())
 
 
@@ -57,6 +61,9 @@ class Processing:
         self._pipeline = pipeline
         self._slots = Slots(concurrency)
         self._suspicions = Suspicions(runtime.deaths)
+        self._turnstiles = turnstiles_for((one.plan for one in handlers.values()), runtime)
+        if self._turnstiles:
+            pipeline.on_failed = self._failed
         self.handled = 0
 
     async def process(self, mine: Partition, lane: Lane, item: Item) -> None:
@@ -68,6 +75,12 @@ class Processing:
         if item.delivery.redelivered and await self._had_its_outcome(mine, item):
             return
         delivery = item.delivery
+        limits, later = self._limits_of(item), None
+        try:
+            if limits is not None:
+                await self._wait(mine, lane, item, limits)
+        except NotYet as error:
+            later = error
         async with self._slots.one(alone=delivery.is_suspect) as slot:
             await self._pipeline.room()
             await mine.valid()
@@ -76,19 +89,101 @@ class Processing:
             lane.has_begun = True
             try:
                 async with self._noted_as_alone(mine, item):
-                    await self._to_the_end(mine, lane, item, slot)
+                    await self._limited(mine, lane, item, slot, limits, later)
             finally:
                 lane.has_begun = False
                 self.handled += 1
 
+    # -- limits --------------------------------------------------------------------------------
+
+    def _limits_of(self, item: Item) -> Turnstile | None:
+        """Return what a message has to pass before its handler may be called."""
+        head = item.head
+        if not isinstance(head, KeyedHead) or head.kind not in (Kind.MESSAGE, Kind.DEAD):
+            return None
+        return self._turnstiles.get(head.handler)
+
+    async def _wait(self, mine: Partition, lane: Lane, item: Item, limits: Turnstile) -> None:
+        """Wait for a message's slots; if that takes a while, those behind it make room.
+
+        Raises:
+            NotYet: It comes again instead.
+            FenceLost: The partition has another owner by now.
+        """
+        if not limits.has_rates:
+            await limits.wait(item.delivery)
+            return
+        # Owned by this call, which ends it.
+        waiting = asyncio.create_task(limits.wait(item.delivery))
+        lane.came = asyncio.Event()
+        try:
+            await asyncio.wait([waiting], timeout=SHORT_S)
+            while not waiting.done():
+                if others := lane.others(item.delivery.packet.id):
+                    await self.set_aside(mine, lane, others)
+                lane.came.clear()
+                came = asyncio.create_task(lane.came.wait())
+                await asyncio.wait([waiting, came], return_when=asyncio.FIRST_COMPLETED)
+                came.cancel()
+            await waiting
+        finally:
+            lane.came = None
+            waiting.cancel()
+
+    async def _limited(
+        self,
+        mine: Partition,
+        lane: Lane,
+        item: Item,
+        slot: Slot | None,
+        limits: Turnstile | None,
+        later: NotYet | None,
+    ) -> None:
+        """Process a message, or let it come again; its key is held by it then."""
+        if limits is None:
+            await self._to_the_end(mine, lane, item, slot)
+            return
+        try:
+            if later is None:
+                limits.begin(item.delivery)
+        except NotYet as error:
+            later = error
+        try:
+            await self._to_the_end(mine, lane, item, slot, later)
+        except BaseException:
+            limits.calls.forget(item.delivery)
+            raise
+        limits.calls.ended(item.delivery)
+
+    def _failed(self, delivery: Delivery, error: Exception) -> None:
+        for limits in self._turnstiles.values():
+            limits.calls.failed(delivery, error)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What people should know of handlers now, by name."""
+        return {n: one.calls.note for n, one in self._turnstiles.items() if one.calls.note}
+
+    def close(self) -> None:
+        """Let nothing through any more."""
+        for limits in self._turnstiles.values():
+            limits.close()
+
+    # -- its turn ------------------------------------------------------------------------------
+
     async def _to_the_end(
-        self, mine: Partition, lane: Lane, item: Item, slot: Slot | None
+        self,
+        mine: Partition,
+        lane: Lane,
+        item: Item,
+        slot: Slot | None,
+        later: NotYet | None = None,
     ) -> None:
         """Process until the outcome is recorded; giving it back would change the order."""
         while True:
             arrival = self._arrival(mine, lane, item, slot)
             try:
-                await self._once(arrival, item)
+                await self._once(arrival, item, later)
             except FenceLost:
                 raise
             except Exception:
@@ -98,8 +193,10 @@ class Processing:
             await self._learn(mine, lane, arrival)
             return
 
-    async def _once(self, arrival: Arrival, item: Item) -> None:
-        if arrival.turn is None:
+    async def _once(self, arrival: Arrival, item: Item, later: NotYet | None) -> None:
+        if later is not None:
+            await self._pipeline.put_off(arrival, later)
+        elif arrival.turn is None:
             why = "it says neither for which handler it is, nor its key"
             await self._pipeline.park(arrival, why)
         elif item.delivery.crashed >= CRASHES:

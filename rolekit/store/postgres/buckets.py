@@ -42,5 +42,9 @@ class BucketStore(PostgresBase):
                 [ask.burst for ask in asks],
                 [ask.ahead_ms for ask in asks],
                 now_ms,
+                [ask.line_ms for ask in asks],
             )
-        return [Grant(row["name"], row["start_ms"], row["granted"]) for row in found]
+        return [
+            Grant(row["name"], row["start_ms"], row["granted"], row["place_ms"])
+            for row in found
+        ]

@@ -808,25 +808,34 @@ select key from {s}.held_key where role = $1;
 -- make_buckets: Make buckets that are not there: their slots are free.
 insert into {s}.bucket (name, free_ms) select unnest($1::text[]), 0 on conflict do nothing;
 
--- reserve: Reserve slots of buckets within a horizon; see model/rates.py, which says the same.
+-- reserve: Reserve slots of buckets within a horizon, or line up; see model/rates.py, which says the same.
 with asked as (
     select a.*, coalesce($7::float8, extract(epoch from clock_timestamp())::float8 * 1000) as now_ms
-    from unnest($1::text[], $2::float8[], $3::float8[], $4::float8[], $5::float8[], $6::float8[])
-         as a (name, wanted, first, step_ms, burst, ahead_ms)),
+    from unnest($1::text[], $2::float8[], $3::float8[], $4::float8[], $5::float8[], $6::float8[], $8::float8[])
+         as a (name, wanted, first, step_ms, burst, ahead_ms, long_ms)),
 held as (
-    select b.name, b.free_ms from {s}.bucket b where b.name = any($1::text[]) order by b.name for update),
+    select b.name, b.free_ms, b.line_ms from {s}.bucket b
+    where b.name = any($1::text[]) order by b.name for update),
 begun as (
-    select a.*, greatest(h.free_ms, a.now_ms - a.burst * a.step_ms) as start_ms
+    select a.*, h.line_ms, greatest(h.free_ms, a.now_ms - a.burst * a.step_ms) as start_ms
     from asked a join held h using (name)),
 given as (
-    select name, start_ms, now_ms, step_ms,
+    select *,
            case when start_ms > now_ms + ahead_ms then 0
                 else least(wanted, greatest(first, floor((now_ms + ahead_ms - start_ms) / step_ms) + 1)) end as granted
     from begun),
+lined as (
+    select *,
+           case when long_ms > 0 and granted < wanted
+                then least(greatest(line_ms, start_ms + granted * step_ms), now_ms + long_ms) end as place_ms
+    from given),
 moved as (
-    update {s}.bucket b set free_ms = g.start_ms + g.granted * g.step_ms
-    from given g where b.name = g.name and g.granted > 0)
-select name, start_ms - now_ms as start_ms, granted from given;
+    update {s}.bucket b
+    set free_ms = case when l.granted > 0 then l.start_ms + l.granted * l.step_ms else b.free_ms end,
+        line_ms = case when l.place_ms is null then b.line_ms
+                       else least(l.place_ms + (l.wanted - l.granted) * l.step_ms, l.now_ms + l.long_ms) end
+    from lined l where b.name = l.name and (l.granted > 0 or l.place_ms is not null))
+select name, start_ms - now_ms as start_ms, granted, coalesce(place_ms - now_ms, 0) as place_ms from lined;
 
 -- drop_buckets: Drop buckets of which nobody wanted anything for long.
-delete from {s}.bucket where free_ms < extract(epoch from now()) * 1000 - 3600000;
+delete from {s}.bucket where greatest(free_ms, line_ms) < extract(epoch from now()) * 1000 - 3600000;
