@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -141,3 +142,25 @@ async def test_a_drop_waits_for_nobody(calendar: Calendar) -> None:
     assert took_s < 3
     assert before < -HORIZON_DAYS
     assert await calendar.first() == -HORIZON_DAYS
+
+
+async def test_hosts_that_start_together_make_their_days_one_after_another(
+    calendar: Calendar,
+) -> None:
+    database, tomorrow_ms = calendar.database, calendar.now_ms + DAY_MS
+    inbox, day = f"{database.schema}.inbox", tomorrow_ms // DAY_MS + 3
+    async with database.transaction() as other_host:
+        await other_host.execute("select pg_advisory_xact_lock(hashtext($1))", inbox)
+        await other_host.execute(
+            f"create table {inbox}_{day} partition of {inbox}"
+            f" for values from ({day}) to ({day + 1})"
+        )
+        making = asyncio.create_task(calendar.store.make_days(tomorrow_ms))
+        async with database.connection() as looking:
+            while not await looking.fetchval(  # noqa: ASYNC110 - a lock tells nobody
+                "select count(*) from pg_locks where not granted"
+            ):
+                await asyncio.sleep(0.01)
+    await making
+
+    assert (await calendar.store.commit([step(1)])).fresh

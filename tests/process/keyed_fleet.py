@@ -95,6 +95,12 @@ class KeyedFleet:
                 start_new_session=True,
             )
 
+    async def kill(self) -> None:
+        """Kill the supervisor, and with it the host: no instance outlives it."""
+        if self._process is not None:
+            self._process.kill()  # its own child, not reaped yet: the pid cannot be another's
+            await asyncio.to_thread(self._process.wait)
+
     async def stop(self) -> None:
         """End it with all its instances."""
         await self._http.aclose()
@@ -125,6 +131,14 @@ class KeyedFleet:
             return []
         places = status.roles[0].places
         return [one.pid for one in places if one.pid is not None and one.state == "ready"]
+
+    async def filled(self, instances: int, within_s: float = READY_S) -> None:
+        """Wait until so many instances are ready."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while len(await self.pids()) < instances:
+            assert loop.time() < until, self.log[-3000:]
+            await asyncio.sleep(0.05)
 
     async def scale(self, instances: int) -> None:
         """Tell it how many instances there should be."""
@@ -234,14 +248,27 @@ async def keyed_fleet(
     home: Path, database: str, broker: str, instances: int
 ) -> AsyncGenerator[tuple[KeyedFleet, AppClient]]:
     """Run the app in a fleet, and send into it."""
+    async with keyed_hosts(home, database, broker, 1, instances) as (hosts, client):
+        yield hosts[0], client
+
+
+@asynccontextmanager
+async def keyed_hosts(
+    home: Path, database: str, broker: str, count: int, instances: int
+) -> AsyncGenerator[tuple[list[KeyedFleet], AppClient]]:
+    """Run the app on so many hosts, so many instances on each, and send into it."""
     looking = await asyncpg.connect(database)
-    fleet = KeyedFleet(home, database, broker, looking)
+    hosts: list[KeyedFleet] = []
     try:
         await looking.execute(TABLE)
-        fleet.start(instances)
-        await fleet.even(instances)
-        async with open_client(app, fleet.config) as client:
-            yield fleet, client
+        for number in range(count):
+            folder = home / f"host-{number}"
+            folder.mkdir()
+            hosts.append(KeyedFleet(folder, database, broker, looking))
+            hosts[-1].start(instances)
+        await hosts[0].even(count * instances)
+        async with open_client(app, hosts[0].config) as client:
+            yield hosts, client
     finally:
-        await fleet.stop()
+        await asyncio.gather(*(host.stop() for host in hosts))
         await looking.close()

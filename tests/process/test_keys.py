@@ -12,7 +12,7 @@ import pytest
 
 from rolekit.model.keys import partition_of, partition_queue
 from tests.process.keyed_app import Put
-from tests.process.keyed_fleet import Verdict, keyed_fleet
+from tests.process.keyed_fleet import Verdict, keyed_fleet, keyed_hosts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
 
 KILLS = int(os.environ.get("ROLEKIT_KEYS_KILLS", "6"))
 KEYS = int(os.environ.get("ROLEKIT_KEYS", "60"))
+HOSTS = int(os.environ.get("ROLEKIT_KEYS_HOSTS", "3"))
+HOST_KILLS = int(os.environ.get("ROLEKIT_KEYS_HOST_KILLS", "2"))
+"""Of whole hosts; for each, as many instances of hosts that live are killed besides."""
+PER_HOST = 2
 EVERY_S = 0.7
 MOVED_S = 5.0
 UNDER_WAY = 2000
@@ -87,6 +91,43 @@ async def test_order_holds_when_owners_are_killed(
 
     print(f"{killed} kills, {sum(sent.values())} entries of {len(sent)} keys: {verdict}")  # noqa: T201
     assert verdict == Verdict(0, 0, 0)
+
+
+@pytest.mark.timeout(60 + 20 * HOST_KILLS)
+async def test_order_holds_when_hosts_are_killed(
+    tmp_path: Path, rolekit_database: str, broker: str
+) -> None:
+    chance = random.Random(2)  # noqa: S311 - the same victims wanted again
+    killed = instances = 0
+    running = keyed_hosts(tmp_path, rolekit_database, broker, HOSTS, PER_HOST)
+    async with running as (hosts, client):
+        enough = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(keep_sending(hosts[0], client, KEYS, enough))
+            while killed < HOST_KILLS:
+                await asyncio.sleep(EVERY_S)
+                host = chance.choice(hosts)
+                await host.kill()
+                killed += 1
+                await asyncio.sleep(EVERY_S)
+                other = chance.choice([one for one in hosts if one is not host])
+                if ready := await other.pids():
+                    await other.signal(chance.choice(ready), signal.SIGKILL)
+                    instances += 1
+                host.start(PER_HOST)
+                await host.filled(PER_HOST)
+            enough.set()
+        sent = sending.result()
+        await hosts[0].done(sum(sent.values()), 30)
+        verdict = await hosts[0].verdict(sent)
+        pids = {pid for _, _, pid in await hosts[0].rows()}
+
+    print(  # noqa: T201 - measured
+        f"{killed} of {HOSTS} hosts and {instances} instances killed, "
+        f"{sum(sent.values())} entries of {len(sent)} keys, {len(pids)} processes: {verdict}"
+    )
+    assert verdict == Verdict(0, 0, 0)
+    assert len(pids) > HOSTS * PER_HOST, "those that came back took part"
 
 
 @pytest.mark.timeout(60)

@@ -37,7 +37,10 @@ class Days(PostgresBase):
     async def _make(self, name: str, now_ms: int, back: int) -> None:
         today = rows.day_of(now_ms)
         table = f"{self._db.schema}.{name}"
-        async with self._db.connection() as connection:
+        async with self._db.transaction() as connection:
+            # Hosts that start together make them one after another: "if not exists" alone
+            # still fails where two make one table in the same moment.
+            await connection.execute("select pg_advisory_xact_lock(hashtext($1))", table)
             row = await connection.fetchrow(self._sql["days"], table)
             if row is None or not row["is_there"]:
                 return  # an older schema
