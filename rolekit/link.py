@@ -63,6 +63,24 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     is_last: bool = False
 
 
+class Change(msgspec.Struct, frozen=True, tag="change"):
+    """Supervisor to instance: these are the settings of the role now, all of them."""
+
+    settings: dict[str, str]
+
+
+class Changed(msgspec.Struct, frozen=True, tag="changed"):
+    """Instance to supervisor: what became of changed settings.
+
+    Attributes:
+        is_kept: It goes on with them; if not, it is to be replaced.
+        problem: They cannot be used, and why; it goes on with those before.
+    """
+
+    is_kept: bool
+    problem: str = ""
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What an instance is told when it is born.
 
@@ -94,8 +112,8 @@ IN_ORDER = frozenset({0, 2, ENDED})
 OWNER_BITS = 24
 """Low bits of an owner count instances; the rest is the epoch of the host."""
 
-ToSupervisor = Ready | Beat | Refused
-ToInstance = Wake | Lease | Stop
+ToSupervisor = Ready | Beat | Refused | Changed
+ToInstance = Wake | Lease | Stop | Change
 
 _encoder = msgspec.json.Encoder()
 _to_supervisor: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)

@@ -16,7 +16,7 @@ from rolekit.cli.holes import holes
 from rolekit.cli.logs import logs
 from rolekit.cli.ps import ps
 from rolekit.cli.replay import replay
-from rolekit.cli.restart import restart
+from rolekit.cli.restart import reload, restart
 from rolekit.cli.send import send
 from rolekit.cli.top import top
 from rolekit.cli.topology import topology
@@ -41,6 +41,7 @@ cli.command()(ps)
 cli.command()(fleet.scale)
 cli.command()(fleet.drain)
 cli.command()(restart)
+cli.command()(reload)
 cli.command()(fleet.stop)
 cli.command()(logs)
 cli.command()(top)

@@ -1,4 +1,4 @@
-"""`restart`: replace what runs, a part at a time, and say how it goes."""
+"""`restart` and `reload`: new code and new settings for what runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rolekit.cli.client import find
 from rolekit.cli.console import out, out_json, say
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.errors import ConfigError, RolekitError
+from rolekit.supervisor.control import Nothing, Reloaded
 from rolekit.supervisor.control_restart import RestartNews, RestartOrder
 from rolekit.supervisor.forker import AppBroken
 from rolekit.supervisor.rolling import DOMAINS, READY_S
@@ -58,3 +59,20 @@ def restart(  # noqa: PLR0913 - typer makes an option of each
         "The restart was aborted; what ran before runs again.",
         fix="The lines above say why, and the log of the app says more.",
     )
+
+
+def reload(
+    *,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Have a running app read its settings again."""
+    control, _ = find(settings(app, sets, config_file))
+    reloaded = control.order("/reload", Nothing(), Reloaded)
+    if as_json:
+        out_json(reloaded)
+        return
+    for line in reloaded.done:
+        out(line)

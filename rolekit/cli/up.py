@@ -50,7 +50,10 @@ def up(
         logs.set_up(config.log, config.log_format, app=found.app)  # its name is known now
         return ground(config, found, wait_s)
 
-    raise typer.Exit(asyncio.run(serve(config, open_ground, say)))
+    def reread() -> Config:
+        return settings(argument or app, sets, config_file)
+
+    raise typer.Exit(asyncio.run(serve(config, open_ground, say, reread=reread)))
 
 
 def run(

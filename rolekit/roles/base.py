@@ -31,11 +31,15 @@ class Role:
         instances: How many copies run on a host, unless settings or `scale` say otherwise.
         scale: Between how many copies the fleet may move by itself.
         bind: "host:port"; the socket is the supervisor's and shared by all instances.
+        max_age_s: An instance is replaced after so long at most; None: never.
+        max_messages: And after so many deliveries, or requests of a WebRole.
     """
 
     instances: ClassVar[int] = 1
     scale: ClassVar[Scale | None] = None
     bind: ClassVar[str | None] = None
+    max_age_s: ClassVar[float | None] = None
+    max_messages: ClassVar[int | None] = None
 
     _resources: AsyncExitStack | None = None
     _listening: socket | None = None

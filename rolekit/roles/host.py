@@ -29,7 +29,7 @@ from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
 from rolekit.roles import settings
 from rolekit.roles.base import attach
-from rolekit.roles.http_server import serve
+from rolekit.roles.http_server import ServerState, serve
 from rolekit.roles.web import WebRole, attach_front
 from rolekit.roles.worker import WorkerRole
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rolekit.instance")
 
 ON_STOP_S = 10.0
+ON_CHANGE_S = 10.0
 
 
 class Services:
@@ -122,6 +123,8 @@ class Instance:
         self.consumer: Consumer | None = None
         self.keyed: KeyedConsumer | None = None
         self._pauses: set[str] = set()
+        self._is_live = False
+        self._web = ServerState()
 
     def stop(self, grace_s: float, why: str = "", *, is_last: bool = False) -> None:
         """Begin to stop; `run` returns when that is done. Again, with less time: hurry.
@@ -163,6 +166,33 @@ class Instance:
                 if scope.cancelled_caught:
                     log.warning("on_stop took too long and was cancelled", limit_s=ON_STOP_S)
 
+    async def change(self, values: Mapping[str, object]) -> bool:
+        """Take other settings while running; False when a fresh instance must.
+
+        Raises:
+            ConfigError: They cannot be used; nothing was changed.
+        """
+        role, before = self.role, self._values
+        now = settings.resolved(type(role), _own(type(role)(), values))
+        if not self._is_live or before.get("concurrency") != values.get("concurrency"):
+            return False
+        changed = {
+            name: value
+            for name, value in now.items()
+            if name not in FRAMEWORK and value != getattr(role, name)
+        }
+        self._values = values
+        for name, value in changed.items():
+            setattr(role, name, value)
+        if not changed:
+            return True
+        try:
+            async with asyncio.timeout(ON_CHANGE_S):
+                return bool(await role.on_change(changed))
+        except Exception:
+            log.exception("on_change failed; a fresh instance takes over", changed=[*changed])
+            return False
+
     async def _live(self, ready: Callable[[], None]) -> None:
         role = self.role
         loops: list[asyncio.Task[None]] = []
@@ -178,6 +208,7 @@ class Instance:
         if isinstance(role, WebRole):
             loops.append(asyncio.create_task(self._serve(role, web_stopping), name="serve"))
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        self._is_live = True
         ready()
         try:
             await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -206,13 +237,13 @@ class Instance:
 
     @property
     def in_hand(self) -> int:
-        """Deliveries taken and not settled."""
-        return sum(one.in_hand for one in self._consumers())
+        """Deliveries taken and not settled, and requests not answered."""
+        return len(self._web.tasks) + sum(one.in_hand for one in self._consumers())
 
     @property
     def handled(self) -> int:
-        """Deliveries settled since the start."""
-        return sum(one.handled for one in self._consumers())
+        """Deliveries settled since the start, and requests answered."""
+        return self._web.total_requests + sum(one.handled for one in self._consumers())
 
     @property
     def notes(self) -> dict[str, str]:
@@ -256,6 +287,7 @@ class Instance:
             self._listening,
             stopping=stopping,
             passing=self._passing,
+            state=self._web,
         )
 
     def pause(self, paused: bool, why: str = "role") -> None:  # noqa: FBT001 - as Role calls it
@@ -275,8 +307,8 @@ class Instance:
 
 MAX_CONCURRENCY = 65_535
 """AMQP has 16 bits for the deliveries that a consumer may have in hand."""
-FRAMEWORK = ("instances", "bind", "concurrency")
-"""Settings of every role: the first two are the supervisor's."""
+FRAMEWORK = ("concurrency", "instances", "bind", "max_age_s", "max_messages")
+"""Settings of every role: all but the first are the supervisor's."""
 
 
 def _own(role: Role, values: Mapping[str, object]) -> dict[str, object]:

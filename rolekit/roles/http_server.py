@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import uvicorn
+from uvicorn.server import ServerState
 
 from rolekit.roles.http_app import WebApp, asgi
 from rolekit.roles.http_door import Door
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from rolekit.roles.http_passing import Passing
     from rolekit.roles.web import WebRole
 
+__all__ = ["ServerState", "serve"]
+
 KEEP_ALIVE_S = 15
 CONNECTIONS = 1000
 LINGER_S = 1.0
@@ -32,7 +35,7 @@ GOODBYE_S = 0.5
 _TURN_S = 0.02
 
 
-async def serve(
+async def serve(  # noqa: PLR0913 - all that a host has for a front, most of it optional
     role: WebRole,
     client: FrontClient,
     listening: socket.socket,
@@ -40,6 +43,7 @@ async def serve(
     stopping: anyio.Event,
     passing: Passing | None = None,
     limits: Limits | None = None,
+    state: ServerState | None = None,
 ) -> None:
     """Answer HTTP on a socket until `stopping` is set and every request is answered.
 
@@ -56,9 +60,10 @@ async def serve(
         stopping: Set by the host.
         passing: The way to and from other instances; closed here at the end.
         limits: On each request; the defaults unless given.
+        state: Counts what is under way and what was answered.
     """
     app = asgi(role, client, limits=limits)
-    server = _Server(app, listening, passing)
+    server = _Server(app, listening, passing, state or ServerState())
     async with app.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_when, stopping, server)
         try:
@@ -78,7 +83,13 @@ async def _stop_when(stopping: anyio.Event, server: _Server) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers, with a door of our own and a gentler end."""
 
-    def __init__(self, app: WebApp, listening: socket.socket, passing: Passing | None) -> None:
+    def __init__(
+        self,
+        app: WebApp,
+        listening: socket.socket,
+        passing: Passing | None,
+        state: ServerState,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -91,6 +102,7 @@ class _Server(uvicorn.Server):
                 limit_concurrency=CONNECTIONS + 1,  # uvicorn counts the one that asks
             )
         )
+        self.server_state = state
         self._app = app
         self._listening = listening
         self._passing = passing

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 REQUIRED = object()
 """Default of a setting that has none."""
 
-_BUILT_IN: Mapping[str, object] = {"instances": int, "concurrency": int, "bind": str}
+_BUILT_IN: Mapping[str, object] = {
+    "instances": int,
+    "concurrency": int,
+    "bind": str,
+    "max_age_s": float,
+    "max_messages": int,
+}
 """Settings that every role has by its base class."""
 
 _OURS = (Role.__module__, WorkerRole.__module__, "rolekit.roles.vm", "rolekit.roles.web")
@@ -85,6 +91,17 @@ def settings_of(role: type[Role]) -> list[Setting]:
             default = getattr(role, name, REQUIRED)
             found[name] = Setting(role=role.__name__, name=name, type=kind, default=default)
     return list(found.values())
+
+
+def resolved(role: type[Role], values: Mapping[str, object]) -> dict[str, object]:
+    """Return the value of every setting of a role: as given, or as the class says.
+
+    Raises:
+        ConfigError: As `apply`.
+    """
+    fresh = role()
+    apply(fresh, values)
+    return {setting.name: getattr(fresh, setting.name) for setting in settings_of(role)}
 
 
 def apply(role: Role, values: Mapping[str, object]) -> None:

@@ -68,6 +68,12 @@ class StopOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hard: bool = False
 
 
+class Reloaded(msgspec.Struct, frozen=True):
+    """What changed settings led to, a sentence each."""
+
+    done: list[str]
+
+
 class Stopping(msgspec.Struct, frozen=True):
     """It stops."""
 
@@ -116,6 +122,10 @@ class Controlled(Protocol):
 
     def restart(self, wish: Wish) -> Restart:
         """Begin a rolling restart; raises `ConfigError`."""
+        ...
+
+    async def reload(self) -> list[str]:
+        """Read the settings again and apply them; raises `ConfigError`."""
         ...
 
     def ask_to_stop(self, *, hard: bool) -> None:
@@ -172,6 +182,10 @@ async def _restart(fleet: Controlled, order: RestartOrder) -> AsyncIterator[Rest
 
 async def _drain(fleet: Controlled, order: DrainOrder) -> Drained:
     return Drained(order.role, fleet.drain(order.role, undo=order.undo))
+
+
+async def _reload(fleet: Controlled, _: Nothing) -> Reloaded:
+    return Reloaded(await fleet.reload())
 
 
 async def _stop(fleet: Controlled, order: StopOrder) -> Stopping:
@@ -238,6 +252,14 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         order=RestartOrder,
         answer=RestartNews,
         is_stream=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/reload",
+        summary="Read the settings again, and have instances take what changed",
+        act=_reload,
+        order=Nothing,
+        answer=Reloaded,
     ),
     Endpoint(
         method="POST",

@@ -176,6 +176,8 @@ def _summary(role: RoleLike, plan: AppPlan | None) -> RoleSummary:
         concurrency=getattr(role, "concurrency", 1),
         longest_s=max((handler.timeout_s for handler in handlers), default=0),
         feeds=() if plan is None else _fed(handlers, plan),
+        max_age_s=getattr(role, "max_age_s", None),
+        max_messages=getattr(role, "max_messages", None),
     )
 
 

@@ -66,6 +66,7 @@ class Fleet:
         self._orders = orders
         self._ground = ground
         self.notes: dict[str, str] = {}
+        self.settings = dict(orders.settings)
         self.reasons = Reasons()
         self._drained: dict[str, int] = {}
         self._is_leased = True
@@ -168,7 +169,7 @@ class Fleet:
 
     def setting(self, role: str, name: str) -> str | None:
         """Return what a setting of a role says; None: nothing."""
-        return self._orders.settings.get(role, {}).get(name)
+        return self.settings.get(role, {}).get(name)
 
     def drain(self, name: str, *, undo: bool = False) -> int:
         """Let the instances of a role finish and end; return how many come back with `undo`.
@@ -351,7 +352,7 @@ class Fleet:
             owner=(self._ground.host.epoch << link.OWNER_BITS) | self._counter,
             broker=self._ground.broker,
             database=self._ground.database,
-            settings=dict(self._orders.settings.get(role.name, {})),
+            settings=dict(self.settings.get(role.name, {})),
         )
 
     async def _pump_topics(self) -> None:

@@ -18,6 +18,7 @@ from rolekit import link
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
     from rolekit.supervisor.forker import Birth
 
@@ -27,6 +28,7 @@ _STATUS_S = 5  # between the pidfd and the zygote's word on how it ended
 _DUMP_S = 0.5  # for a hung instance to write its stacks
 _UNREAD_BYTES = 256 * 1024  # beyond, an instance gets no more wake-ups: it does not read them
 _OVERSLEPT_S = 0.5
+_CHANGE_S = 15  # for an instance to take other settings: on_change has 10
 _RATE_BEATS = 6  # the rate is taken over so many
 
 
@@ -85,6 +87,12 @@ class Instance:
         self._handled: deque[tuple[float, int]] = deque(maxlen=_RATE_BEATS)
         self._reader, self._writer = line
         self._has_ended = False
+        self._changed: asyncio.Future[link.Changed] | None = None
+
+    @property
+    def lived_s(self) -> float:
+        """Since it was ready; 0: it is not."""
+        return 0 if self.ready_at is None else time.monotonic() - self.ready_at
 
     @property
     def is_ready(self) -> bool:
@@ -128,6 +136,17 @@ class Instance:
         if writer.transport.get_write_buffer_size() < _UNREAD_BYTES:
             writer.write(link.encode(message))
 
+    async def change(self, settings: Mapping[str, str]) -> link.Changed:
+        """Give it other settings; return what became of them."""
+        answer: asyncio.Future[link.Changed] = asyncio.get_running_loop().create_future()
+        self._changed = answer
+        self.say(link.Change(dict(settings)))
+        try:
+            async with asyncio.timeout(_CHANGE_S):
+                return await answer
+        except TimeoutError:
+            return link.Changed(is_kept=False)
+
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the process; by its pidfd, so that it can be no other."""
         if not self._has_ended:
@@ -160,6 +179,9 @@ class Instance:
                 self._handled.append((now, message.handled))
             case link.Refused(why):
                 self.refused = why
+            case link.Changed():
+                if self._changed is not None and not self._changed.done():
+                    self._changed.set_result(message)
 
     async def _watch(self) -> None:
         """Return never; end a process that says nothing for too long."""

@@ -25,7 +25,7 @@ import structlog
 from rolekit.supervisor.wire import RELAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rolekit.supervisor.fleet import Fleet
     from rolekit.supervisor.slot import Slot
@@ -98,7 +98,7 @@ class Roll:
         self._before[role] = old
         if old is None:
             self._fleet.adopt(role, self._version)
-            await self._until_ready(self._fleet.slots(role))
+            await _until_ready(self._fleet.slots(role), self._pace.ready_s)
             self._say(f"{role}: started, it is new.")
             return
         await self._move(role, self._version)
@@ -125,7 +125,7 @@ class Roll:
         while domain := self._others(role, to)[:size]:
             self._fleet.notes[role] = f"restarting: {done} of {total} run version {to.number}"
             try:
-                await self._replace(domain, to)
+                await replace(self._fleet, domain, to, ready_s=self._pace.ready_s)
             finally:
                 del self._fleet.notes[role]
             done += len(domain)
@@ -135,37 +135,39 @@ class Roll:
     def _others(self, role: str, than: Version) -> list[Slot]:
         return [one for one in self._fleet.slots(role) if one.version != than.number]
 
-    async def _replace(self, domain: Sequence[Slot], to: Version) -> None:
-        pairs = {old: self._fleet.succeed(old, to) for old in domain}
-        try:
-            await self._until_ready(pairs.values())
-        except BaseException:
-            await self._withdraw(pairs)
-            raise
-        taken = [new for old, new in pairs.items() if self._fleet.hand_over(old, new)]
-        await self._fleet.gone(domain)
-        if dead := next((one for one in taken if one.restarts), None):
-            raise NotReady(f"{dead.name} died soon after it was ready; its log says why.")
 
-    async def _withdraw(self, pairs: Mapping[Slot, Slot]) -> None:
-        """Take back successors that hold no place yet; the old ones never noticed."""
-        for new in pairs.values():
-            self._fleet.give_up(new)
-        await self._fleet.gone(pairs.values())
+async def replace(fleet: Fleet, places: Sequence[Slot], to: Version, *, ready_s: float) -> None:
+    """Give places to new instances; each is ready before an old one drains.
 
-    async def _until_ready(self, slots: Iterable[Slot]) -> None:
-        waiting = list(slots)
-        try:
-            async with asyncio.timeout(self._pace.ready_s):
-                while True:
-                    waiting = [one for one in waiting if not _is_ready(one)]
-                    if not waiting:
-                        return
-                    await asyncio.sleep(_LOOK_S)
-        except TimeoutError:
-            raise NotReady(
-                f"{waiting[0].name} was not ready in {self._pace.ready_s:g} s."
-            ) from None
+    Raises:
+        NotReady: One is not in time, and the old ones go on; or one died soon after, and the
+            places are given.
+    """
+    pairs = {old: fleet.succeed(old, to) for old in places}
+    try:
+        await _until_ready(pairs.values(), ready_s)
+    except BaseException:
+        for new in pairs.values():  # they hold no place yet; the old ones never noticed
+            fleet.give_up(new)
+        await fleet.gone(pairs.values())
+        raise
+    taken = [new for old, new in pairs.items() if fleet.hand_over(old, new)]
+    await fleet.gone(places)
+    if dead := next((one for one in taken if one.restarts), None):
+        raise NotReady(f"{dead.name} died soon after it was ready; its log says why.")
+
+
+async def _until_ready(slots: Iterable[Slot], ready_s: float) -> None:
+    waiting = list(slots)
+    try:
+        async with asyncio.timeout(ready_s):
+            while True:
+                waiting = [one for one in waiting if not _is_ready(one)]
+                if not waiting:
+                    return
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        raise NotReady(f"{waiting[0].name} was not ready in {ready_s:g} s.") from None
 
 
 def _is_ready(slot: Slot) -> bool:

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rolekit.errors import ConfigError
+import structlog
+
+from rolekit.errors import ConfigError, RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.model.scaling import Damping
 from rolekit.observe import logs
@@ -25,6 +28,8 @@ from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.notify import Systemd
 from rolekit.supervisor.printer import Printer
+from rolekit.supervisor.recycling import Recycling
+from rolekit.supervisor.reload import Reload
 from rolekit.supervisor.sockets import address_of, shared_by
 from rolekit.supervisor.status import FleetStatus, roles_of
 from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
@@ -35,10 +40,13 @@ if TYPE_CHECKING:
     import socket
 
     from rolekit.config import Config
-    from rolekit.supervisor.version import Version
+
+_log = structlog.get_logger("rolekit.supervisor")
 
 OpenGround = Callable[[Described], AbstractAsyncContextManager[Ground]]
 """Brings the databases up to date and opens the host's link to them."""
+Reread = Callable[[], "Config"]
+"""Reads the settings again, as they are now; raises a `ConfigError`."""
 Say = Callable[[str], None]
 """Prints a line for whoever started this."""
 
@@ -61,9 +69,20 @@ class Manner:
 
 
 async def serve(
-    config: Config, open_ground: OpenGround, say: Say, manner: Manner | None = None
+    config: Config,
+    open_ground: OpenGround,
+    say: Say,
+    manner: Manner | None = None,
+    reread: Reread | None = None,
 ) -> int:
     """Run an app's fleet on this host until it is told to stop.
+
+    Args:
+        config: Settings.
+        open_ground: Opens what it stands on.
+        say: Speaks to whoever started it.
+        manner: How to supervise.
+        reread: Reads the settings again; None: they never change.
 
     Returns:
         0 after a stop that was asked for, 1 when a role refused to start.
@@ -91,8 +110,9 @@ async def serve(
             for warning in config.unknown_roles(role.name for role in app.roles):
                 say(f"warning: {warning}")
             upgrades = Upgrades(app.app, forker_of)
-            version = upgrades.first(config.app, app, forker)
-            supervisor = _Supervisor(config, app, version, say, manner, upgrades)
+            upgrades.begin_with(config.app, app, forker)
+            reread = reread or (lambda: config)
+            supervisor = _Supervisor(config, app, say, manner, upgrades, reread)
             try:
                 return await supervisor.run(open_ground, stops)
             finally:
@@ -144,14 +164,18 @@ class _Stops:
 @contextlib.contextmanager
 def _stop_signals() -> Generator[_Stops]:
     stops = _Stops()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stops.more)
-    try:
+    with _handling(signal.SIGINT, stops.more), _handling(signal.SIGTERM, stops.more):
         yield stops
+
+
+@contextlib.contextmanager
+def _handling(number: signal.Signals, handle: Callable[[], None]) -> Generator[None]:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(number, handle)
+    try:
+        yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(number)
 
 
 class _Supervisor:
@@ -161,20 +185,21 @@ class _Supervisor:
         self,
         config: Config,
         app: Described,
-        version: Version,
         say: Say,
         manner: Manner,
         upgrades: Upgrades,
+        reread: Reread,
     ) -> None:
         self._config = config
         self._app = app
-        self._version = version
         self._upgrades = upgrades
         self._say = say
         self._manner = manner
         self._settings = {role.name: config.for_role(role.name) for role in app.roles}
         self._shared: Mapping[str, tuple[socket.socket, ...]] = {}
         self._fleet: Fleet | None = None
+        self._reload: Reload | None = None
+        self._reread = reread
         is_pretty = logs.is_pretty(config.log_format)
         self._printer = Printer(render=logs.prettier() if is_pretty else None)
         self._journal = Journal(self._printer)
@@ -235,6 +260,12 @@ class _Supervisor:
             self._running().named(order.role)
         return self._journal.tell(order)
 
+    async def reload(self) -> list[str]:
+        """Read the settings again and apply them."""
+        if self._reload is None:
+            raise ConfigError("The fleet is not there yet.", fix="Try again in a moment.")
+        return await self._reload.run()
+
     def ask_to_stop(self, *, hard: bool) -> None:
         """Begin to stop."""
         self._running().ask_to_stop(hard=hard)
@@ -271,10 +302,12 @@ class _Supervisor:
                 hear=self._journal.read,
             ),
             ground,
-            self._version,
+            self._upgrades.latest,
         )
         scaler = self._scaler = Autoscaler(fleet, ground.measure, self._manner.damping)
         self._upgrades.attach(fleet, ground)
+        recycling = Recycling(fleet, ready_s=self._manner.patience.start_s)
+        self._reload = Reload(fleet, recycling, self._config, self._reread)
         config = self._config
         answering = control_server.serve(
             config.control_path(self._app.app),
@@ -289,6 +322,8 @@ class _Supervisor:
                     group.create_task(self._announce(fleet)),
                     group.create_task(scaler.run()),
                     group.create_task(Systemd(os.environ).follow(fleet)),
+                    group.create_task(recycling.run()),
+                    group.create_task(self._hang_up(stops)),
                 ]
                 await fleet.run()
                 for helper in helpers:
@@ -307,6 +342,19 @@ class _Supervisor:
                 else "Stopping: finishing what is in hand, "
                 f"{self._config.grace_s:g} s at most. Ctrl-C again stops hard."
             )
+
+    async def _hang_up(self, stops: _Stops) -> None:
+        """Read the settings again on SIGHUP; but when the terminal went away, stop."""
+        hung_up = asyncio.Event()
+        has_terminal = sys.stdin.isatty()
+        with _handling(signal.SIGHUP, stops.more if has_terminal else hung_up.set):
+            while True:
+                await hung_up.wait()
+                hung_up.clear()
+                try:
+                    await self.reload()
+                except RolekitError as error:
+                    _log.error("the settings stay as they were", why=str(error))
 
     async def _announce(self, fleet: Fleet) -> None:
         """Say when all are ready; end the start if a role refuses."""

@@ -105,10 +105,15 @@ class Upgrades:
         self._ground: Ground | None = None
         self._current: Restart | None = None
 
-    def first(self, target: str, app: Described, forker: Forker) -> Version:
+    def begin_with(self, target: str, app: Described, forker: Forker) -> None:
         """Take note of what the supervisor started with."""
         self._target = target
-        return self._note(target, app, forker)
+        self._note(target, app, forker)
+
+    @property
+    def latest(self) -> Version:
+        """The version that was imported last."""
+        return self._versions[-1]
 
     def attach(self, fleet: Fleet, ground: Ground) -> None:
         """Take note of the fleet, once it is there."""

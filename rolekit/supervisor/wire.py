@@ -42,6 +42,8 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: Deliveries one instance works on side by side, as the class says.
         longest_s: So long its handlers may take for one message.
         feeds: Names of the gathers that what it returns can end up in.
+        max_age_s: An instance is replaced after so long, as the class says.
+        max_messages: And after so many deliveries.
     """
 
     name: str
@@ -55,6 +57,8 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 1
     longest_s: float = 0
     feeds: tuple[str, ...] = ()
+    max_age_s: float | None = None
+    max_messages: int | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):

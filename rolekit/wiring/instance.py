@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -74,6 +74,17 @@ async def _live(
 ) -> int:
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=line)
+    with closing(writer):
+        return await _live_on((reader, writer), spec, shared, sockets)
+
+
+async def _live_on(
+    to_supervisor: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    spec: link.InstanceSpec,
+    shared: Common,
+    sockets: tuple[socket.socket | None, Passing | None],
+) -> int:
+    reader, writer = to_supervisor
     keeps_sent = shared.settings.keep_sent
     parts = build(shared.plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
     member = _Member(spec, shared.app, parts, writer, sockets)
@@ -102,6 +113,7 @@ class _Member:
         self._parts = parts
         self._writer = writer
         self._stopped = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
         self._instance: Instance | None = None
         if spec.role != RELAY:
             listening, passing = sockets
@@ -127,6 +139,7 @@ class _Member:
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Live until told to stop, or until the role ends by itself."""
         async with self._parts.services.running(), asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             beside = [
                 tasks.create_task(self._listen(reader)),
                 tasks.create_task(self._beat()),
@@ -159,9 +172,21 @@ class _Member:
                 hear(self._parts.services.runtime.bell, self._spec.owner, topics)
             case link.Stop(grace_s, is_last):
                 self.stop(grace_s, is_last=is_last)
+            case link.Change(values):
+                if self._tasks is not None:
+                    self._tasks.create_task(self._change(values))
             case link.Lease(held):
                 if self._instance is not None:
                     self._instance.pause(not held, "lease")
+
+    async def _change(self, values: dict[str, str]) -> None:
+        """Take other settings, and say what became of them."""
+        try:
+            is_kept = self._instance is None or await self._instance.change(values)
+            answer = link.Changed(is_kept)
+        except ConfigError as error:
+            answer = link.Changed(is_kept=True, problem=str(error))
+        self._writer.write(link.encode(answer))
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()

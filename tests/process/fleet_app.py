@@ -143,14 +143,32 @@ async def _live(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         await writer.drain()
         time.sleep(600)  # noqa: ASYNC251 - the blocked loop is the point
-    while data := await reader.readline():
-        if isinstance(link.from_supervisor(data), link.Stop):
-            os.write(1, f"{spec.role} stops\n".encode())  # one write: others print too
-            if spec.role != "Busy":
-                beats.cancel()
-                return 0
+    if await _obey(spec, reader, writer):
+        beats.cancel()
+        return 0
     # The line is closed. A real instance ends now; this one leaves it to the kernel.
     return await asyncio.Event().wait()
+
+
+async def _obey(
+    spec: link.InstanceSpec, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
+    """Do what is said; whether it was to stop."""
+    while data := await reader.readline():
+        order = link.from_supervisor(data)
+        if isinstance(order, link.Change):
+            writer.write(link.encode(_taken(order.settings.get("mood", ""))))
+        if isinstance(order, link.Stop):
+            os.write(1, f"{spec.role} stops\n".encode())  # one write: others print too
+            if spec.role != "Busy":
+                return True
+    return False
+
+
+def _taken(mood: str) -> link.Changed:
+    if mood == "wrong":
+        return link.Changed(is_kept=True, problem="Steady.mood is 'wrong'.")
+    return link.Changed(is_kept=mood != "restless")
 
 
 async def _beat(writer: asyncio.StreamWriter) -> None:

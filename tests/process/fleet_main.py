@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rolekit.config import load
+from rolekit.config import Config, load
 from rolekit.errors import RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.observe import logs
@@ -70,7 +70,12 @@ def main() -> int:
     if "control" in numbers:
         settings.append(f"control=127.0.0.1:{numbers.pop('control'):.0f}")
     os.environ["ROLEKIT_CONTROL_TOKEN"] = CONTROL_TOKEN
-    config = load({"ROLEKIT_CONTROL_TOKEN": CONTROL_TOKEN}, settings=settings)
+
+    def read() -> Config:
+        environ = {"ROLEKIT_CONTROL_TOKEN": CONTROL_TOKEN}
+        return load(environ, settings=settings, folder=Path(home))
+
+    config = read()
     logs.set_up("debug", "json")
 
     @contextlib.asynccontextmanager
@@ -86,7 +91,7 @@ def main() -> int:
         ),
     )
     try:
-        return asyncio.run(serve(config, ground, _say, manner))
+        return asyncio.run(serve(config, ground, _say, manner, read))
     except RolekitError as error:
         print(error, flush=True)  # noqa: T201 - read by the test
         return 2

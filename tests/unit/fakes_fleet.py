@@ -60,5 +60,8 @@ class FakeFleet:
             raise ConfigError("There is no role X.", fix="The roles are Deliverer.")
         return self.journal.tell(order)
 
+    async def reload(self) -> list[str]:
+        return ["Nothing changed."]
+
     def ask_to_stop(self, *, hard: bool) -> None:
         self.orders.append(("stop", hard))

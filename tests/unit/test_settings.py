@@ -61,7 +61,8 @@ def test_settings_are_annotated_attributes_of_simple_types() -> None:
     names = [setting.name for setting in settings_of(Full)]
 
     assert names == [
-        *("instances", "concurrency", "bind", "region", "api_key", "count", "share", "loud"),
+        *("instances", "concurrency", "bind", "max_age_s", "max_messages"),
+        *("region", "api_key", "count", "share", "loud"),
         *("folder", "colour", "names", "ports", "maybe"),
     ]
 
@@ -76,7 +77,9 @@ def test_a_setting_knows_its_default_and_its_variable() -> None:
 
 
 def test_a_web_role_has_no_concurrency() -> None:
-    assert [setting.name for setting in settings_of(WebRole)] == ["instances", "bind"]
+    names = [setting.name for setting in settings_of(WebRole)]
+
+    assert names == ["instances", "bind", "max_age_s", "max_messages"]
 
 
 @pytest.mark.parametrize(

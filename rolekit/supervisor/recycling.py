@@ -1,0 +1,118 @@
+"""Replaces instances one by one: those that are old, have done much, or are asked to go.
+
+The new one is ready before the old one drains. When it is not ready in time the old one
+stays, and another try is made after a while. A rolling restart goes before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import structlog
+
+from rolekit.model import recycling
+from rolekit.supervisor.rolling import DOMAINS, NotReady, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rolekit.model.recycling import Limits
+    from rolekit.supervisor.fleet import Fleet
+    from rolekit.supervisor.instance import Instance
+    from rolekit.supervisor.slot import Slot
+    from rolekit.supervisor.wire import RoleSummary
+
+_log = structlog.get_logger("rolekit.supervisor")
+
+_LOOK_S = 1.0
+_AGAIN_S = 30.0
+
+
+class Recycling:
+    """Looks after the age of a fleet's instances.
+
+    Args:
+        fleet: The fleet.
+        ready_s: So long a new instance may take until it is ready.
+
+    Raises:
+        ConfigError: A limit that the settings name cannot be used.
+    """
+
+    def __init__(self, fleet: Fleet, *, ready_s: float) -> None:
+        self._fleet = fleet
+        self._ready_s = ready_s
+        self._draws: WeakKeyDictionary[Instance, float] = WeakKeyDictionary()
+        self._asked: dict[Slot, str] = {}
+        self._under_way: dict[Slot, asyncio.Task[None]] = {}
+        self._not_before_s: dict[str, float] = {}
+        for role in fleet.roles.values():
+            self._limits(role)
+
+    def check(self, role: RoleSummary, settings: Mapping[str, str]) -> None:
+        """Refuse limits that cannot be used.
+
+        Raises:
+            ConfigError: They cannot.
+        """
+        recycling.limits(role.name, settings.get("max_age_s"), settings.get("max_messages"))
+
+    def ask(self, slot: Slot, why: str) -> None:
+        """Have the instance of a place replaced soon."""
+        self._asked[slot] = why
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for role in self._fleet.roles.values():
+                if role.name not in self._fleet.notes:  # no restart is at it
+                    self._look(role)
+
+    def _look(self, role: RoleSummary) -> None:
+        if asyncio.get_running_loop().time() < self._not_before_s.get(role.name, 0):
+            return
+        slots = self._fleet.slots(role.name)
+        at_once = math.ceil(len(slots) / DOMAINS)
+        at_once -= sum(slot in self._under_way for slot in slots)
+        limits = self._limits(role)
+        for slot in slots:
+            if at_once <= 0:
+                return
+            if slot not in self._under_way and (why := self._why(slot, limits)):
+                at_once -= 1
+                self._asked.pop(slot, None)
+                self._under_way[slot] = self._fleet.own(self._recycle(slot, why))
+
+    def _why(self, slot: Slot, limits: Limits) -> str:
+        instance = slot.instance
+        if instance is None or instance.ready_at is None:
+            return self._asked.get(slot, "")
+        draw = self._draws.setdefault(instance, random.random())  # noqa: S311 - spread
+        reached = limits.reached(age_s=instance.lived_s, handled=instance.handled, draw=draw)
+        return self._asked.get(slot, "") or reached
+
+    async def _recycle(self, slot: Slot, why: str) -> None:
+        role = slot.role.name
+        _log.info("recycling: another is ready before it goes", instance=slot.name, why=why)
+        try:
+            await replace(self._fleet, [slot], self._fleet.version(role), ready_s=self._ready_s)
+        except NotReady as problem:
+            _log.error("not recycled", instance=slot.name, why=str(problem), again_s=_AGAIN_S)
+            self._not_before_s[role] = asyncio.get_running_loop().time() + _AGAIN_S
+        finally:
+            del self._under_way[slot]
+
+    def _limits(self, role: RoleSummary) -> Limits:
+        fleet = self._fleet
+        age_s = fleet.setting(role.name, "max_age_s")
+        messages = fleet.setting(role.name, "max_messages")
+        return recycling.limits(
+            role.name,
+            role.max_age_s if age_s is None else age_s,
+            role.max_messages if messages is None else messages,
+        )
