@@ -4,10 +4,10 @@ Each look gives what stands in the queues and what each instance has counted so 
 several come what arrives, and how much one instance gets through when it always has work:
 messages settled, over the time its instances were busy.
 
-An instance is busy all the time while enough waits. What was measured then counts for half an
-hour. Before that was ever so, an instance counts as busy for the share of its places that are
-taken, or of a core that it uses, whichever is more: a role may go down before it was
-overloaded once.
+An instance is busy all the time while enough waits, and what is measured then is certain.
+Otherwise it counts as busy for the share of its places that are taken, or of a core that it
+uses, whichever is more. That is an estimate, with which a role may go down before it was
+overloaded once; afterwards what was certain gives way to it slowly, over some minutes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ CAPACITY_OVER_S = 600.0
 """and from none that are older."""
 SHORT = 0.1
 """Instances always had work while more waited than this share of what they settled."""
-REMEMBER_S = 1800.0
-"""What was measured while they always had work counts for so long."""
+TRUST_S = 300.0
+"""What was certain gives way to an estimate that is higher, doubling in so long."""
 LEAST_BUSY = 0.02
 """Nobody who settled anything was idler, though nothing was in hand at either look."""
 
@@ -101,7 +101,7 @@ class Gauge:
         self._settled = 0
         self._totals: deque[tuple[float, int]] = deque()
         self._spans: deque[_Span] = deque()
-        self._known: tuple[float, float] | None = None
+        self._known: float | None = None
 
     def note(self, look: Look) -> None:
         """Take a look into account."""
@@ -113,11 +113,8 @@ class Gauge:
             self._totals.popleft()
         while self._spans and self._spans[0].at_s < look.at_s - CAPACITY_OVER_S:
             self._spans.popleft()
-        if self._known is not None and self._known[0] < look.at_s - REMEMBER_S:
-            self._known = None
-        settled, busy_s = self._lately(is_short=True)
-        if settled >= SETTLED_LEAST:
-            self._known = (look.at_s, settled / busy_s)
+        if last is not None:
+            self._learn(look.at_s - last.at_s)
 
     @property
     def arriving(self) -> float:
@@ -136,34 +133,46 @@ class Gauge:
     def drain(self) -> float | None:
         """Messages a second that one instance gets through when busy; None: not known."""
         if self._known is None:
-            settled, busy_s = self._lately(is_short=False)
-            return settled / busy_s if settled >= SETTLED_LEAST and busy_s else None
+            return self._rate(is_short=False)
         settled, busy_s = self._lately(is_short=True)
         # What it was before; unless so few are settled now that it cannot be.
-        return (
-            min(self._known[1], (settled + SETTLED_LEAST) / busy_s)
-            if busy_s
-            else self._known[1]
-        )
+        at_most = (settled + SETTLED_LEAST) / busy_s if busy_s else self._known
+        return min(self._known, at_most)
+
+    def _learn(self, passed_s: float) -> None:
+        is_short = self._spans[-1].is_short
+        rate = self._rate(is_short=is_short)
+        if rate is None:
+            return
+        if is_short:
+            self._known = rate
+        elif self._known is not None and rate > self._known:
+            self._known = min(self._known * 2 ** (passed_s / TRUST_S), rate)
+
+    def _rate(self, *, is_short: bool) -> float | None:
+        settled, busy_s = self._lately(is_short=is_short)
+        return settled / busy_s if settled >= SETTLED_LEAST and busy_s else None
 
     def _lately(self, *, is_short: bool) -> tuple[int, float]:
         """Return messages settled, and in how many busy seconds of instances.
 
         Args:
-            is_short: Only of times in which they always had work.
+            is_short: Of times in which they always had work, or of the others.
         """
         settled, busy_s, spans_s = 0, 0.0, 0.0
         for one, before in pairwise(reversed(self._spans)):
             if settled >= SETTLED and spans_s >= OVER_S:
                 break
-            if one.is_short or not is_short:
+            if one.is_short == is_short:
                 settled += one.settled
                 busy_s += one.busy_s
                 spans_s += one.at_s - before.at_s
         return settled, busy_s
 
     def _compare(self, last: Look, look: Look) -> None:
-        passed_s, known = look.at_s - last.at_s, last.counts
+        passed_s = look.at_s - last.at_s
+        # One that just began has its first messages in hand for as long as they take.
+        known = {name: one for name, one in last.counts.items() if one.settled}
         stayed = [(known[name], now) for name, now in look.counts.items() if name in known]
         settled = sum(now.settled - before.settled for before, now in stayed)
         is_short = min(last.waiting, look.waiting) > SHORT * settled
@@ -172,6 +181,7 @@ class Gauge:
             for before, now in stayed
         )
         came = sum(now.settled for name, now in look.counts.items() if name not in known)
+        # What came from one that had settled none until now counts as settled, not as capacity.
         self._settled += settled + came
         self._spans.append(_Span(look.at_s, settled, busy_s, is_short))
 
