@@ -174,7 +174,6 @@ def _summary(role: RoleLike, plan: AppPlan | None) -> RoleSummary:
         queues=() if plan is None else tuple(plan.queues(role.__name__)),
         partitions=0 if plan is None else plan.partitions.get(role.__name__, 0),
         concurrency=getattr(role, "concurrency", 1),
-        longest_s=max((handler.timeout_s for handler in handlers), default=0),
         feeds=() if plan is None else _fed(handlers, plan),
         max_age_s=getattr(role, "max_age_s", None),
         max_messages=getattr(role, "max_messages", None),

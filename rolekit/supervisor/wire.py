@@ -40,7 +40,6 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
         queues: Of its handlers, and of the partitions of its keys.
         partitions: Into how many its keys are divided; 0: it has none.
         concurrency: Deliveries one instance works on side by side, as the class says.
-        longest_s: So long its handlers may take for one message.
         feeds: Names of the gathers that what it returns can end up in.
         max_age_s: An instance is replaced after so long, as the class says.
         max_messages: And after so many deliveries.
@@ -55,7 +54,6 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] = ()
     partitions: int = 0
     concurrency: int = 1
-    longest_s: float = 0
     feeds: tuple[str, ...] = ()
     max_age_s: float | None = None
     max_messages: int | None = None
