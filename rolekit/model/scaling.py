@@ -262,8 +262,9 @@ class _Case:
 
     def _falls_fast(self, calm_s: float) -> bool:
         """Whether half would do in a moment: then it goes down once instead of twice."""
-        soon = self._most(calm_s * (1 - self._damping.moment))
-        return max(soon, self._scale.min) <= self._most(calm_s) / 2
+        soon = self._bounded(self._most(calm_s * (1 - self._damping.moment)))
+        now = self._bounded(self._most(calm_s))
+        return soon < now and soon <= now / 2
 
     def _most(self, lately_s: float) -> int:
         """Return how many were needed at most lately."""

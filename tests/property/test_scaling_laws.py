@@ -283,7 +283,7 @@ def test_what_one_takes_is_right_when_they_always_have_work(
 
 
 @pytest.mark.parametrize("kind", ["waits", "computes"])
-@given(instances=st.integers(1, 30), busy=st.floats(0.05, 0.9))
+@given(instances=st.integers(1, 30), busy=st.floats(0.1, 0.9))
 def test_what_one_would_take_is_seen_before_it_is_overloaded(
     kind: str, instances: int, busy: float
 ) -> None:

@@ -147,7 +147,7 @@ async def test_a_burst_takes_it_up_and_later_down_and_says_why() -> None:
     assert at_work == 50
     assert len(deck.ship.copies) == 1
     assert [what.partition(":")[0] for what in deck.said] == ["1 \u2192 50", "50 \u2192 1"]
-    assert shown.startswith("scaling up: 19,990 wait, ")
+    assert shown.startswith("scaling up: 19,980 wait, 1,998 s of work for 1")
     assert "(" not in shown
     assert deck.scaler.note("Deliverer") == ""
     assert deck.scaler.now("Deliverer") == "1: nothing to do"
