@@ -11,7 +11,7 @@ import structlog
 
 from rolekit.store.base import Outcome
 from tests.property.checking_lines import check_batches, check_keys, check_stream
-from tests.property.checking_sequences import check_sequence
+from tests.property.checking_sequences import check_in_time, check_sequence
 from tests.property.jumping import run
 from tests.property.simulated_fate import ROOTS
 from tests.property.simulation import World
@@ -54,7 +54,7 @@ def check(name: str, seed: int) -> None:
     outer = [opening for opening in openings if opening.gather.endswith(".collect")]
     assert len(outer) <= ROOTS
     for opening in outer:
-        check_sequence(world, opening)
+        (check_in_time if world.role.ends_s else check_sequence)(world, opening)
     assert BUGS == []
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from rolekit.model.envelope import decode_head
 from rolekit.model.reassembly import ClosedBy, Closing, Rules, replaces, walk
+from tests.property.jumping import LoopClock
 from tests.property.simulated_app import Leaf
 
 if TYPE_CHECKING:
@@ -50,6 +51,31 @@ def check_sequence(world: World, opening: Opening) -> None:
         len([reply for reply in over if reply.root == decode_head(opening.token.head).root])
         == 1
     )
+
+
+OVERDUE_S = 60
+"""A host that is lost while it should have ended a sequence is taken over from by then."""
+
+
+def check_in_time(world: World, opening: Opening) -> None:
+    """A sequence ends in order at its deadline, whatever is still to come."""
+    runs = released(world, opening.id)
+    for (offset, part, _, is_last), (following, *_) in pairwise(runs):
+        assert following == offset + len(part)
+        assert not is_last
+    leaves = [item for _, part, _, _ in runs for item in part if isinstance(item, Leaf)]
+    check_splits(world, leaves)
+    parked = [dead for dead in world.tables.dead.values() if not dead.is_closed]
+    if any(decode_head(dead.packet.head).sequence == opening.id for dead in parked):
+        return  # the gather gave up
+    assert runs[-1][3]
+    ends = [
+        world.record.at_s[step.key]
+        for step in world.record.steps
+        if step.release is not None and step.release.sequence == opening.id
+    ]
+    due_s = opening.deadline_ms / 1000 - LoopClock.START_S
+    assert ends[-1] <= due_s + OVERDUE_S, "a sequence ended long after its deadline"
 
 
 def released(world: World, sequence: str) -> list[tuple[int, tuple[Any, ...], int, bool]]:

@@ -132,12 +132,14 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 class LoopClock:
     """Rolekit's clock, by the time of the running loop; its start where none runs."""
 
+    START_S = 1_800_000_000
+
     def now_ms(self) -> int:
         try:
             now_s = asyncio.get_running_loop().time()
         except RuntimeError:
             now_s = 0.0
-        return 1_800_000_000_000 + round(now_s * 1000)
+        return self.START_S * 1000 + round(now_s * 1000)
 
 
 def run(main: Coroutine[None, None, None]) -> None:

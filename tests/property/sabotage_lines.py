@@ -1,21 +1,29 @@
-"""Protections of keys, streams and batches, taken away one by one."""
+"""Protections of keys, streams, batches and deadlines, taken away one by one."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from typing import TYPE_CHECKING, Any
 
 from rolekit.errors import Unroutable
 from rolekit.flow.gathering import Job
+from rolekit.flow.in_order import InOrder
 from rolekit.flow.keyed.consumer import KeyedConsumer
 from rolekit.flow.keyed.pipeline import KeyedPipeline
 from rolekit.flow.keyed.turn import Turn
 from rolekit.model.parts import Batch
 from rolekit.store import memory_sequences
+from rolekit.store.base import Commit
 from rolekit.store.memory import MemoryStore
 from rolekit.store.memory_keys import KeyTables, MemoryKeyStore
+from rolekit.store.memory_sending import MemorySending
+from rolekit.store.memory_sequences import Sequences
 from tests.property.simulated_broker import ModelBroker, Wire
+from tests.property.simulated_store import ShakyStore
+
+STOLEN = 0.2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from rolekit.flow.runtime import Arrival
     from rolekit.model.envelope import Packet
     from rolekit.model.plan import HandlerPlan
-    from rolekit.store.base import Commit, Outgoing, Release, Step, Streamed
+    from rolekit.store.base import Outgoing, Release, Step, Streamed
     from rolekit.store.keys import Aside, Fence, Hold
 
 
@@ -34,19 +42,19 @@ def _nothing(*_: object) -> None:
     """Do nothing, and say nothing."""
 
 
-def two_relays_of_one_outbox(patch: pytest.MonkeyPatch) -> None:
-    """Z6. Each takes the rows that the other one does not: what was in order is not."""
-    adopt: Any = vars(MemoryStore)["adopt"]
+def two_relays_of_one_row(patch: pytest.MonkeyPatch) -> None:
+    """Z6. What must leave in order is sent side by side."""
 
-    async def every_second(self: MemoryStore, limit: int) -> list[Outgoing]:
-        found: list[Outgoing] = await adopt(self, limit)
-        if len(found) == 1:
-            return found
-        for one in found[::2]:
-            self.tables.outbox[one.n].owner = 0
-        return found[1::2]
+    async def apart(self: InOrder, row: list[Outgoing]) -> None:
+        publish: Any = vars(InOrder)["_publish"]
 
-    patch.setattr(MemoryStore, "adopt", every_second)
+        async def send(one: Outgoing) -> None:
+            while not await publish(self, [one]):
+                pass
+
+        await asyncio.gather(*map(send, row))
+
+    patch.setattr(InOrder, "_send", apart)
 
 
 def mandatory_off(patch: pytest.MonkeyPatch) -> None:
@@ -66,6 +74,42 @@ def mandatory_off(patch: pytest.MonkeyPatch) -> None:
 def no_epoch_in_a_commit(patch: pytest.MonkeyPatch) -> None:
     """Z8. A former owner that wakes up takes effect beside the new one."""
     patch.setattr(KeyTables, "check", _nothing)
+
+
+def timers_in_memory(patch: pytest.MonkeyPatch) -> None:
+    """Z12. Who opened a sequence knows of its deadline, and takes that with him."""
+    commit: Any = vars(MemoryStore)["commit"]
+    expire: Any = vars(Sequences)["expire"]
+    known: dict[int, set[str]] = {}
+
+    async def notes(self: MemoryStore, steps: Sequence[Step]) -> Commit:
+        mine = known.setdefault(id(self), set())
+        mine.update(step.opening.id for step in steps if step.opening is not None)
+        done: Commit = await commit(self, steps)
+        return done
+
+    async def own(self: MemoryStore, now_ms: int, limit: int) -> Commit:
+        rows, found = self.tables.sequences.rows, Commit()
+        mine = known.get(id(self), set())
+        alone = Sequences()
+        alone.rows = {id_: row for id_, row in rows.items() if id_ in mine}
+        sends: Any = vars(MemorySending)["_send"]
+        sends(self, expire(alone, now_ms, limit), found)
+        return found
+
+    patch.setattr(MemoryStore, "commit", notes)
+    patch.setattr(MemoryStore, "expire", own)
+
+
+def stolen_partitions(patch: pytest.MonkeyPatch) -> None:
+    """No harm: epochs keep two owners apart, whoever is a member."""
+    alive: Any = vars(ShakyStore)["_alive"]
+
+    def at_times(self: ShakyStore, role: str) -> set[int]:
+        everybody: set[int] = alive(self, role)
+        return everybody if random.random() > STOLEN else {self.owner}  # noqa: S311 - a draw
+
+    patch.setattr(ShakyStore, "_alive", at_times)
 
 
 def back_to_the_queue(patch: pytest.MonkeyPatch) -> None:

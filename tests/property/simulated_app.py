@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from rolekit import App, Context, Hole, Message, Run, gather, handle
+from rolekit import App, Context, Hole, Message, Retry, Run, gather, handle
 from tests.property.simulated_fate import RETRY, Fated, Over, Side, Start
 from tests.property.simulated_lines import Batches, Keys, Passes, Streams
+
+LONG_S = 70
+"""So late are parts that come late."""
 
 
 class Piece(Message):
@@ -117,6 +120,27 @@ class Lists(Work):
         return Over(name=start.name, at=at)
 
 
+class Late(Work):
+    """Some parts come long after the deadline of their sequence."""
+
+    ends_s = 4
+
+    @handle(retry=RETRY)
+    async def polish(self, raw: Raw, ctx: Context[Side]) -> Leaf | None:
+        if ctx.attempt == 1 and self.fate.happens(0.2):
+            raise Retry("drawn: it comes late", delay_s=LONG_S, counts=False)
+        return await super().polish(raw, ctx)
+
+    @gather(retry=RETRY, deadline_s=ends_s, size=3)
+    async def collect(
+        self, start: Start, run: Run[Leaf | Hole], ctx: Context[Side]
+    ) -> AsyncIterator[Over]:
+        at = await self.fate.gather(ctx, run)
+        self.note(ctx, run)
+        if run.is_last:
+            yield Over(name=start.name, at=at)
+
+
 class Nests(Fated):
     """A sequence in each position of another: what the inner gather gives goes to the outer."""
 
@@ -155,6 +179,6 @@ class Nests(Fated):
 
 ROLES: dict[str, type[Fated]] = {
     role.__name__: role
-    for role in (Holes, Skips, Waits, Lists, Nests, Keys, Passes, Streams, Batches)
+    for role in (Holes, Skips, Waits, Lists, Late, Nests, Keys, Passes, Streams, Batches)
 }
 APPS = {name: App(name, roles=[role]) for name, role in ROLES.items()}

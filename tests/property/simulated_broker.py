@@ -11,7 +11,7 @@ import asyncio
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
-from rolekit.errors import PublishUnknown, Unavailable, Unroutable
+from rolekit.errors import PublishUnknown, QueueFull, Unavailable, Unroutable
 from rolekit.transport.memory import Faults, MemoryBroker, MemorySubscription, MemoryTransport
 from tests.property.jumping import LoopClock
 
@@ -53,9 +53,17 @@ class ModelBroker(MemoryBroker):
         Context().run(super().touched)
 
     def store(self, packets: Sequence[Packet]) -> None:
-        if self.hidden and any(packet.queue == self.hidden for packet in packets):
+        lost = frozenset(at for at, each in enumerate(packets) if each.queue == self.hidden)
+        if lost and self.has_epochs:
             raise Unroutable(f"There is no queue {self.hidden}; nothing was stored.")
-        super().store(packets)
+        super().store([each for at, each in enumerate(packets) if at not in lost])
+        if lost:  # a broker that takes each by itself
+            error = self._refusal
+            raise error(f"Nothing goes into {self.hidden}; the rest was stored.", which=lost)
+
+    @property
+    def _refusal(self) -> type[Unroutable | QueueFull]:
+        return QueueFull if self.seed % 2 else Unroutable
 
     def join(self, reader: MemorySubscription, names: Iterable[str], epoch: int = 0) -> None:
         names = list(names)

@@ -119,6 +119,7 @@ class Fated(WorkerRole):
     fate: ClassVar[Fate]
     dead: ClassVar[Literal["stay", "replayed", "replayed or dropped"]] = "stay"
     pause_s: ClassVar[float] = 0
+    ends_s: ClassVar[float] = 0
 
     @classmethod
     def roots(cls) -> Sequence[Message]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING
+
+from rolekit.store.postgres.keys import MEMBER_S
 
 if TYPE_CHECKING:
     from tests.property.simulated_copy import Copy
@@ -60,7 +63,13 @@ class Faults:
 
     async def over(self) -> None:
         """Wait until nothing is wrong any more."""
-        await asyncio.gather(*self._under_way)
+        while self._under_way:
+            await self._under_way.pop()
+
+    def nap(self, copy: Copy) -> None:
+        """Put an instance to sleep now, in the middle of what it does, past its membership."""
+        sleep = self._sleep(copy, MEMBER_S + self._draw.random() * 5)
+        self._under_way.add(asyncio.create_task(sleep, context=Context()))
 
     async def _down(self, copy: Copy) -> None:
         """Lose a whole host, supervisor and all; another one comes in its place."""
@@ -112,11 +121,7 @@ class Faults:
     async def _hide(self, for_s: float) -> None:
         """Have a queue not be there."""
         world = self._world
-        of_streams = (
-            world.plan.partition_queues(world.role.__name__) if world.plan.streams else []
-        )
-        names = [name for name in world.plan.queues() if name not in of_streams]
-        world.broker.hidden = self._draw.choice(names)
+        world.broker.hidden = self._draw.choice(world.plan.queues())
         self.is_whole.clear()
         await asyncio.sleep(for_s)
         world.broker.hidden = ""

@@ -40,7 +40,7 @@ class Keyed(Fated):
     @classmethod
     def roots(cls) -> Sequence[Message]:
         draw = cls.fate.random
-        makes = [draw.choice((Ask, Order, Order)) for _ in range(12)]
+        makes = [draw.choice((Ask, Order, Order)) for _ in range(10)]
         return [make(who=draw.choice(KEYS), n=n) for n, make in enumerate(makes)]
 
     @handle(retry=RETRY)
@@ -115,7 +115,7 @@ class Streams(Fated):
 
     @classmethod
     def roots(cls) -> Sequence[Message]:
-        return [Tick(n=n) for n in range(14)]
+        return [Tick(n=n) for n in range(12)]
 
     @handle(retry=RETRY)
     async def turn(self, tick: Tick, ctx: Context[Side]) -> Tock | None:
@@ -146,7 +146,7 @@ class Batches(Fated):
 
     @classmethod
     def roots(cls) -> Sequence[Message]:
-        return [Item(n=n) for n in range(14)]
+        return [Item(n=n) for n in range(12)]
 
     @handle(retry=RETRY, size=4, age_s=0.1)
     async def store(self, batch: Batch[Item], ctx: Context[Side]) -> list[Side | None]:

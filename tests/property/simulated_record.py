@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ class Record:
     Attributes:
         outcomes: Of each generation of each id.
         steps: Every step that took effect, in order.
+        at_s: When each of those took effect, by the time of the loop.
         together: The steps of each commit that were to commit all or none.
         seen: Every packet that a queue took, in order.
         twice: Generations that had two outcomes.
@@ -41,6 +43,7 @@ class Record:
         default_factory=dict[tuple[str, int], "Outcome"]
     )
     steps: list[Step] = field(default_factory=list["Step"])
+    at_s: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
     together: list[list[Step]] = field(default_factory=list[list["Step"]])
     seen: list[Packet] = field(default_factory=list["Packet"])
     twice: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
@@ -64,6 +67,7 @@ class Record:
                 if step.key in self.outcomes:
                     self.twice.append(step.key)
                 self.outcomes[step.key] = step.outcome
+                self.at_s[step.key] = asyncio.get_running_loop().time()
                 fresh.append(step)
                 if step.keyed is not None:
                     self.keyed.add(step.key)

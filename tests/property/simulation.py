@@ -89,12 +89,13 @@ class World:
         for _ in range(COPIES):
             await self.add(self.new_host())
         sending = asyncio.create_task(self._send())
-        for _ in range(self.fate.random.choice((0, 4, 12))):
+        for _ in range(self.fate.random.choice((0, 4, 10))):
             await asyncio.sleep(self.fate.random.random() * 0.4)
             await self.faults.disturb()
         await sending
         await self.faults.over()
         self.fate.chance = 0
+        await self.faults.over()
         await self._settle()
         while await self._look_after_dead_letters():
             await self._settle()
@@ -156,11 +157,22 @@ class World:
         """Wait until nothing is under way."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + LIMIT_S
-        while self.under_way():
-            await asyncio.sleep(0.5)
+        while self._is_busy():
+            await asyncio.sleep(1)
             for copy in self.copies:
                 copy.check()
             assert loop.time() < until_s, f"stuck: {self.under_way()}"
+
+    def _is_busy(self) -> bool:
+        tables = self.tables
+        if (
+            tables.outbox
+            or tables.schedule
+            or tables.of_keys.lists.keys() - tables.of_keys.held
+        ):
+            return True
+        depths = map(self.broker.depth, self.plan.queues())
+        return any(depth.waiting or depth.in_hand for depth in depths)
 
     def under_way(self) -> list[str]:
         """Say what is still to be done."""
@@ -194,19 +206,21 @@ class World:
         process = PROCESS.get()
         if (process, key) in self._turns:
             self.overlaps.append(id_)
-        if self._owns(process, key):
+        copy = next((copy for copy in self.copies if copy.process is process), None)
+        if copy is not None and self._owns(copy, key):
             self.ahead += [one[0] for one in self.before(key, id_) if not self._is_over(one)]
+            if self.fate.happens(self.fate.chance / 4):
+                self.faults.nap(copy)
         self._turns.add((process, key))
         try:
             yield
         finally:
             self._turns.discard((process, key))
 
-    def _owns(self, process: object, key: str) -> bool:
+    def _owns(self, copy: Copy, key: str) -> bool:
         role = self.role.__name__
         number = partition_of(key, self.plan.partitions[role])
-        owner = self.tables.of_keys.owned[role][number].owner
-        return any(copy.owner == owner for copy in self.copies if copy.process is process)
+        return self.tables.of_keys.owned[role][number].owner == copy.owner
 
     def before(self, key: str, id_: str) -> list[tuple[str, int]]:
         """List what arrived for a key before a message did."""

@@ -9,12 +9,13 @@ import structlog
 
 from tests.property.checking import check, hear_of_bugs
 from tests.property.sabotage import SABOTAGES, many_tokens
+from tests.property.sabotage_lines import stolen_partitions
 from tests.property.simulated_app import APPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +64,11 @@ def test_several_tokens_of_a_sequence_do_no_harm(monkeypatch: pytest.MonkeyPatch
 
     # In a stream a token is what keeps outputs in order: it leaves behind them.
     check_many(range(10), [name for name in APPS if name != "Streams"])
+
+
+def test_partitions_that_are_taken_from_living_owners_do_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stolen_partitions(monkeypatch)
+
+    check_many(range(10), ["Keys", "Passes"])
