@@ -55,7 +55,7 @@ def check(name: str, seed: int) -> None:
     assert len(outer) <= ROOTS
     for opening in outer:
         (check_in_time if world.role.ends_s else check_sequence)(world, opening)
-    assert BUGS == []
+    assert BUGS == [], BUGS[0]
 
 
 def check_outcomes(world: World) -> None:

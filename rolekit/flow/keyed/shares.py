@@ -172,7 +172,8 @@ class Shares:
     async def _drop_lost(self, roll: Roll) -> None:
         for number, fence in list(self.held.items()):
             row = roll.partitions[number]
-            if (row.epoch, row.owner) != (fence.epoch, self._me):
+            is_given = number not in self.held  # while another one was dropped
+            if not is_given and (row.epoch, row.owner) != (fence.epoch, self._me):
                 log.warning(
                     "a partition has another owner by now",
                     role=self._role, partition=number, epoch=fence.epoch,
