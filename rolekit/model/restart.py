@@ -17,7 +17,9 @@ class RestartPolicy:
     """How patiently a place in the fleet is filled again.
 
     Attributes:
-        first_s: Upper bound of the first delay; it doubles with each death in a row.
+        first_s: Upper bound of the first delay; it doubles with each death in a row. One that
+            had been ready for as long is followed at once the first time: whatever ended it,
+            it was not its start.
         longest_s: Where the bound stops growing, and the interval of a crash loop.
         healthy_s: A life of so many seconds after being ready forgets what was before.
         restarts: The budget: so many deaths
@@ -67,7 +69,8 @@ def after_death(
         draw: Randomness, 0 to 1.
 
     Returns:
-        A delay from 0 to `policy.longest_s`; exactly that while crash-looping.
+        A delay from 0 to `policy.longest_s`; exactly that while crash-looping, and 0 after
+        the first death in a row of one that had been ready for `policy.first_s`.
 
     Source: RELIABILITY 4.5, "crash loop".
     """
@@ -77,6 +80,8 @@ def after_death(
     failures = state.failures + 1
     is_crash_looping = state.is_crash_looping or len(deaths) > policy.restarts
     bound = min(policy.longest_s, policy.first_s * 2 ** min(failures - 1, _MAX_DOUBLINGS))
+    if failures == 1 and healthy_s >= policy.first_s:
+        bound = 0
     delay_s = policy.longest_s if is_crash_looping else bound * draw
     # Only the newest `restarts + 1` deaths can matter: a crash loop must not grow this.
     kept = deaths[-(policy.restarts + 1) :]

@@ -135,6 +135,14 @@ class Many:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
         self.sent += count
 
+    def sending(self, count: int, rate: int) -> subprocess.Popen[bytes]:
+        """Begin to send so many more, so many a second; end it with `wait`."""
+        numbers = map(str, (self.sent, count, rate))
+        self.sent += count
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.process.many_client", "Work", *numbers], cwd=ROOT
+        )
+
     def handled(self) -> list[tuple[int, int]]:
         """List what was handled so far: process id, number."""
         lines = self.hits.read_text().splitlines()

@@ -1,4 +1,7 @@
-"""Sends messages to `many_app`: python -m tests.process.many_client CLASS FIRST COUNT."""
+"""Sends messages to `many_app`: python -m tests.process.many_client CLASS FIRST COUNT [RATE].
+
+RATE is messages/s; without it all leave together.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ import sys
 from tests.process import many_app
 
 
-async def main(name: str, first: int, count: int) -> None:
+async def main(name: str, first: int, count: int, rate: float = 0) -> None:
     """Send so many, numbered from the first on."""
     kind = {"Work": many_app.Work, "Note": many_app.Note}[name]
     async with many_app.app.client() as client:
-        await client.send_many(kind(number=number) for number in range(first, first + count))
+        if not rate:
+            await client.send_many(
+                kind(number=number) for number in range(first, first + count)
+            )
+            return
+        for number in range(first, first + count):
+            await client.send(kind(number=number))
+            await asyncio.sleep(1 / rate)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))

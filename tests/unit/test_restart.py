@@ -62,7 +62,7 @@ def test_a_healthy_life_forgets_everything(
 
     verdict = after_death(POLICY, state, now_s=now_s, healthy_s=POLICY.healthy_s, draw=draw)
 
-    assert verdict.delay_s <= POLICY.first_s
+    assert verdict.delay_s == 0
     assert verdict.state == RestartState(failures=1, deaths=(now_s,))
 
 
@@ -95,7 +95,17 @@ def test_a_crash_loop_stays_one_until_a_healthy_life() -> None:
     healed = after_death(POLICY, looping, now_s=500, healthy_s=60, draw=0.5)
 
     assert (later.state.is_crash_looping, later.delay_s) == (True, POLICY.longest_s)
-    assert (healed.state.is_crash_looping, healed.delay_s) == (False, POLICY.first_s / 2)
+    assert (healed.state.is_crash_looping, healed.delay_s) == (False, 0)
+
+
+@given(draws)
+def test_the_first_death_after_being_ready_is_followed_at_once_and_the_second_is_not(
+    draw: float,
+) -> None:
+    first = after_death(POLICY, RestartState(), now_s=9, healthy_s=POLICY.first_s, draw=draw)
+    second = after_death(POLICY, first.state, now_s=9.2, healthy_s=POLICY.first_s, draw=1)
+
+    assert (first.delay_s, second.delay_s) == (0, POLICY.first_s * 2)
 
 
 def test_a_crash_loop_of_years_remembers_no_more_than_the_budget() -> None:
