@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import msgspec
 
+LATE_MS = 100.0
+"""A loop that lags so much is worth saying."""
+
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Instance to supervisor: `on_start` has returned, messages are taken."""
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat", kw_only=True):
-    """Instance to supervisor, each second: still making progress.
+    """Instance to supervisor: still making progress.
+
+    Each second, or every four where there is nothing new to say.
 
     Attributes:
         in_hand: Deliveries taken and not settled.
@@ -32,6 +37,17 @@ class Beat(msgspec.Struct, frozen=True, tag="beat", kw_only=True):
     cpu_s: float = 0
     age_s: float | None = None
     notes: dict[str, str] = {}
+
+    def says_more_than(self, last: Beat) -> bool:
+        """Whether a supervisor should hear of this at once, after `last`.
+
+        A thousand instances to which nothing happens would keep it busy otherwise.
+        """
+        return (
+            (self.handled, self.in_hand, self.age_s) != (last.handled, last.in_hand, last.age_s)
+            or self.notes != last.notes
+            or self.lag_ms > LATE_MS
+        )
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

@@ -2,8 +2,9 @@
 
 busy, waiting   so many instances handle a queue; timed from the first message sent to the
                 last handled
-instances       from the order to scale until all are ready; their own memory; and what they
-                hold of Postgres while there is nothing to do
+instances       from the order to scale until all are ready, and until each has handled a
+                message; their own memory, and what they hold of Postgres; what the supervisor
+                uses while there is nothing to do; and back to one
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ LOOK_S = 0.1
 
 START_S = 40
 AT_FIRST = 1
+IDLE_S = 5.0
 POSTGRES_MOST = 100
 """Instances on the Postgres transport, each of which holds a connection to wait on."""
 
@@ -55,12 +57,17 @@ class Fleet:
         """Ask for the state of the role."""
         return next(one for one in self._control.status().roles if one.role == self._role)
 
+    def supervisor(self) -> int:
+        """Ask for its process id."""
+        return self._control.status().pid
+
     def is_ready(self, count: int) -> bool:
         """Say whether so many instances are ready."""
         try:
-            return self.status().ready == count
+            status = self.status()
         except (*GONE, StopIteration):
             return False
+        return status.ready == status.running == count
 
     async def scale(self, count: int) -> float:
         """Scale; return the seconds until all are ready."""
@@ -124,24 +131,53 @@ async def scale_out(job: Job, name: str, home: Path) -> None:
 
 
 async def instances(job: Job, home: Path) -> None:
-    """Start many instances that have nothing to do."""
+    """Start many instances, give each something to do, and take them away again."""
     count = job.count if job.broker else min(job.count, POSTGRES_MOST)
     before = await _connections(job)
-    async with fleet(job, "idle", home) as (there, _):
+    async with fleet(job, "idle", home) as (there, app):
         alone = await _connections(job)
         ready_s = await there.scale(count)
-        places = there.status().places
-        sizes = [_own_bytes(place.pid) for place in places if place.pid is not None]
+        pids = {place.pid for place in there.status().places if place.pid is not None}
+        begin = time.perf_counter()
+        await _each_handles(app, pids, home / "hits")
+        handled_s = ready_s + time.perf_counter() - begin
+        sizes = [_own_bytes(pid) for pid in pids]
         held = await _connections(job) - alone
+        supervisor = psutil.Process(there.supervisor())
+        begin_cpu_s = meter.cpu_of(supervisor.pid)
+        await asyncio.sleep(IDLE_S)
+        idle_cpu = (meter.cpu_of(supervisor.pid) - begin_cpu_s) / IDLE_S
+        supervisor_mib = supervisor.memory_info().rss / MIB
+        down_s = await there.scale(AT_FIRST)
     meter.report(
         count,
         ready_s,
         time.process_time(),
         ready_s=ready_s,
+        handled_s=handled_s,
+        down_s=down_s,
+        supervisor_mib=supervisor_mib,
+        supervisor_cpu_percent=idle_cpu * 100,
         uss_mib=mean(sizes) / MIB,
         supervisor_connections=alone - before,
         connections=held,
     )
+
+
+async def _each_handles(app: App, pids: set[int], hits: Path) -> None:
+    """Send messages until every one of these processes has handled one."""
+    sent = 0
+
+    def all_came() -> bool:
+        return hits.read_text().count("\n") >= sent
+
+    async with app.client() as client:
+        while not pids <= set(map(int, hits.read_text().split())):
+            await client.send_many(
+                fleet_app.Work(**meter.fields(sent + n)) for n in range(len(pids))
+            )
+            sent += len(pids)
+            await until(all_came)
 
 
 def _own_bytes(pid: int) -> int:

@@ -58,12 +58,17 @@ class Waiting(WorkerRole):
 
 
 class Idle(WorkerRole):
-    """Consumes a queue in which nothing is."""
+    """Says in the file which process a message came to, a line each."""
+
+    concurrency = 2
 
     @handle
     async def nothing(self, work: Work) -> None:
-        """Do nothing."""
+        """Do nothing else."""
         del work
+        file = os.open(os.environ[HITS], os.O_WRONLY | os.O_APPEND)
+        os.write(file, f"{os.getpid()}\n".encode())
+        os.close(file)
 
 
 busy = App("busy", roles=[Busy])

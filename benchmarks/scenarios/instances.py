@@ -1,7 +1,7 @@
 """Live consumers from `rolekit scale`: how soon, how large, and what they hold.
 
-To be completed with the part that makes copies cheap: on RabbitMQ all 1,000 are asked for,
-which is what the bars are about; on the Postgres transport each instance holds a connection
+On RabbitMQ all 1,000 are asked for, which is what the bars are about, and each has to handle
+a message; on the Postgres transport each instance holds a connection
 to wait on, so only as many are started as its server bears (`own/fleet.py`).
 """
 
@@ -21,7 +21,22 @@ INSTANCES = Scenario(
         ),
     ),
     bars=(
-        Bar(name="instances ready", of=NAME, metric="ready_s", at_most=15, unit="s"),
+        Bar(name="instances ready", of=NAME, metric="handled_s", at_most=15, unit="s"),
+        Bar(name="instances gone", of=NAME, metric="down_s", at_most=15, unit="s"),
+        Bar(
+            name="instances, supervisor's memory",
+            of=NAME,
+            metric="supervisor_mib",
+            at_most=100,
+            unit="MiB",
+        ),
+        Bar(
+            name="instances, supervisor's CPU while idle",
+            of=NAME,
+            metric="supervisor_cpu_percent",
+            at_most=5,
+            unit="%",
+        ),
         Bar(name="instances USS", of=NAME, metric="uss_mib", at_most=8, unit="MiB"),
         Bar(
             name="instances, Postgres connections",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rolekit.instance")
 
 BEAT_S = 1.0
+IDLE_BEAT_S = 4.0
+"""An instance to which nothing happens says only so often that it lives; 10 s are allowed."""
 DONE, FAILED, REFUSED = 0, 1, 2
 
 
@@ -190,6 +192,7 @@ class _Member:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
+        last, said_at = link.Beat(), loop.time()
         while True:
             due = loop.time() + BEAT_S
             await asyncio.sleep(BEAT_S)
@@ -202,7 +205,9 @@ class _Member:
                 age_s=self._parts.services.runtime.transport.delivered_age_s(),
                 notes={} if live is None else live.notes,
             )
-            self._writer.write(link.encode(beat))
+            if beat.says_more_than(last) or loop.time() - said_at >= IDLE_BEAT_S - BEAT_S / 2:
+                self._writer.write(link.encode(beat))
+                last, said_at = beat, loop.time()
 
 
 def _first(group: BaseException) -> BaseException:
