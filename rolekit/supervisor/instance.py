@@ -18,7 +18,7 @@ from rolekit import link
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rolekit.supervisor.forker import Birth
 
@@ -74,6 +74,7 @@ class Instance:
         self.name = name
         self.pid = birth.pid
         self.ready_at: float | None = None
+        self.on_ready: Callable[[], None] = lambda: None
         self.refused = ""
         self.in_hand = 0
         self.handled = 0
@@ -169,6 +170,7 @@ class Instance:
         match message:
             case link.Ready():
                 self.ready_at = self.ready_at or now
+                self.on_ready()
                 _log.debug("ready", instance=self.name, pid=self.pid)
             case link.Beat():
                 self.in_hand = message.in_hand

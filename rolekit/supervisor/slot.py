@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
@@ -21,6 +21,7 @@ from rolekit import link
 from rolekit.errors import RolekitError
 from rolekit.model.restart import RestartPolicy, RestartState, after_death
 from rolekit.supervisor.instance import Instance, Patience
+from rolekit.supervisor.starts import Starts
 
 if TYPE_CHECKING:
     from rolekit.supervisor.forker import Birth
@@ -57,6 +58,7 @@ class Crew:
         version: Of the app's code that `forker` runs.
         hear: Takes over the pipe into which an instance prints: role, instance, pipe.
         tell: Remembers what happened to a role, for people: role, sentence.
+        starts: Lets so many start at a time.
     """
 
     forker: Forks
@@ -69,6 +71,7 @@ class Crew:
     hear: Hear
     tell: Callable[[str, str], None]
     version: int = 1
+    starts: Starts = field(default_factory=Starts)
 
 
 class Slot:
@@ -147,6 +150,13 @@ class Slot:
 
     async def _one_life(self) -> float:
         """Start an instance and stay with it; return how long it was healthy."""
+        started = await self._crew.starts.turn()
+        try:
+            return 0 if self._leaving.is_set() else await self._live(started)
+        finally:
+            started()
+
+    async def _live(self, started: Callable[[], None]) -> float:
         spec = self._crew.spec(self.role, self.number)
         ours, theirs = socket.socketpair()
         with theirs:
@@ -161,6 +171,7 @@ class Slot:
         instance = self.instance = await Instance.open(
             self.name, birth, ours, self._crew.patience
         )
+        instance.on_ready = started
         if not self._crew.is_leased():
             instance.say(link.Lease(held=False))
         try:
