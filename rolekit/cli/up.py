@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +24,7 @@ from rolekit.config import Config, nearest
 from rolekit.errors import ConfigError
 from rolekit.observe import logs
 from rolekit.supervisor.init import step_aside_if_first
-from rolekit.supervisor.serve import serve
+from rolekit.supervisor.serve import Manner, serve
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -39,6 +40,9 @@ def up(
     sets: SetOption = None,
     config_file: ConfigOption = "",
     wait_s: WaitOption = 10,
+    reloads: Annotated[
+        bool, typer.Option("--reload", help="Restart when a source file below here changes.")
+    ] = False,
 ) -> None:
     """Start all roles of an app on this host, and look after them until stopped."""
     config = settings(argument or app, sets, config_file)
@@ -53,7 +57,8 @@ def up(
     def reread() -> Config:
         return settings(argument or app, sets, config_file)
 
-    raise typer.Exit(asyncio.run(serve(config, open_ground, say, reread=reread)))
+    manner = Manner(watched=Path.cwd() if reloads else None)
+    raise typer.Exit(asyncio.run(serve(config, open_ground, say, manner, reread)))
 
 
 def run(

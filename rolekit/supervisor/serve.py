@@ -18,7 +18,7 @@ from rolekit.errors import ConfigError, RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.model.scaling import Damping
 from rolekit.observe import logs
-from rolekit.supervisor import control_server, linux
+from rolekit.supervisor import control_server, linux, watching
 from rolekit.supervisor.autoscale import Autoscaler
 from rolekit.supervisor.fleet import Fleet, Orders
 from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
@@ -38,6 +38,7 @@ from rolekit.supervisor.wire import Described, RoleSummary
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from rolekit.config import Config
 
@@ -60,12 +61,14 @@ class Manner:
     Attributes:
         target: "module:function" that runs an instance.
         damping: How eagerly roles scale by themselves.
+        watched: The app is restarted when a source file below changes; None: it is not.
     """
 
     target: str = DEFAULT_TARGET
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)
     damping: Damping = field(default_factory=Damping)
+    watched: Path | None = None
 
 
 async def serve(
@@ -94,6 +97,8 @@ async def serve(
     config.check_control()
     linux.raise_file_limit()
     manner = manner or Manner()
+    if manner.watched is not None:
+        watching.require()
 
     def forker_of(app: str) -> Forker:
         return Forker(
@@ -324,6 +329,7 @@ class _Supervisor:
                     group.create_task(Systemd(os.environ).follow(fleet)),
                     group.create_task(recycling.run()),
                     group.create_task(self._hang_up(stops)),
+                    group.create_task(self._watch()),
                 ]
                 await fleet.run()
                 for helper in helpers:
@@ -342,6 +348,10 @@ class _Supervisor:
                 else "Stopping: finishing what is in hand, "
                 f"{self._config.grace_s:g} s at most. Ctrl-C again stops hard."
             )
+
+    async def _watch(self) -> None:
+        if self._manner.watched is not None:
+            await watching.watch(self._manner.watched, self._upgrades, self._say)
 
     async def _hang_up(self, stops: _Stops) -> None:
         """Read the settings again on SIGHUP; but when the terminal went away, stop."""

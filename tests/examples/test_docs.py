@@ -103,3 +103,11 @@ def test_the_page_on_limits_shows_what_can_start(number: int, role: str) -> None
 
     assert App("limits", roles=[vars(module)[role]]).problems() == []
     del sys.modules["limits"]
+
+
+@pytest.mark.parametrize("shown", [("docs/how-to/upgrades.md", "upgrades")], indirect=True)
+async def test_the_page_on_upgrades_shows_what_takes_settings(shown: ModuleType) -> None:
+    role = shown.Deliverer()
+
+    assert await role.on_change({"domain": "example.com"})
+    assert not await role.on_change({"relay": "mail.example.com"})

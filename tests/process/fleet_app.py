@@ -89,6 +89,11 @@ class _App:
         )
 
 
+def app_of(name: str, *roles: type[_Role | WebRole]) -> _App:
+    """Make an app for another module."""
+    return _App(name, *roles)
+
+
 steady = _App("steady", Steady, Front)
 crashing = _App("crashing", Crashing, Steady)
 deaf = _App("deaf", Deaf)

@@ -63,7 +63,7 @@ def main() -> int:
     app, home, *options = sys.argv[1:]
     numbers = {name: float(value) for name, _, value in (one.partition("=") for one in options)}
     grace_s = numbers.pop("grace_s", 5)
-    module = "slow_app" if app == "slow" else "fleet_app"
+    module = {"slow": "slow_app", "watched": "watched_app"}.get(app, "fleet_app")
     settings = [f"app={module}:{app}", f"home={home}", f"grace_s={grace_s}"]
     if "port" in numbers:
         settings.append(f"Front.bind=127.0.0.1:{numbers.pop('port'):.0f}")
@@ -83,6 +83,7 @@ def main() -> int:
         yield Ground(host=Host(Path(home) / "host.log"), broker="", database="")
 
     manner = Manner(
+        watched=Path(home) if app == "watched" else None,
         target="fleet_app:instance_main",
         patience=Patience(**{k: v for k, v in numbers.items() if k in Patience.__slots__}),
         policy=RestartPolicy(

@@ -47,7 +47,7 @@ class Supervised:
         self.process = subprocess.Popen(
             [sys.executable, "fleet_main.py", app, str(home), *options],
             cwd=HERE,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{home}", "PYTHONWARNINGS": "default"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
