@@ -22,17 +22,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.clock import ManualClock
-from rolekit.errors import CodecError, RolekitError
-from rolekit.flow import failure
 from rolekit.flow.batching import Batching, Bundle
 from rolekit.flow.gates import Tap, gates_for
 from rolekit.flow.grace import Grace
+from rolekit.flow.handling import Handling
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.pacing import Pacing
-from rolekit.flow.runtime import Arrival, Runtime
 from rolekit.flow.suspicion import Suspicions
-from rolekit.model.envelope import Head, Packet, decode_head, trial_of
-from rolekit.model.retry import CRASHES, Park
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,10 +37,9 @@ if TYPE_CHECKING:
     from rolekit.flow.call import Handler
     from rolekit.flow.commit import Committer
     from rolekit.flow.pipeline import Pipeline
+    from rolekit.flow.runtime import Runtime
     from rolekit.transport.base import Delivery, Subscription
 
-HAND_BACK_S = 1.0
-"""A delivery that meets a bug is held so long, or it would come again at once, for ever."""
 FINISH_S = 1.0
 """So long a stop still begins what is in hand. It is a moment's work, as `grown` sees to it,
 and what is handed back comes flagged to others, who have to ask what became of it."""
@@ -84,7 +79,7 @@ class Consumer:
         plans = [one.plan for one in handlers.values() if one.plan.batch]
         waits = not isinstance(runtime.clock, ManualClock)
         self._batching = Batching(plans, self._bundled, waits=waits) if plans else None
-        self._batches = batches
+        self._handling = Handling(runtime, handlers, pipeline, committer, batches)
         self._suspicions = Suspicions(runtime.deaths)
         self._open_to = self._lanes.add if self._batching is None else self._add_to_batch
         windows = dict.fromkeys(handlers, concurrency)
@@ -219,6 +214,7 @@ class Consumer:
     def _note_end(self, delivery: Delivery) -> None:
         self.gates.ended(delivery)
         if isinstance(delivery, Bundle) and self._batching is not None:
+            self.handled += len(delivery.deliveries) - 1
             self._batching.done(delivery.packet.queue)
 
     def _bundled(self, bundle: Bundle) -> None:
@@ -283,7 +279,7 @@ class Consumer:
             try:
                 if not self._committer.has_room:
                     await self._committer.room()
-                await self._process(delivery)
+                await self._handling.process(delivery, self._subscribed)
             finally:
                 self._busy -= 1
                 self.handled += 1
@@ -337,73 +333,6 @@ class Consumer:
     def _subscribed(self) -> Subscription:
         assert self._subscription is not None  # noqa: S101 - deliveries come from it
         return self._subscription
-
-    async def _process(self, delivery: Delivery) -> None:
-        try:
-            if isinstance(delivery, Bundle):
-                await self._handle_together(delivery)
-            else:
-                await self._handle(delivery)
-        except Exception:
-            # Nothing but a bug comes here; the delivery must not be lost by it.
-            log.exception("handing back after an unexpected error", message=delivery.packet.id)
-            await asyncio.sleep(HAND_BACK_S)
-            self._subscribed.hand_back([delivery])
-
-    async def _handle(self, delivery: Delivery) -> None:
-        plan = self._handlers[delivery.packet.queue].plan
-        try:
-            head = decode_head(delivery.packet.head)
-        except CodecError as error:
-            # Nobody can be told: what says who waits is what cannot be read.
-            unread = Arrival(delivery, self._subscribed, Head(), plan)
-            await self._park(unread, str(error), error)
-            return
-        arrival = Arrival(delivery, self._subscribed, head, plan)
-        if not delivery.is_suspect:
-            await self._pipeline.process(arrival)
-        elif delivery.crashed >= CRASHES:
-            why = f"{delivery.crashed} instances died while they ran it alone"
-            await self._park(arrival, why, None)
-            await self._end_alone(arrival.packet)
-        else:
-            await self._process_alone(arrival)
-
-    async def _handle_together(self, bundle: Bundle) -> None:
-        if self._batches is not None:
-            self.handled += len(bundle.deliveries) - 1
-            for delivery in await self._batches.process_all(bundle, self._subscribed):
-                await self._handle(delivery)
-
-    async def _process_alone(self, arrival: Arrival) -> None:
-        deaths = self._runtime.deaths
-        try:
-            if deaths is None:
-                await self._subscribed.run_alone(arrival.delivery)
-            else:
-                await deaths.begin_alone(*trial_of(arrival.packet))
-        except RolekitError as error:
-            log.info("not noted as running alone", error=str(error))
-        try:
-            if arrival.plan.batch and self._batches is not None:
-                await self._batches.process([arrival], arrival.delivery)
-            else:
-                await self._pipeline.process(arrival, to_the_end=True)
-        finally:
-            await self._end_alone(arrival.packet)
-
-    async def _end_alone(self, packet: Packet) -> None:
-        """Forget deaths: this one is over, and one that is alike is to be tried afresh."""
-        if self._runtime.deaths is not None:
-            with suppress(RolekitError):
-                await self._runtime.deaths.end_alone(*trial_of(packet))
-
-    async def _park(self, arrival: Arrival, why: str, error: Exception | None) -> None:
-        step = failure.parked(self._runtime, arrival, Park(why), error)
-        commit = self._committer.submit
-        step = await failure.record(self._runtime, arrival, step, error, commit)
-        settle = self._subscribed.ack if step.claim is None else self._subscribed.release
-        settle([arrival.delivery])
 
 
 def _now_s() -> float:

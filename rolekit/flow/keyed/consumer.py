@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import CodecError, FenceLost, RolekitError
-from rolekit.flow.consume import HAND_BACK_S
+from rolekit.flow.handling import HAND_BACK_S
 from rolekit.flow.keyed.lane import Item, Lane, Partition
 from rolekit.flow.keyed.processing import Processing
 from rolekit.flow.keyed.shares import Shares

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from rolekit.errors import FenceLost, RolekitError, UnknownType
-from rolekit.flow.consume import HAND_BACK_S
+from rolekit.flow.handling import HAND_BACK_S
 from rolekit.flow.keyed.lane import NoSubscription
 from rolekit.flow.keyed.slots import Slot, Slots
 from rolekit.flow.keyed.turn import Turn
