@@ -1,200 +1,29 @@
-"""Settings from four places, last wins: code, `rolekit.toml`, environment, `--set`.
+"""Reading settings from file, environment and `--set`, last wins.
 
-Each value remembers where it came from, so `rolekit config` can say it. An unknown name
-warns with the nearest known one and does not refuse, because Kubernetes makes variables
-such as `ROLEKIT_PORT` for any service that happens to be called "rolekit".
+An unknown name warns with the nearest known one and does not refuse, because Kubernetes
+makes variables such as `ROLEKIT_PORT` for any service that happens to be called "rolekit".
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, cast
 
+from rolekit.config.values import HANDLERS, PREFIX, TOP, Config, LogFormat, nearest, redact
 from rolekit.errors import ConfigError
 
-LogFormat = Literal["auto", "pretty", "json"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
-_PREFIX = "ROLEKIT_"
 _READ_ELSEWHERE = {"ROLEKIT_CONFIG", "ROLEKIT_RABBITMQ_PLAIN"}
 _BROKERS = ("amqp", "amqps")
-_HIDDEN = "********"
-_SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 _LEVELS = ("debug", "info", "warning", "error", "critical")
-HANDLERS = "handlers"
 _ON = ("true", "1", "yes", "on")
 _SWITCH = (*_ON, "false", "0", "no", "off")
 _FORMATS = ("auto", "pretty", "json")
-_ADDRESS = re.compile(r"[^/]*:\d+")
-_TOKEN_BYTES = 32
-_TOP = (
-    "app",
-    "broker",
-    "database",
-    "home",
-    "log",
-    "log_format",
-    "grace_s",
-    "horizon_s",
-    "results_s",
-    "keep_sent",
-    "control",
-    "control_token",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Everything that is set outside the app's code.
-
-    Attributes:
-        app: "module:attribute"; empty: nothing said so.
-        broker: URL of the broker; empty: the database is the broker.
-        database: URL of Postgres; empty: the embedded one.
-        home: Folder of the embedded database and the control socket.
-        log: Lowest level that is written.
-        log_format: `auto` is pretty on a terminal, JSON elsewhere.
-        grace_s: Seconds a soft stop may take.
-        horizon_s: Dedup window; None: as the app says.
-        results_s: How long replies are kept; None: as the app says.
-        keep_sent: Keep what was sent for the horizon, for `rolekit replay`.
-        control: Path of the control socket, or "host:port" to answer there too; empty: in
-            `home` only.
-        control_token: What requests to "host:port" must carry.
-        roles: Settings by role name as it was written, then by setting name. Ask
-            `for_role`, since the environment writes role names in capitals.
-        handlers: Settings by handler name.
-        sources: Where each value came from, by dotted name.
-        warnings: Sentences about names that nobody knows.
-    """
-
-    app: str = ""
-    broker: str = ""
-    database: str = ""
-    home: Path = Path(".rolekit")
-    log: str = "info"
-    log_format: LogFormat = "auto"
-    grace_s: float = 20
-    horizon_s: float | None = None
-    results_s: float | None = None
-    keep_sent: bool = False
-    control: str = ""
-    control_token: str = field(default="", repr=False)
-    roles: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
-    handlers: Mapping[str, Mapping[str, str]] = field(
-        default_factory=dict[str, Mapping[str, str]]
-    )
-    sources: Mapping[str, str] = field(default_factory=dict[str, str])
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether the private Postgres serves as database and broker."""
-        return not self.database
-
-    @property
-    def control_address(self) -> str:
-        """Where the control API listens on TCP, as "host:port"; empty: nowhere."""
-        return self.control if _ADDRESS.fullmatch(self.control) else ""
-
-    def control_path(self, app: str) -> Path:
-        """Return where the control socket of an app lies."""
-        if self.control and not self.control_address:
-            return Path(self.control)
-        return self.home / f"{app}.sock"
-
-    def check_control(self) -> None:
-        """See that who can reach the control API needs a token.
-
-        Raises:
-            ConfigError: It is to listen on TCP, with no token or a short one.
-        """
-        token = self.control_token
-        is_plain = token.isascii() and token.isprintable() and " " not in token
-        if not self.control_address or (len(token) >= _TOKEN_BYTES and is_plain):
-            return
-        has = f"a token of {len(token.encode())} bytes" if token else "no token"
-        raise ConfigError(
-            f"control is {self.control}, which others can reach, with {has}; at least "
-            f"{_TOKEN_BYTES} bytes of ASCII without spaces are expected.",
-            fix="Put one into ROLEKIT_CONTROL_TOKEN, or into the file that "
-            "ROLEKIT_CONTROL_TOKEN_FILE names: python -c 'import secrets; "
-            "print(secrets.token_urlsafe())'. Or let control be a path, or leave it out.",
-        )
-
-    def for_role(self, role: str) -> dict[str, str]:
-        """Return the settings of one role, whichever way its name was written."""
-        found: dict[str, str] = {}
-        for name, values in self.roles.items():
-            if name.casefold() == role.casefold():
-                found.update(values)
-        return found
-
-    def unknown_roles(self, known: Iterable[str]) -> list[str]:
-        """Say which role names in the settings the app does not have, one sentence each."""
-        known = list(known)
-        folded = {name.casefold() for name in known}
-        return [
-            f"Settings name the role {name}, which the app does not have.{nearest(name, known)}"
-            for name in self.roles
-            if name.casefold() not in folded
-        ]
-
-    def environment(self) -> dict[str, str]:
-        """Return what a process started by this one needs to read the same settings.
-
-        What concerns one instance travels in its spec instead; this is the rest of it.
-        """
-        given = {"log": self.log, "log_format": "json"}  # whoever reads it makes it pretty
-        for name in ("horizon_s", "results_s"):
-            value = getattr(self, name)
-            if value is not None:
-                given[name] = str(value)
-        if self.handlers:
-            given[HANDLERS] = json.dumps(self.handlers)
-        given["keep_sent"] = "true" if self.keep_sent else "false"
-        return {f"{_PREFIX}{name.upper()}": value for name, value in given.items()}
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """List name, value and source of each setting, secrets hidden."""
-        rows = [(name, self._shown(name), self._source_of(name)) for name in _TOP]
-        for kind, groups in (("roles", self.roles), ("handlers", self.handlers)):
-            for group, values in groups.items():
-                for name, value in values.items():
-                    dotted = f"{kind}.{group}.{name}"
-                    source = self.sources.get(dotted, "default")
-                    rows.append((dotted, _hide(name, value, source), source))
-        return rows
-
-    def _source_of(self, name: str) -> str:
-        unset = "default" if getattr(self, name) is not None else "code"
-        return self.sources.get(name, unset)
-
-    def _shown(self, name: str) -> str:
-        value: object = getattr(self, name)
-        if value and _SECRET_NAME.search(name):
-            return _HIDDEN
-        return "as the app says" if value is None else redact(str(value))
-
-
-def redact(url: str) -> str:
-    """Return a URL without its secrets: safe to log and to show."""
-    # By pattern rather than by parsing: a password that should have been escaped holds
-    # anything, and must not show because the URL is wrong.
-    shown = re.sub(r"(?s)^([^:/?#]+://[^:/?#@]*):.*@", rf"\1:{_HIDDEN}@", url)
-    return re.sub(r"(?i)([?&](?:password|sslpassword|token)=)[^&]*", rf"\1{_HIDDEN}", shown)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean X?" for the known word nearest to this one, or nothing."""
-    by_fold = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
-    return f" Did you mean {by_fold[found[0]]}?" if found else ""
 
 
 def load(
@@ -228,8 +57,8 @@ class _Found:
     warnings: list[str] = field(default_factory=list[str])
 
     def put(self, path: tuple[str, ...], value: object, source: str) -> None:
-        if len(path) == 1 and path[0] not in _TOP:
-            self.warn(path[0], _TOP, source)
+        if len(path) == 1 and path[0] not in TOP:
+            self.warn(path[0], TOP, source)
             return
         if len(path) > 1:
             path = (path[0], self._spelled(path[0], path[1]), path[2])
@@ -299,11 +128,11 @@ def _table(value: object, name: str) -> Mapping[str, object]:
 
 
 def _from_environment(found: _Found, environ: Mapping[str, str]) -> None:
-    known = [name.upper() for name in _TOP]
+    known = [name.upper() for name in TOP]
     for variable, raw in sorted(environ.items()):
-        if not variable.startswith(_PREFIX) or variable in _READ_ELSEWHERE:
+        if not variable.startswith(PREFIX) or variable in _READ_ELSEWHERE:
             continue
-        name, value, source = variable.removeprefix(_PREFIX), raw, f"${variable}"
+        name, value, source = variable.removeprefix(PREFIX), raw, f"${variable}"
         if name.endswith("_FILE"):
             name, value = name.removesuffix("_FILE"), _read_secret(variable, raw)
         role, separator, setting = name.partition("__")
@@ -314,7 +143,7 @@ def _from_environment(found: _Found, environ: Mapping[str, str]) -> None:
         elif name == HANDLERS.upper():
             _from_supervisor(found, value, source)
         else:
-            found.warn(source, [f"${_PREFIX}{one}" for one in known], "environment")
+            found.warn(source, [f"${PREFIX}{one}" for one in known], "environment")
 
 
 def _from_supervisor(found: _Found, text: str, source: str) -> None:
@@ -348,9 +177,9 @@ def _from_option(found: _Found, setting: str) -> None:
         )
     group, dot, key = name.rpartition(".")
     if not dot:
-        if name not in _TOP:
+        if name not in TOP:
             raise ConfigError(
-                f"--set {name}: there is no such setting.{nearest(name, _TOP)}",
+                f"--set {name}: there is no such setting.{nearest(name, TOP)}",
                 fix="`rolekit config` lists them all.",
             )
         found.put((name,), value, "--set")
@@ -430,8 +259,3 @@ def _number(name: str, top: Mapping[str, str], sources: Mapping[str, str]) -> fl
             fix="Write a number, for example 20.",
         )
     return value
-
-
-def _hide(name: str, value: str, source: str) -> str:
-    is_secret = source.endswith("_FILE") or _SECRET_NAME.search(name)
-    return _HIDDEN if is_secret else redact(value)

@@ -1,0 +1,9 @@
+"""Settings from four places, last wins: code, `rolekit.toml`, environment, `--set`.
+
+Each value remembers where it came from, so `rolekit config` can say it.
+"""
+
+from rolekit.config.sources import load
+from rolekit.config.values import Config, LogFormat, nearest, redact
+
+__all__ = ["Config", "LogFormat", "load", "nearest", "redact"]
