@@ -100,10 +100,11 @@ async def serve(
     if manner.watched is not None:
         watching.require()
 
+    supervisor: _Supervisor | None = None
+
     def forker_of(app: str) -> Forker:
-        return Forker(
-            app, target=manner.target, broker=config.broker, environ=config.environment()
-        )
+        now = config if supervisor is None else supervisor.config
+        return Forker(app, target=manner.target, broker=now.broker, environ=now.environment())
 
     forker = forker_of(config.app)
     try:
@@ -292,6 +293,11 @@ class _Supervisor:
             if bind:
                 shared[role.name] = held.enter_context(shared_by(role, bind))
         return shared
+
+    @property
+    def config(self) -> Config:
+        """The settings as they were read last."""
+        return self._config if self._reload is None else self._reload.config
 
     def _addresses(self) -> dict[str, str]:
         return {name: address_of(shared[0]) for name, shared in self._shared.items()}

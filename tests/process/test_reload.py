@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from rolekit.cli.main import run
 from tests.process.supervised import Supervised, eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -48,6 +45,20 @@ def test_instances_take_what_changed_or_are_replaced(
         "Steady: mood changed; 2 of 2 took it.",
         "Steady: mood changed; 0 of 2 took it, 2 are replaced.",
     ]
+
+
+def test_what_holds_for_the_whole_app_reaches_instances_that_a_restart_starts(
+    tmp_path: Path,
+) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        (tmp_path / "rolekit.toml").write_text("horizon_s = 90000")
+        assert reload(tmp_path) == 0
+        assert run(["restart", "--set", f"home={tmp_path}"]) == 0
+
+        environ = (Path("/proc") / str(fleet.pids("Steady")[0]) / "environ").read_bytes()
+    assert b"ROLEKIT_HORIZON_S=90000.0" in environ
 
 
 def test_settings_that_cannot_be_used_change_nothing(
