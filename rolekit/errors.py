@@ -133,6 +133,25 @@ class Failed(RolekitError):
         self.dead_letter_id = dead_letter_id
 
 
+class GuestFailed(RolekitError):
+    """A guest did not do what it was asked to; its message is tried again by its policy.
+
+    Args:
+        what: As for all.
+        status: Exit status, or minus the signal that ended it; None where it did not end by
+            itself.
+        stderr_tail: The last it said.
+        fix: As for all.
+    """
+
+    def __init__(
+        self, what: str, *, status: int | None = None, stderr_tail: bytes = b"", fix: str = ""
+    ) -> None:
+        super().__init__(what, fix=fix)
+        self.status = status
+        self.stderr_tail = stderr_tail
+
+
 class StateClash(RolekitError):
     """A state changed between its reading and its writing; the step runs again."""
 

@@ -76,6 +76,22 @@ def find_swaks() -> Path:
     return Path(found)
 
 
+def find_bubblewrap() -> Path:
+    """Return bubblewrap, which guests of a Sandbox live in, on PATH."""
+    found = shutil.which("bwrap")
+    if found is None:
+        raise NoServer("Tests need bwrap on PATH: run `apt-get install bubblewrap` as root.")
+    return Path(found)
+
+
+def find_perl() -> Path:
+    """Return Perl, which the guests of tests are written in, on PATH."""
+    found = shutil.which("perl")
+    if found is None:
+        raise NoServer("Tests need perl on PATH: run `apt-get install perl` as root.")
+    return Path(found)
+
+
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now."""
     with socket.socket() as listener:
@@ -218,6 +234,8 @@ def main() -> int:
         ("RabbitMQ", find_rabbitmq, "rabbitmq-server"),
         ("Browser", find_chromium, "chromium"),
         ("Mail client", find_swaks, "swaks"),
+        ("Sandbox", find_bubblewrap, "bubblewrap"),
+        ("Perl", find_perl, "perl"),
     )
     try:
         for what, find, package in wanted:

@@ -1,16 +1,27 @@
 """Guests: existing programs that a `VMRole` puts to work.
 
-A role declares them and is tested with `rolekit.testing.set_guest`; an app that has one is
-refused at start, until the hosts are built.
+A guest is declared as a class attribute of a role, and each instance has a pool of them:
+
+    handler ── Crew ── Pool ── Slot ── Keeper ═══ keeper process ═══ guest
+                                 └────────────── pipes ───────────────┘
+
+A host says how to start one (`hosts`, `sandbox`), a protocol how to speak to it (`once`,
+`talks`). A host for containers goes beside `sandbox`, with the same method.
 """
 
-from rolekit.guest.hosts import Process, Sandbox
-from rolekit.guest.pool import Guest, Limits, Speaks
-from rolekit.guest.speaks import Exec, ExecGuest, LineGuest, Lines, Output
+from rolekit.guest.declare import Guest, Speaks
+from rolekit.guest.hosts import Process
+from rolekit.guest.limits import Limits
+from rolekit.guest.once import Exec, ExecGuest, Output
+from rolekit.guest.pipes import Stdin, Stdout
+from rolekit.guest.sandbox import Sandbox
+from rolekit.guest.talks import FrameGuest, Frames, LineGuest, Lines, Session, Talks
 
 __all__ = [
     "Exec",
     "ExecGuest",
+    "FrameGuest",
+    "Frames",
     "Guest",
     "Limits",
     "LineGuest",
@@ -18,5 +29,9 @@ __all__ = [
     "Output",
     "Process",
     "Sandbox",
+    "Session",
     "Speaks",
+    "Stdin",
+    "Stdout",
+    "Talks",
 ]

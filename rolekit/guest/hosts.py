@@ -1,21 +1,115 @@
-"""Where a guest lives."""
+"""Where a guest lives. A host says how its keeper is to start it, or why it cannot."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import resource
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rolekit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rolekit.guest.limits import Limits
+
+MIB = 1 << 20
+KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
+"""Of the environment of an instance, a guest gets these; the rest may hold secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start a guest.
+
+    Attributes:
+        prefix: In front of its command, up to where files are named.
+        command: Program, with its path, and arguments.
+        env: All of its environment.
+        limits: Resource limits, by the name that `resource` has for them.
+        filter: Of system calls; None: none, and the guest is started directly.
+        pids: For its user namespace; None where it has none.
+        uid: Whose rights it is started with; None: those of the instance.
+    """
+
+    prefix: tuple[str, ...] = ()
+    command: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    limits: dict[str, int]
+    filter: bytes | None = None
+    pids: int | None = None
+    uid: int | None = None
+
+
+class Host(Protocol):
+    """Where a guest lives."""
+
+    def launch(self, command: tuple[str, ...], limits: Limits) -> Launch:
+        """Say how to start a guest here. This may block: it looks at the machine.
+
+        Raises:
+            ConfigError: It cannot be started here; says what was tried.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process group of its own, with resource limits."""
+    """A session and process group of its own, with limits: for programs that are trusted.
 
-
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """A file system of its own, read-only, without network.
-
-    Attributes:
-        root: What the guest sees as /.
+    It has the rights of the instance, its network and its files. Each guest has a scratch
+    folder, which it starts in; it is removed with the guest. Whatever the guest started is
+    killed with it. Memory and processes are limited by a cgroup where one can be made, and
+    else by looking at them 20 times a second.
     """
 
-    root: str = "/"
+    def launch(self, command: tuple[str, ...], limits: Limits) -> Launch:
+        """Find the program; see `Host`."""
+        require_linux("Process")
+        path = os.environ.get("PATH", os.defpath)
+        found = shutil.which(command[0], path=path)
+        if found is None:
+            where = "" if "/" in command[0] else f" in PATH ({path})"
+            raise ConfigError(
+                f"the command {command[0]!r} was not found{where}, or may not be executed.",
+                fix="Install it, or name it with its path.",
+            )
+        return Launch(
+            command=(str(Path(found).absolute()), *command[1:]),
+            env={"PATH": path, **kept_environment()},
+            limits=resource_limits(limits),
+        )
+
+
+def require_linux(host: str) -> None:
+    """Refuse systems without what a keeper stands on.
+
+    Raises:
+        ConfigError: This is not Linux.
+    """
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"{host}() needs Linux; this is {sys.platform}.",
+            fix="Run the role in a container.",
+        )
+
+
+def kept_environment() -> dict[str, str]:
+    """Return what a guest gets of the environment of its instance."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {"LANG": "C.UTF-8", **kept}
+
+
+def resource_limits(limits: Limits) -> dict[str, int]:
+    """Translate limits into those that the kernel has for each process."""
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_FSIZE": limits.scratch_mb * MIB,
+        "RLIMIT_DATA": limits.memory_mb * MIB,
+        "RLIMIT_NOFILE": 1024
+        if open_files == resource.RLIM_INFINITY
+        else min(1024, open_files),
+    }

@@ -1,95 +1,222 @@
-"""A guest as a class attribute of a role: declared there, a pool on an instance."""
+"""The guests of one instance for one declaration: warm, looked after, replaced.
+
+A place of the pool is idle, in a call, or being refilled. Who calls takes an idle one, or
+waits. After the call it is idle again, if its guest can be asked again; else it is emptied
+and filled, which is what a golden image is: nothing of the old guest is left.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar, cast, overload
+import asyncio
+import random
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
 
-from rolekit.errors import RolekitError
+import structlog
+
+from rolekit.errors import GuestFailed
+from rolekit.guest.slot import Slot
+from rolekit.guest.talks import Session
 
 if TYPE_CHECKING:
-    from rolekit.guest.hosts import Process, Sandbox
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
-G = TypeVar("G")
-G_co = TypeVar("G_co", covariant=True)
+    from rolekit.guest.declare import Guest
+    from rolekit.guest.hosts import Launch
 
+log = structlog.get_logger("rolekit.guest")
 
-class Speaks(Protocol[G_co]):
-    """How a guest is spoken to; a protocol of your own has this one method."""
-
-    def open(self, stdin: object, stdout: object, /) -> G_co:
-        """Return what a handler uses, on the pipes of a running guest."""
-        ...
+CHECK_S = 30.0
+AGAIN_S, AGAIN_MAX_S = 0.1, 10.0
+"""Between attempts to fill a place, doubling."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one run of a guest may use.
-
-    Attributes:
-        time_s: Seconds, then it is killed.
-        memory_mb: Of all its processes together.
-        output_mb: Of what it writes.
-        pids: Processes at once.
-    """
-
-    time_s: float = 60
-    memory_mb: int = 512
-    output_mb: int = 16
-    pids: int = 64
-
-
-class Guest(Generic[G]):
-    """An existing program, put to work by a role.
-
-    On the class it is the declaration, on an instance what `speaks` returns.
+class Pool:
+    """The guests of one declaration.
 
     Args:
-        speaks: Protocol: `Exec`, `Lines`, or one of your own.
-        host: Where it lives.
-        limits: What one run may use.
-        pool: Guests at once, in one instance.
+        place: "Role.attribute", for people.
+        guest: The declaration.
+        launch: How its host starts one.
     """
 
-    def __init__(
-        self,
-        speaks: Speaks[G],
-        /,
-        *,
-        host: Process | Sandbox,
-        limits: Limits = Limits(),
-        pool: int = 1,
-    ) -> None:
-        self.speaks = speaks
-        self.host = host
-        self.limits = limits
-        self.pool = pool
-        self._name = ""
+    def __init__(self, place: str, guest: Guest[object], launch: Launch) -> None:
+        self._place = place
+        self._guest = guest
+        self._slots = [Slot(place, guest, launch, self._unfit) for _ in range(guest.pool)]
+        self._idle: deque[Slot] = deque()
+        self._waiting: deque[asyncio.Future[Slot]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
 
-    def __set_name__(self, owner: type[object], name: str) -> None:
-        """Learn the name of the attribute."""
-        self._name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type[object]) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type[object]) -> G: ...
-    def __get__(self, instance: object | None, owner: type[object]) -> Self | G:
-        """Return the declaration from a class, the running guest from an instance.
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Have all places filled inside the block, and nothing left behind it.
 
         Raises:
-            RolekitError: No host has started the role.
+            GuestFailed: A guest did not get ready.
         """
-        if instance is None:
-            return self
         try:
-            return cast("G", vars(instance)[f"guest:{self._name}"])
-        except KeyError:
-            raise RolekitError(
-                f"{owner.__name__}.{self._name} is a guest that no host has started.",
-                fix="In a test, give it one: rolekit.testing.set_guest(role, name, guest).",
-            ) from None
+            await self._fill_all()
+            self._spawn(self._care())
+            yield
+        finally:
+            self._is_over = True
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*(slot.close() for slot in self._slots))
 
-    def place(self, instance: object, guest: G) -> None:
-        """Let this be the running guest of one instance."""
-        vars(instance)[f"guest:{self._name}"] = guest
+    async def _fill_all(self) -> None:
+        """Fill the places; of what is wrong with several, the first is told."""
+        filled = await asyncio.gather(
+            *(slot.fill() for slot in self._slots), return_exceptions=True
+        )
+        for failure in filled:
+            if isinstance(failure, BaseException):
+                raise failure
+        for slot in self._slots:
+            self._give_back(slot)
+
+    async def call(
+        self, name: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        """Call a method of a guest that is free.
+
+        Raises:
+            GuestFailed: The guest failed, or none can be started; says why.
+            Exception: Whatever the method raised.
+        """
+        slot = await self._take()
+        try:
+            result = await slot.call(name, *args, **kwargs)
+        except BaseException as error:
+            # Whatever it was, how far the guest has come with it is not known.
+            self._after(slot, "" if self._is_clean(slot, error) else f"a call failed: {error}")
+            raise
+        self._after(slot, slot.why_unfit())
+        return result
+
+    def _is_clean(self, slot: Slot, error: BaseException) -> bool:
+        """Whether a failed run has ended, and nothing of it can reach the next."""
+        return slot.is_exec and isinstance(error, Exception) and not slot.why_unfit()
+
+    def _after(self, slot: Slot, why: str) -> None:
+        if why:
+            self._refill(slot, why)
+        else:
+            self._give_back(slot)
+
+    async def _take(self) -> Slot:
+        while self._idle:
+            slot = self._idle.popleft()
+            slot.is_idle = False
+            if not (why := slot.why_unfit()):
+                return slot
+            self._refill(slot, why)
+        waiting: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._give_back(waiting.result())
+            raise
+
+    def _give_back(self, slot: Slot) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(slot)
+                return
+        slot.is_idle = True
+        self._idle.append(slot)
+
+    # -- replacing ---------------------------------------------------------------------------
+
+    def _unfit(self, slot: Slot, why: str) -> None:
+        """Replace an idle guest that cannot be asked any more."""
+        if slot in self._idle:
+            self._idle.remove(slot)
+            slot.is_idle = False
+            self._refill(slot, why)
+
+    def _refill(self, slot: Slot, why: str) -> None:
+        log.info("replacing a guest", guest=self._place, why=why)
+        self._spawn(self._refilled(slot))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done beside the calls; `running` ends it."""
+        if self._is_over:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refilled(self, slot: Slot) -> None:
+        """Empty a place and fill it, again and again until that works."""
+        wait_s = AGAIN_S
+        while True:
+            await slot.empty()
+            try:
+                await slot.fill()
+            except Exception as error:  # noqa: BLE001 - a protocol raises what it likes
+                log.warning(
+                    "a guest does not start; it is tried again",
+                    guest=self._place,
+                    why=str(error),
+                    in_s=round(wait_s, 3),
+                )
+                self._fail_one(error)
+                await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+                wait_s = min(wait_s * 2, AGAIN_MAX_S)
+            else:
+                self._give_back(slot)
+                return
+
+    def _fail_one(self, error: Exception) -> None:
+        """Let somebody who waits know, so that its message is tried again by its policy."""
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_exception(GuestFailed(f"{self._place} cannot be started: {error}"))
+                return
+
+    async def _care(self) -> None:
+        """Look after idle guests: whether they are too old, and well."""
+        while True:
+            await asyncio.sleep(min(CHECK_S, self._guest.limits.age_s))
+            for slot in list(self._idle):
+                if slot.is_idle and isinstance(slot.session, Session):
+                    self._idle.remove(slot)
+                    slot.is_idle = False
+                    self._after(slot, slot.why_unfit() or await _why_unwell(slot))
+
+
+async def _why_unwell(slot: Slot) -> str:
+    try:
+        await slot.call("check")
+    except Exception as error:  # noqa: BLE001 - a check raises what it likes
+        return f"its check failed: {error}"
+    return slot.why_unfit()
+
+
+class Crew:
+    """What a handler sees of a pool: the methods of its sessions, on whichever is free."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        """Return what calls this method of a free guest."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        pool = self._pool
+
+        async def call(*args: object, **kwargs: object) -> object:
+            return await pool.call(name, args, kwargs)
+
+        vars(self)[name] = call
+        return cast("Callable[..., Awaitable[object]]", call)

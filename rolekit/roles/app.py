@@ -25,6 +25,7 @@ from rolekit.roles.scales import problems_of_scales
 from rolekit.roles.settings import settings_of
 from rolekit.roles.sources import problems_of_sources
 from rolekit.roles.unavailable import unavailable_in
+from rolekit.roles.vm import problems_of_guests
 from rolekit.roles.web import WebRole
 from rolekit.roles.worker import WorkerRole
 
@@ -105,7 +106,8 @@ class App:
             *problems_of_outside(self.name, self.outside),
             *problems_of_rates(self._found),
             *problems_of_scales(self.roles, self._found),
-            *unavailable_in(self.roles, observed=bool(self.observers)),
+            *problems_of_guests(self.roles),
+            *unavailable_in(observed=bool(self.observers)),
         ]
 
     def plan(self) -> AppPlan:

@@ -27,9 +27,11 @@ from rolekit.flow.keyed.pipeline import KeyedPipeline
 from rolekit.flow.outbox import Forwarder, Outbox
 from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
+from rolekit.guest.crew import guests_running
 from rolekit.roles import settings
 from rolekit.roles.base import attach
 from rolekit.roles.http_server import ServerState, serve
+from rolekit.roles.vm import VMRole, naming_its_message
 from rolekit.roles.web import WebRole, attach_front
 from rolekit.roles.worker import WorkerRole
 
@@ -157,6 +159,8 @@ class Instance:
             settings.apply(role, _own(role, self._values))
             if isinstance(role, WebRole):
                 attach_front(role, self._services.client, self._transaction)
+            if isinstance(role, VMRole):
+                await resources.enter_async_context(guests_running(role))
             await role.on_start()
             try:
                 await self._live(ready)
@@ -260,6 +264,8 @@ class Instance:
         around = None
         if type(role).around is not WorkerRole.around:
             around = cast("Around", role.around)
+        if isinstance(role, VMRole):
+            around = naming_its_message(around)
         handlers = {
             plan.name: Handler(plan, getattr(role, plan.method), around)
             for plan in runtime.plan.of_role(type(role).__name__)

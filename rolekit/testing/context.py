@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar, cast
 
 from rolekit.errors import RolekitError
 from rolekit.flow.context import Context, Transaction
-from rolekit.guest.pool import Guest
+from rolekit.guest import Guest
 from rolekit.model.codec import decode_value, encode_value
 from rolekit.model.ids import keyed
 from rolekit.model.message import Blob, State

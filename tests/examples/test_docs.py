@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit import App
+from rolekit.guest.crew import guests_running
 from rolekit.testing import run_app
 
 if TYPE_CHECKING:
@@ -111,3 +112,28 @@ async def test_the_page_on_upgrades_shows_what_takes_settings(shown: ModuleType)
 
     assert await role.on_change({"domain": "example.com"})
     assert not await role.on_change({"relay": "mail.example.com"})
+
+
+@pytest.mark.parametrize("shown", [("docs/how-to/guests.md", "legacy")], indirect=True)
+async def test_the_page_on_guests_shows_what_runs(shown: ModuleType) -> None:
+    async with run_app(shown.app) as running:
+        told = await running.client.ask(shown.Page(text="b\nA\n"), shown.Sorted)
+
+    assert told == shown.Sorted(text="A\nb\n", loud="DONE")
+
+
+async def test_the_page_on_guests_shows_a_protocol_and_a_fake_that_work() -> None:
+    texts, fake = ModuleType("texts"), ModuleType("fake")
+    for module, number in ((texts, 1), (fake, 2)):
+        text = program("docs/how-to/guests.md", number=number)
+        exec(compile(text, "guests.md", "exec"), module.__dict__)  # noqa: S102 - our own pages
+    role = texts.Texts()
+
+    async with guests_running(role):
+        assert await role.counter.count(b"three words here") == 3
+
+    legacy = ModuleType("legacy")
+    exec(program("docs/how-to/guests.md"), legacy.__dict__)  # noqa: S102 - likewise
+    tested = legacy.Legacy()
+    fake.with_a_fake(tested)
+    assert (await tested.sort.run(b"")).stdout == b"a\nb\n"

@@ -1,5 +1,5 @@
 """Apps: made without effect, refused with every problem at once."""
-# ruff: noqa: D101, D106 - a message class is named for what it says
+# ruff: noqa: D101 - a message class is named for what it says
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from rolekit import (
     App,
     Backoff,
     Message,
-    VMRole,
     WebRole,
     WorkerRole,
     handle,
 )
 from rolekit.errors import AppError
-from rolekit.guest import Exec, Guest, Process
 
 if TYPE_CHECKING:
     import pathlib
@@ -137,23 +135,6 @@ def test_a_setting_that_cannot_be_read_is_refused() -> None:
         folder: pathlib.Path
 
     assert told(Mine)[0].startswith("Mine: Mine.folder is a pathlib.Path, which does not exist")
-
-
-class Later:
-    """One role for each thing that is not available yet."""
-
-    class Guarded(VMRole):
-        guest = Guest(Exec("true"), host=Process())
-
-
-@pytest.mark.parametrize(
-    ("role", "said"),
-    [
-        (Later.Guarded, "Guarded.guest: a Guest (guests come with a later part) is not"),
-    ],
-)
-def test_what_is_not_available_yet_is_refused(role: type[Role], said: str) -> None:
-    assert told(role) == [f"{said} available yet."]
 
 
 def test_a_role_is_found_by_name() -> None:

@@ -1,0 +1,44 @@
+"""The guests of one instance: checked, started, given to the role, ended."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from rolekit.errors import AppError, ConfigError, GuestFailed
+from rolekit.guest.declare import guests_of
+from rolekit.guest.pool import Crew, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+@asynccontextmanager
+async def guests_running(role: object) -> AsyncGenerator[None]:
+    """Have all guests of a role running inside the block.
+
+    Raises:
+        AppError: One cannot be started; says which, what was tried, and what to do.
+    """
+    async with AsyncExitStack() as held:
+        for guest in guests_of(type(role)):
+            place = f"{type(role).__name__}.{guest.name}"
+            tried = f"{place} ({' '.join(guest.speaks.command)!r} in {guest.host}):"
+            try:
+                launch = await asyncio.to_thread(
+                    guest.host.launch, guest.speaks.command, guest.limits
+                )
+                pool = Pool(place, guest, launch)
+                await held.enter_async_context(pool.running())
+            except ConfigError as error:
+                raise AppError(f"{tried} {error.what}", fix=error.fix) from error
+            except GuestFailed as error:
+                said = error.stderr_tail[-500:].decode(errors="backslashreplace").strip()
+                raise AppError(
+                    f"{tried} it did not get ready: {error.what}"
+                    + (f" It said: {said}" if said else ""),
+                    fix="Start the command by hand, and see what it says.",
+                ) from error
+            guest.place(role, Crew(pool))
+        yield

@@ -1,0 +1,464 @@
+"""The process beside an instance that starts guests, one after another, and clears up.
+
+It is run as a script and imports nothing of rolekit, so that it is small and starts fast. It
+has one thread, so forking is safe in it, and it becomes the parent of every orphan that a
+guest leaves: whatever descends from it belongs to the guest that runs now, also what put
+itself into a session of its own.
+
+It outlives its instance for as long as it takes to clear up: the end of the channel, however
+the instance came to it, is the order to go.
+
+On the channel (SOCK_SEQPACKET, JSON):
+
+    in    {"start": …} with descriptors    {"kill": true}
+    out   {"ready": true}    {"started": pid}    {"refused": why}
+          {"ended": status, "because": "memory" | "pids" | ""}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypedDict, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from types import FrameType
+
+
+class Start(TypedDict):
+    """How to start a guest. With it come stdin, stdout, stderr, then others, in order.
+
+    Attributes:
+        argv: Program, with its path, and arguments.
+        env: All of its environment, but HOME and TMPDIR where it has a scratch folder.
+        limits: Resource limits, by the name that `resource` has for them.
+        pids: For the user namespace of a sandbox; None where there is none.
+        uid: To become; None: stay.
+        files: Names of the files that come last, for the scratch folder.
+        has_scratch: Whether to make a scratch folder and to start in it.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    limits: dict[str, int]
+    pids: int | None
+    uid: int | None
+    files: list[str]
+    has_scratch: bool
+
+
+class Terms(TypedDict):
+    """What holds for every guest of a keeper.
+
+    Attributes:
+        folder: Its own; scratch folders are made in it.
+        memory_bytes: Of all processes of a guest together.
+        pids: Processes of a guest.
+        groups: Folders of its cgroup; it removes them in the end.
+    """
+
+    folder: str
+    memory_bytes: int
+    pids: int
+    groups: list[str]
+
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+LOOK_MS = 50
+"""How often a guest without a cgroup is looked at: what it uses, and how many it is."""
+SPARE = 10
+"""Times its own limit, for what else a user starts, where only that user can be limited."""
+CLEAR_S = 10.0
+REMOVE_S = 3.0
+ABOVE = 64
+"""Descriptors are moved above these before they get the numbers that the guest expects."""
+SECCOMP_FD, INFO_FD, BLOCK_FD, FIRST_FILE_FD = 3, 4, 5, 6
+"""Where bubblewrap finds its filter, says which process it made, and waits before that runs."""
+OOM_SCORE = b"500"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Groups:
+    """The cgroup of a keeper's guests: one folder (version 2), or two (version 1), or none."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self.folders = [Path(folder) for folder in folders]
+        self._kills = 0
+
+    def join(self) -> None:
+        """Move this process into it."""
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text("0")
+
+    def pids(self) -> Iterator[int]:
+        """Yield who is in it."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                yield from map(int, (folder / "cgroup.procs").read_text().split())
+
+    def has_killed(self) -> bool:
+        """Whether the kernel has killed for memory since this was asked last."""
+        before = self._kills
+        for folder in self.folders:
+            for name in ("memory.events", "memory.oom_control"):
+                with contextlib.suppress(OSError):
+                    for line in (folder / name).read_text().splitlines():
+                        if line.startswith("oom_kill "):
+                            self._kills = int(line.split()[1])
+        return self._kills > before
+
+    def remove(self) -> None:
+        """Remove its folders; nobody is in them any more."""
+        until_s = time.monotonic() + REMOVE_S
+        for folder in self.folders:
+            while folder.exists() and time.monotonic() < until_s:
+                try:
+                    folder.rmdir()
+                except OSError:  # busy for a moment with who has just been killed
+                    time.sleep(0.005)
+
+
+class Keeper:
+    """Starts guests as it is told, and leaves nothing of them."""
+
+    def __init__(self, channel: socket.socket, terms: Terms) -> None:
+        self._channel = channel
+        self._terms = terms
+        self._groups = Groups(terms["groups"])
+        self._folder = Path(terms["folder"])
+        self._user_limit = 0
+        if not self._groups.folders and os.geteuid() != 0:
+            # A backstop: what others of this user start counts too, so it is generous.
+            most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+            wanted = _count_of_user() + SPARE * terms["pids"]
+            self._user_limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        self._runs = 0
+        self._main = 0
+        self._because = ""
+
+    def run(self) -> None:
+        """Serve until the instance closes its end, or dies."""
+        woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _only_wake)
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(woken, select.POLLIN)
+        if not self._groups.folders:
+            _get_ahead()
+        self._tell({"ready": True})
+        try:
+            self._serve(poll, woken)
+        finally:
+            self._clear()
+            self._groups.remove()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _serve(self, poll: select.poll, woken: int) -> None:
+        while True:
+            is_watched = self._main and not self._groups.folders
+            ready = {fd for fd, _ in poll.poll(LOOK_MS if is_watched else None)}
+            if woken in ready:
+                os.read(woken, 4096)
+                self._reap()
+            if self._channel.fileno() in ready and not self._obey():
+                return
+            if is_watched:
+                self._look()
+
+    def _obey(self) -> bool:
+        try:
+            text, fds, _, _ = socket.recv_fds(self._channel, 1 << 20, 250)
+        except ConnectionResetError:  # an instance that died with a report of ours unread
+            return False
+        if not text:
+            return False
+        for fd in fds:  # Python 3.11 does not pass MSG_CMSG_CLOEXEC on
+            os.set_inheritable(fd, False)  # noqa: FBT003 - its only way
+        order = json.loads(text)
+        if "start" in order:
+            try:
+                self._start(cast("Start", order["start"]), fds)
+            except OSError as error:
+                self._tell({"refused": str(error)})
+        elif self._main:
+            self._clear()
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    # -- starting ----------------------------------------------------------------------------
+
+    def _start(self, order: Start, fds: list[int]) -> None:
+        scratch = self._scratch(order, fds) if order["has_scratch"] else None
+        said, fault = os.pipe2(os.O_CLOEXEC)
+        inner = (
+            () if order["pids"] is None else (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
+        )
+        me, pid = os.getpid(), os.fork()
+        if pid == 0:
+            self._become(order, _numbered(fds, inner), scratch, fault, me)
+        os.close(fault)
+        why = os.read(said, 4096).decode()
+        os.close(said)
+        if inner:
+            why = self._bound(order, inner, started=not why) or why
+        if why:
+            self._clear()
+            self._tell({"refused": why})
+            return
+        self._main = pid
+        self._tell({"started": pid})
+
+    def _scratch(self, order: Start, fds: list[int]) -> Path:
+        self._runs += 1
+        scratch = self._folder / str(self._runs)
+        scratch.mkdir(mode=0o700)
+        for name, fd in zip(order["files"], fds[len(fds) - len(order["files"]) :], strict=True):
+            with (scratch / name).open("wb") as file, os.fdopen(os.dup(fd), "rb") as given:
+                given.seek(0)
+                shutil.copyfileobj(given, file)
+        return scratch
+
+    def _become(
+        self,
+        order: Start,
+        places: dict[int, int],
+        scratch: Path | None,
+        fault: int,
+        parent: int,
+    ) -> NoReturn:
+        """Turn this forked process into the guest; says why where it cannot."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs do not
+            os.setsid()
+            Path("/proc/self/oom_score_adj").write_bytes(OOM_SCORE)
+            self._groups.join()
+            for name, value in order["limits"].items():
+                kind = getattr(resource, name)
+                hard = resource.getrlimit(kind)[1]
+                most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(kind, (most, most))
+            if self._user_limit:
+                resource.setrlimit(resource.RLIMIT_NPROC, (self._user_limit, self._user_limit))
+            if order["uid"] is not None:
+                os.setgroups([])
+                os.setgid(order["uid"])
+                os.setuid(order["uid"])
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # setuid would clear it
+            if os.getppid() != parent:
+                os._exit(0)
+            env = order["env"]
+            os.chdir(scratch or "/")
+            if scratch is not None:
+                env |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
+            fault = fcntl.fcntl(fault, fcntl.F_DUPFD_CLOEXEC, ABOVE)
+            high = {
+                fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE): n for fd, n in places.items()
+            }
+            for fd, number in high.items():
+                os.dup2(fd, number)
+            os.execve(order["argv"][0], order["argv"], env)  # noqa: S606 - what a keeper is for
+        except BaseException as error:  # noqa: BLE001 - the edge of a process
+            os.write(fault, str(error).encode()[:4096])
+        os._exit(127)
+
+    def _bound(self, order: Start, inner: tuple[int, ...], *, started: bool) -> str:
+        """Limit the processes in a sandbox, which has a count of its own, and let it run.
+
+        A limit set before its user namespace was made would count all sandboxes together.
+
+        Returns:
+            Why it must not run; empty: it runs.
+        """
+        info, info_end, block_end, block = inner
+        why = ""
+        os.close(info_end)
+        os.close(block_end)
+        if started:
+            with contextlib.suppress(ValueError):  # it wrote none: it failed, and says why
+                child = json.loads(_read_all(info))["child-pid"]
+                most = cast("int", order["pids"])
+                try:
+                    with _as_user(order["uid"]):
+                        resource.prlimit(child, resource.RLIMIT_NPROC, (most, most))
+                except OSError as error:
+                    _signal(child, signal.SIGKILL)  # before it sees that nobody holds it back
+                    why = f"its processes could not be limited: {error}"
+                else:
+                    os.write(block, b"1")
+        os.close(info)
+        os.close(block)
+        return why
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """Take note of who ended; with its first process, a guest has."""
+        ended: int | None = None
+        for pid, status in _ended():
+            if pid == self._main:
+                ended = os.waitstatus_to_exitcode(status)
+        if ended is not None:
+            self._clear(ended)
+
+    def _clear(self, status: int | None = None) -> None:
+        """Kill what there is of the guest, until there is nothing, and report its end."""
+        until_s = time.monotonic() + CLEAR_S
+        self._freeze()
+        while pids := self._living():
+            for pid in pids:
+                _signal(pid, signal.SIGKILL)
+            gone = 0
+            for pid, code in _ended():
+                gone += 1
+                if pid == self._main and status is None:
+                    status = os.waitstatus_to_exitcode(code)
+            if not gone:
+                if time.monotonic() > until_s:
+                    break
+                time.sleep(0.001)
+        if self._main:
+            self._main = 0
+            because = "memory" if self._groups.has_killed() else self._because
+            self._because = ""
+            self._tell(
+                {"ended": -signal.SIGKILL if status is None else status, "because": because}
+            )
+        self._end_scratch()
+
+    def _freeze(self) -> None:
+        """Stop all of them before any is killed: who is stopped starts no others."""
+        known: set[int] = set()
+        while new := self._living() - known:
+            for pid in new:
+                _signal(pid, signal.SIGSTOP)
+            known |= new
+
+    def _living(self) -> set[int]:
+        return {*_descendants(), *self._groups.pids()}
+
+    def _end_scratch(self) -> None:
+        if self._runs:
+            shutil.rmtree(self._folder / str(self._runs), ignore_errors=True)
+
+    def _look(self) -> None:
+        """Judge a guest by what it uses, where no cgroup does it."""
+        used_bytes = count = 0
+        page = resource.getpagesize()
+        for pid in _descendants():
+            with contextlib.suppress(OSError, IndexError):
+                used_bytes += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+            count += 1
+        if count > self._terms["pids"]:
+            self._because = "pids"
+        elif used_bytes > self._terms["memory_bytes"]:
+            self._because = "memory"
+        if self._because:
+            self._clear()
+
+    def _tell(self, report: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):  # an instance that is gone is seen by run
+            self._channel.send(json.dumps(report).encode())
+
+
+def _numbered(fds: list[int], inner: tuple[int, ...]) -> dict[int, int]:
+    """Say which descriptor gets which number in the guest."""
+    if not inner:
+        return dict(zip(fds[:3], range(3), strict=True))
+    first, rest = dict(zip(fds[:4], range(4), strict=True)), fds[4:]
+    files = dict(zip(rest, range(FIRST_FILE_FD, FIRST_FILE_FD + len(rest)), strict=True))
+    return first | {inner[1]: INFO_FD, inner[2]: BLOCK_FD} | files
+
+
+def _read_all(fd: int) -> bytes:
+    whole = b""
+    while data := os.read(fd, 4096):
+        whole += data
+    return whole
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
+
+
+def _descendants() -> Iterator[int]:
+    """Yield every process that descends from this one."""
+    parents = [str(os.getpid())]
+    while parents:
+        parent = parents.pop()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 - names only
+                text = Path(f"/proc/{parent}/task/{thread}/children").read_text()
+                children = text.split()
+                yield from map(int, children)
+                parents += children
+
+
+@contextlib.contextmanager
+def _as_user(uid: int | None) -> Generator[None]:
+    """Be a user inside the block: who may limit its processes, also where root may not."""
+    if uid is None:
+        yield
+        return
+    os.setresgid(uid, uid, 0)
+    os.setresuid(uid, uid, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+
+
+def _get_ahead() -> None:
+    """Run before any guest, where only watching limits them: to outrun who forks."""
+    with contextlib.suppress(OSError):  # it takes root; others have RLIMIT_NPROC, see _become
+        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(0, policy, os.sched_param(1))
+
+
+def _count_of_user() -> int:
+    """Count the threads of this user, which is what RLIMIT_NPROC counts."""
+    count = 0
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == os.geteuid():
+                count += len(os.listdir(f"/proc/{entry.name}/task"))  # noqa: PTH208 - a count
+    return count
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _only_wake(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the wake-up descriptor says it, but only if there is a handler."""
+
+
+if __name__ == "__main__":
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # A guest must not speak for us.
+    os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - its only way
+    Keeper(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2])).run()

@@ -1,0 +1,288 @@
+"""The instance's side of a keeper: it orders guests, and learns of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rolekit.errors import GuestFailed
+from rolekit.guest import cgroups, keeper
+from rolekit.guest.hosts import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rolekit.guest.hosts import Launch
+    from rolekit.guest.limits import Limits
+
+READY_S = 30.0
+END_S = 15.0
+"""A keeper has cleared up after a guest within this, or is given up."""
+
+
+class Ended(Exception):
+    """A guest is not there any more.
+
+    Args:
+        status: Exit status, or minus the signal.
+        because: "memory" or "pids" where it was killed for that.
+    """
+
+    def __init__(self, status: int, because: str = "") -> None:
+        super().__init__(status, because)
+        self.status = status
+        self.because = because
+
+
+class Keeper:
+    """A process that starts guests for us, one at a time.
+
+    Args:
+        limits: Of each guest.
+        use_groups: False: without a cgroup, also where one could be made.
+    """
+
+    def __init__(self, limits: Limits, *, use_groups: bool = True) -> None:
+        self._limits = limits
+        self._use_groups = use_groups
+        self._folder = ""
+        self._groups: list[str] = []
+        self._channel: socket.socket | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._ready = asyncio.Event()
+        self._started: asyncio.Future[int] | None = None
+        self._ended: asyncio.Future[Ended] | None = None
+        self.is_lost = False
+
+    @property
+    def pid(self) -> int:
+        """Of the keeper."""
+        return 0 if self._popen is None else self._popen.pid
+
+    async def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            GuestFailed: It did not come up.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)  # noqa: FBT003 - the only way to say it
+        self._channel = ours
+        asyncio.get_running_loop().add_reader(ours, self._read, ours)
+        with theirs:
+            await asyncio.to_thread(self._spawn, theirs)
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._ready.wait()
+        except TimeoutError:
+            raise GuestFailed(f"its keeper did not start in {READY_S:g} s.") from None
+        if self.is_lost:
+            raise GuestFailed("its keeper ended at once.")
+
+    def _spawn(self, theirs: socket.socket) -> None:
+        self._folder = tempfile.mkdtemp(prefix="rolekit-guest-")
+        limits = self._limits
+        if self._use_groups:
+            name = f"rolekit-guest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            self._groups = cgroups.make(name, limits)
+        terms = keeper.Terms(
+            folder=self._folder,
+            memory_bytes=limits.memory_mb * MIB,
+            pids=limits.pids,
+            groups=self._groups,
+        )
+        script = [sys.executable, "-I", "-S", str(keeper.__file__)]
+        self._popen = subprocess.Popen(  # noqa: S603 - our own script
+            [*script, str(theirs.fileno()), json.dumps(terms)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env={"LC_ALL": "C.UTF-8"},
+            cwd="/",
+            start_new_session=True,
+        )
+
+    async def launch(
+        self,
+        launch: Launch,
+        pipes: Sequence[int],
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> asyncio.Future[Ended]:
+        """Start a guest.
+
+        Args:
+            launch: How.
+            pipes: Descriptors of its stdin, stdout and stderr; the caller closes them.
+            argv: Program, with its path, and arguments.
+            env: Besides that of the launch.
+            files: Put into its scratch folder, by name.
+
+        Returns:
+            Its end.
+
+        Raises:
+            GuestFailed: It did not start; says why.
+        """
+        given = files or {}
+        wanted = [] if launch.filter is None else [("filter", launch.filter)]
+        wanted += given.items()
+        held: list[int] = []
+        try:
+            if wanted:  # may be large, so not on the loop
+                await asyncio.to_thread(_hold, held, wanted)
+            order = keeper.Start(
+                argv=[*_prefix(launch, list(given), env or {}), *argv],
+                env=launch.env | dict(env or {}),
+                limits=launch.limits,
+                pids=launch.pids,
+                uid=launch.uid,
+                files=list(given),
+                has_scratch=launch.filter is None,
+            )
+            return await self._order(order, [*pipes, *held])
+        finally:
+            for fd in held:
+                os.close(fd)
+
+    async def _order(self, order: keeper.Start, fds: list[int]) -> asyncio.Future[Ended]:
+        if self._channel is None or self.is_lost:
+            raise GuestFailed("its keeper is gone.")
+        loop = asyncio.get_running_loop()
+        self._started, self._ended = loop.create_future(), loop.create_future()
+        try:
+            socket.send_fds(self._channel, [json.dumps({"start": order}).encode()], fds)
+        except OSError as error:
+            raise GuestFailed(f"it was not started: {error}.") from error
+        ended = self._ended
+        await self._started
+        return ended
+
+    def kill(self) -> None:
+        """Have the guest killed that runs, with all that it started."""
+        if self._channel is not None and not self.is_lost:
+            with contextlib.suppress(OSError):
+                self._channel.send(b'{"kill": true}')
+
+    async def clear(self) -> None:
+        """Kill the guest, if one runs, and wait until nothing of it is left."""
+        if self._ended is not None and not self._ended.done():
+            self.kill()
+            await asyncio.wait([self._ended], timeout=END_S)
+            if not self._ended.done():
+                self.is_lost = True  # it is replaced
+
+    async def stop(self) -> None:
+        """End the keeper, and so its guest. Safe to call twice, and before the start."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            asyncio.get_running_loop().remove_reader(channel)
+            channel.close()
+        self._lose()
+        await asyncio.to_thread(self._bury)
+
+    def _bury(self) -> None:
+        """Wait for the keeper; do what it leaves undone."""
+        if self._popen is not None:
+            try:
+                self._popen.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+        for group in self._groups:
+            _empty(Path(group))
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self, channel: socket.socket) -> None:
+        try:
+            text = channel.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            text = b""
+        if not text:
+            asyncio.get_running_loop().remove_reader(channel)
+            self._lose()
+            return
+        self._take(json.loads(text))
+
+    def _take(self, report: dict[str, object]) -> None:
+        match report:
+            case {"ready": True}:
+                self._ready.set()
+            case {"started": int(pid)} if self._started is not None:
+                if not self._started.done():
+                    self._started.set_result(pid)
+            case {"refused": str(why)} if self._started is not None:
+                if not self._started.done():
+                    self._started.set_exception(GuestFailed(f"it was not started: {why}."))
+                self._is_over(Ended(-9))
+            case {"ended": int(status), "because": str(because)}:
+                self._is_over(Ended(status, because))
+            case _:
+                pass
+
+    def _lose(self) -> None:
+        """Answer everybody who waits."""
+        self.is_lost = True
+        self._ready.set()
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(GuestFailed("its keeper died."))
+        self._is_over(Ended(-9))
+
+    def _is_over(self, ended: Ended) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(ended)
+
+
+def _prefix(launch: Launch, files: list[str], env: Mapping[str, str]) -> list[str]:
+    """Return what stands before the command: nothing, or a sandbox with its files in it."""
+    if launch.filter is None:
+        return []
+    named = [
+        part
+        for number, name in enumerate(files, keeper.FIRST_FILE_FD)
+        for part in ("--file", str(number), f"{launch.env['HOME']}/{name}")
+    ]
+    told = [
+        part
+        for name, value in (launch.env | dict(env)).items()
+        for part in ("--setenv", name, value)
+    ]
+    return [*launch.prefix, *named, *told, "--"]
+
+
+def _hold(held: list[int], wanted: list[tuple[str, bytes]]) -> None:
+    """Put bytes where a descriptor leads to them."""
+    for name, data in wanted:
+        fd = os.memfd_create(name, os.MFD_CLOEXEC)
+        held.append(fd)
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _empty(group: Path) -> None:
+    """Kill what a keeper that was killed left in its cgroup, and remove that."""
+    for _ in range(1000):
+        try:
+            for pid in (group / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), 9)
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            os.sched_yield()
