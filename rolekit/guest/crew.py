@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from rolekit.errors import AppError, ConfigError, GuestFailed
+from rolekit.guest import leftovers
 from rolekit.guest.declare import guests_of
 from rolekit.guest.pool import Crew, Pool
 
@@ -21,6 +22,7 @@ async def guests_running(role: object) -> AsyncGenerator[None]:
     Raises:
         AppError: One cannot be started; says which, what was tried, and what to do.
     """
+    await asyncio.to_thread(leftovers.sweep)
     async with AsyncExitStack() as held:
         for guest in guests_of(type(role)):
             place = f"{type(role).__name__}.{guest.name}"

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -156,6 +157,7 @@ class Keeper:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(woken, select.POLLIN)
+        gc.freeze()  # what is there now is there to stay: a fork need not copy it
         if not self._groups.folders:
             _get_ahead()
         self._tell({"ready": True})
@@ -319,8 +321,7 @@ class Keeper:
     def _clear(self, status: int | None = None) -> None:
         """Kill what there is of the guest, until there is nothing, and report its end."""
         until_s = time.monotonic() + CLEAR_S
-        self._freeze()
-        while pids := self._living():
+        while pids := self._frozen():
             for pid in pids:
                 _signal(pid, signal.SIGKILL)
             gone = 0
@@ -341,13 +342,14 @@ class Keeper:
             )
         self._end_scratch()
 
-    def _freeze(self) -> None:
+    def _frozen(self) -> set[int]:
         """Stop all of them before any is killed: who is stopped starts no others."""
         known: set[int] = set()
         while new := self._living() - known:
             for pid in new:
                 _signal(pid, signal.SIGSTOP)
             known |= new
+        return known
 
     def _living(self) -> set[int]:
         return {*_descendants(), *self._groups.pids()}
@@ -459,6 +461,6 @@ def _only_wake(_number: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # A guest must not speak for us.
-    os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - its only way
-    Keeper(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2])).run()
+    for inherited in sys.argv[1:3]:  # channel and lock: a guest must have neither
+        os.set_inheritable(int(inherited), False)  # noqa: FBT003 - its only way
+    Keeper(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[3])).run()

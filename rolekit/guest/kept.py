@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import cgroups, keeper
+from rolekit.guest import cgroups, keeper, leftovers
 from rolekit.guest.hosts import MIB
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class Keeper:
             raise GuestFailed("its keeper ended at once.")
 
     def _spawn(self, theirs: socket.socket) -> None:
-        self._folder = tempfile.mkdtemp(prefix="rolekit-guest-")
+        self._folder = tempfile.mkdtemp(prefix=leftovers.PREFIX)
         limits = self._limits
         if self._use_groups:
             name = f"rolekit-guest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -102,14 +101,18 @@ class Keeper:
             groups=self._groups,
         )
         script = [sys.executable, "-I", "-S", str(keeper.__file__)]
-        self._popen = subprocess.Popen(  # noqa: S603 - our own script
-            [*script, str(theirs.fileno()), json.dumps(terms)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            env={"LC_ALL": "C.UTF-8"},
-            cwd="/",
-            start_new_session=True,
-        )
+        lock = leftovers.claim(Path(self._folder), self._groups)
+        try:
+            self._popen = subprocess.Popen(  # noqa: S603 - our own script
+                [*script, str(theirs.fileno()), str(lock), json.dumps(terms)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), lock),
+                env={"LC_ALL": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(lock)
 
     async def launch(
         self,
@@ -200,10 +203,8 @@ class Keeper:
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()
-        for group in self._groups:
-            _empty(Path(group))
         if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            leftovers.remove(Path(self._folder), self._groups)
 
     def _read(self, channel: socket.socket) -> None:
         try:
@@ -272,17 +273,3 @@ def _hold(held: list[int], wanted: list[tuple[str, bytes]]) -> None:
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(data)
         os.lseek(fd, 0, os.SEEK_SET)
-
-
-def _empty(group: Path) -> None:
-    """Kill what a keeper that was killed left in its cgroup, and remove that."""
-    for _ in range(1000):
-        try:
-            for pid in (group / "cgroup.procs").read_text().split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), 9)
-            group.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError:
-            os.sched_yield()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import Limits, Process
+from rolekit.guest import Limits, Process, leftovers
 from rolekit.guest.hosts import Launch
 from rolekit.guest.kept import Keeper
 from rolekit.guest.pipes import Pipes
@@ -119,6 +119,45 @@ async def test_a_program_that_cannot_be_started_says_why(left: Leftovers) -> Non
             await keeper.launch(launch, pipes.theirs, launch.command)
     finally:
         pipes.close()
+        await keeper.stop()
+
+
+async def test_what_a_killed_instance_and_its_keepers_left_is_removed_by_the_next(
+    left: Leftovers,
+) -> None:
+    program = textwrap.dedent(INSTANCE)
+    instance = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        left.token,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(left.folder)},
+        cwd=Path(__file__).parents[2],
+    )
+    assert instance.stdout is not None
+    assert await instance.stdout.readline() == b"up\n"
+    keepers = [pid for pid in processes("keeper.py") if pid in processes(str(left.folder))]
+
+    for pid in (*keepers, instance.pid):  # as a zygote does, whose instance has died
+        os.kill(pid, signal.SIGKILL)
+    await instance.wait()
+    assert len(keepers) == 20
+    assert len(list(left.folder.glob("rolekit-guest-*"))) == 20
+
+    await asyncio.to_thread(leftovers.sweep)
+
+    await left.soon(lambda: left.all() == [] and groups_of(instance.pid) == [])
+
+
+async def test_a_folder_in_use_is_not_swept(left: Leftovers) -> None:
+    keeper = Keeper(Limits())
+    await keeper.start()
+    try:
+        await asyncio.to_thread(leftovers.sweep)
+
+        assert len(list(left.folder.glob("rolekit-guest-*"))) == 1
+    finally:
         await keeper.stop()
 
 

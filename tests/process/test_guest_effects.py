@@ -1,0 +1,105 @@
+"""Messages whose guests fail: one effect each, in an instance that lives on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+
+from rolekit import App, Backoff, Context, Message, VMRole, handle
+from rolekit.guest import Exec, Guest, Limits, Lines, Process, Sandbox
+from rolekit.testing import run_app
+from tests.process.guest_programs import Leftovers, actor, leftovers_in, once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+FAULTS = ("exit", "kill", "hang", "garbage", "flood", "partial", "bomb", "hog", "last", "fill")
+LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
+
+
+class Job(Message):
+    """What a guest is told to do at the first attempt."""
+
+    told: str
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
+    leftovers = leftovers_in(tmp_path, monkeypatch)
+    yield leftovers
+    assert leftovers.all() == []
+
+
+@pytest.mark.parametrize("host", [Process(), Sandbox()], ids=["process", "sandbox"])
+async def test_each_message_has_one_effect_whatever_its_guests_do(
+    host: Process | Sandbox, left: Leftovers
+) -> None:
+    born: list[object] = []
+
+    class Legacy(VMRole):
+        stays = Guest(Lines(*actor(left.token)), host=host, limits=LIMITS, pool=2)
+        runs = Guest(Exec(*once(left.token)), host=host, limits=LIMITS, pool=2)
+
+        async def on_start(self) -> None:
+            born.append(self)
+
+        @handle(retry=Backoff(attempts=9))
+        async def work(self, job: Job, ctx: Context) -> None:
+            told = job.told if ctx.attempt == 1 else "fine"
+            await self.stays.ask(told.encode())
+            await self.runs.run(b"", told)
+            ctx.write("insert into done values ($1)", job.told)
+
+    app = App("legacy", roles=[Legacy])
+    async with run_app(app) as running:
+        for fault in FAULTS:
+            await running.client.send(Job(told=fault))
+        await running.idle(timeout_s=40)
+        await running.advance(3600)
+
+        assert sorted(args[0] for _, args in running.writes) == sorted(FAULTS)  # type: ignore[type-var]
+        assert running.dead == []
+        assert len(born) == 1
+
+
+async def test_a_guest_is_told_its_message_and_so_is_the_log(left: Leftovers) -> None:
+    class Legacy(VMRole):
+        program = Guest(
+            Exec("sh", "-c", "echo $ROLEKIT_MESSAGE_ID >&2", left.token), host=Process()
+        )
+
+        @handle
+        async def work(self, job: Job) -> None:
+            await self.program.run()
+
+    with structlog.testing.capture_logs() as logs:
+        async with run_app(App("legacy", roles=[Legacy])) as running:
+            receipt = await running.client.send(Job(told=""))
+            await running.idle()
+
+    (said,) = [line for line in logs if line["event"] == "a guest says"]
+    assert said["message"] == said["said"]
+    assert said["said"].startswith(receipt.id)
+
+
+async def test_a_status_that_rejects_makes_a_dead_letter_at_once(left: Leftovers) -> None:
+    class Legacy(VMRole):
+        program = Guest(Exec("sh", "-c", "echo no such user >&2; exit 67"), host=Process())
+
+        @handle
+        async def work(self, job: Job) -> None:
+            await self.program.run()
+
+    async with run_app(App("legacy", roles=[Legacy])) as running:
+        await running.client.send(Job(told=""))
+        await running.idle()
+
+        dead: list[Any] = running.dead
+        assert [(each.reason, each.attempts) for each in dead] == [
+            ("exit status 67: no such user", 1)
+        ]
