@@ -38,8 +38,9 @@ class Role:
 async def main():
     role = Role()
     async with guests_running(role):
+        told = sys.argv[2].encode()
         asked = [asyncio.ensure_future(role.run.run(b"", "hang")) for _ in range(4)]
-        asked += [asyncio.ensure_future(role.process.ask(b"stray")) for _ in range(4)]
+        asked += [asyncio.ensure_future(role.process.ask(told)) for _ in range(4)]
         await asyncio.gather(*asked[4:])
         print("up", flush=True)
         await asyncio.sleep(1000)
@@ -70,6 +71,7 @@ async def test_nothing_is_left_of_twenty_guests_5_s_after_their_instance_was_kil
         "-c",
         textwrap.dedent(INSTANCE),
         left.token,
+        "stray",
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(left.folder)},
         cwd=Path(__file__).parents[2],
@@ -131,6 +133,7 @@ async def test_what_a_killed_instance_and_its_keepers_left_is_removed_by_the_nex
         "-c",
         program,
         left.token,
+        "fine",
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(left.folder)},
         cwd=Path(__file__).parents[2],
@@ -139,6 +142,7 @@ async def test_what_a_killed_instance_and_its_keepers_left_is_removed_by_the_nex
     assert await instance.stdout.readline() == b"up\n"
     keepers = [pid for pid in processes("keeper.py") if pid in processes(str(left.folder))]
 
+    os.kill(instance.pid, signal.SIGSTOP)  # it must not clear up after them
     for pid in (*keepers, instance.pid):  # as a zygote does, whose instance has died
         os.kill(pid, signal.SIGKILL)
     await instance.wait()

@@ -146,6 +146,17 @@ async def test_it_writes_nowhere_but_in_its_scratch_folder(place: str, left: Lef
     assert await told(left, program, place) == "denied written"
 
 
+async def test_what_is_mounted_cannot_be_written_but_for_the_scratch_folder(
+    left: Leftovers,
+) -> None:
+    program = (
+        "open my $f, '<', '/proc/mounts'; for (<$f>) { my ($t, $p, $k, $o) = split;"
+        ' print "$p " if $o =~ /^rw/ && $p !~ m{^/(tmp|proc|dev/.*)$} }'
+    )
+
+    assert await told(left, program) == ""
+
+
 async def test_a_file_of_the_kernel_cannot_be_changed(left: Leftovers) -> None:
     program = (
         "for my $p ('/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern',"

@@ -337,9 +337,9 @@ async def test_what_a_guest_says_is_logged_line_by_line(left: Leftovers) -> None
             await guest.ask(b"say")
             await left.soon(lambda: len(logs) == 2)
 
-    assert [(line["guest"], line["said"]) for line in logs] == [
-        ("Role.guest", "one"),
-        ("Role.guest", "two \x1b[31m"),
+    assert [(line["event"], line["guest"], line["said"]) for line in logs] == [
+        ("a guest says", "Role.guest", "one"),
+        ("a guest says", "Role.guest", "two \x1b[31m"),
     ]
 
 
