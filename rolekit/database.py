@@ -33,6 +33,8 @@ else:
     Pooled = object
 
 CONNECT_S = 5.0
+STATEMENTS = 100
+"""That a connection keeps prepared: what asyncpg takes by default."""
 IDLE_CONNECTION_S = 60.0
 COMMAND_S = 75.0
 """Beyond the server's own time-out: then the server is gone without a word."""
@@ -49,6 +51,12 @@ SESSION = {
 
 Source: RELIABILITY E10, E11, H19.
 """
+
+
+_TIDY = "select pg_advisory_unlock_all(); close all; unlisten *; reset all"
+_TIDY_POOLED = f"{_TIDY}; deallocate all; set client_encoding = 'UTF8'"
+"""Drivers that prepare statements by name would meet each other's names. A pooler's own
+connection was not opened with the encoding that asyncpg counts on."""
 
 
 class _Connection(asyncpg.Connection):
@@ -129,6 +137,28 @@ def translated() -> Generator[None]:
         raise refused(error) from None
 
 
+def _set_local() -> Generator[str]:
+    for name, value in SESSION.items():
+        yield f"set local {name} = '{value}'"
+
+
+async def roll_back(connection: Pooled, then: str = "") -> None:
+    """End a transaction without its effects, and run `then` in the same message.
+
+    Never raises: a connection that is broken ends, and that rolls back too.
+    """
+    try:
+        await connection.execute(f"rollback; {then}" if then else "rollback")
+    except Exception:  # noqa: BLE001 - see above
+        end(connection)
+
+
+def end(connection: Pooled) -> None:
+    """Break a connection; one that is lost the pool may have taken back already."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
 class Database:
     """A lazily opened pool of connections.
 
@@ -136,10 +166,24 @@ class Database:
         url: `postgresql://…`.
         app: Name of the app, for its schema and in the server's list of sessions.
         max_connections: Open at most so many at once.
+        is_pooled: The URL leads to a pooler that gives another connection of the server to
+            each transaction, such as PgBouncer in transaction mode. Then each statement is
+            part of a transaction, which brings its own time-outs, and none stays prepared.
+
+    Attributes:
+        begin: Begins a transaction.
+        tidy: Undoes whatever somebody else's statements set on a connection, since the pool
+            resets nothing. To be sent together with the end of a transaction if `is_pooled`:
+            after it, another connection may be meant.
     """
 
-    def __init__(self, url: str, app: str, *, max_connections: int = 8) -> None:
+    def __init__(
+        self, url: str, app: str, *, max_connections: int = 8, is_pooled: bool = False
+    ) -> None:
         self.url = url
+        self.is_pooled = is_pooled
+        self.begin = "; ".join(("begin", *_set_local())) if is_pooled else "begin"
+        self.tidy = _TIDY_POOLED if is_pooled else _TIDY
         self.schema = schema_of(app)
         self._app = app
         self.max_connections = max_connections
@@ -154,14 +198,29 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Pooled]:
-        """Borrow a connection.
+        """Borrow a connection; through a pooler, with a transaction open.
 
         Raises:
             Unavailable: None can be had in time.
         """
         async with self.borrowed() as connection:
             with translated():
-                yield connection
+                if not self.is_pooled:
+                    yield connection
+                    return
+                async with self._begun(connection):
+                    yield connection
+
+    @asynccontextmanager
+    async def _begun(self, connection: Pooled) -> AsyncGenerator[None]:
+        try:
+            # With the time-outs in one message: a round trip less, and no moment without.
+            await connection.execute(self.begin)
+            yield
+            await connection.execute("commit")
+        except BaseException:
+            await roll_back(connection)
+            raise
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncGenerator[Pooled]:
@@ -187,8 +246,12 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Pooled]:
         """Borrow a connection with a transaction open; it commits at the end."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            if self.is_pooled:
+                yield connection
+                return
+            async with connection.transaction():
+                yield connection
 
     async def dedicated(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection outside the pool, to listen on.
@@ -203,7 +266,9 @@ class Database:
 
     @property
     def _session(self) -> dict[str, str]:
-        return {**SESSION, "application_name": f"rolekit {self._app}"}
+        named = {"application_name": f"rolekit {self._app}"}
+        # A pooler refuses to connect with settings that it does not know.
+        return named if self.is_pooled else {**SESSION, **named}
 
     async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
@@ -217,6 +282,7 @@ class Database:
                     timeout=CONNECT_S,
                     command_timeout=COMMAND_S,
                     connection_class=_Connection,
+                    statement_cache_size=0 if self.is_pooled else STATEMENTS,
                     server_settings=self._session,
                 )
             return self._pool

@@ -108,6 +108,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
             in the high bits, a counter below. Never used again.
         broker: URL, or empty for the database itself.
         database: URL.
+        pooler: URL of a pooler in front of it, to connect to instead; empty: there is none.
         settings: Values for settings of the role, by name.
     """
 
@@ -118,6 +119,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     broker: str
     database: str
     settings: dict[str, str]
+    pooler: str = ""
 
 
 ENDED = 70

@@ -68,6 +68,14 @@ def find_chromium() -> Path:
     raise NoBrowser(HOW_TO_GET_A_BROWSER)
 
 
+def find_pgbouncer() -> Path:
+    """Return PgBouncer, on PATH or in Debian's place."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if found is None:
+        raise NoServer("Tests need pgbouncer on PATH: run `apt-get install pgbouncer` as root.")
+    return Path(found)
+
+
 def find_swaks() -> Path:
     """Return swaks, a mail client that shares no code with this project, on PATH."""
     found = shutil.which("swaks")
@@ -106,7 +114,7 @@ class PrivatePostgres:
     def __init__(self) -> None:
         self._binaries = find_postgres()
         self._base = Path(tempfile.mkdtemp(prefix="rolekit-pg-", dir="/tmp"))
-        self._ids = _account()
+        self._ids = account()
         self.port = free_port()
         self.url = f"postgresql://rolekit@127.0.0.1:{self.port}/postgres"
         self._process: subprocess.Popen[bytes] | None = None
@@ -187,7 +195,7 @@ class PrivatePostgres:
         )
 
 
-def _account() -> tuple[int, int]:
+def account() -> tuple[int, int]:
     """Return whose rights the server gets: PostgreSQL refuses those of root."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
@@ -231,6 +239,7 @@ def main() -> int:
     """Find the programs, or install them, or say how to."""
     wanted: tuple[tuple[str, Callable[[], Path], str], ...] = (
         ("PostgreSQL", find_postgres, "postgresql"),
+        ("PgBouncer", find_pgbouncer, "pgbouncer"),
         ("RabbitMQ", find_rabbitmq, "rabbitmq-server"),
         ("Browser", find_chromium, "chromium"),
         ("Mail client", find_swaks, "swaks"),

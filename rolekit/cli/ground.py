@@ -49,6 +49,8 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
             found.app, there.database, there.broker, found.queues, found.sources
         )
         async with link as host:
+            if there.pooler:
+                await wiring.check_pooler(found.app, there.pooler, host.epoch, wait_s, say)
 
             async def adopt(version: Described) -> None:
                 await _migrate(there, version)
@@ -58,6 +60,7 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
                 host=host,
                 broker=there.broker,
                 database=there.database,
+                pooler=there.pooler,
                 measure=host.backlog,
                 adopt=adopt,
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _READ_ELSEWHERE = {"ROLEKIT_CONFIG", "ROLEKIT_RABBITMQ_PLAIN"}
 _BROKERS = ("amqp", "amqps")
+_POOLERS = ("postgresql", "postgres")
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _ON = ("true", "1", "yes", "on")
 _SWITCH = (*_ON, "false", "0", "no", "off")
@@ -202,11 +203,13 @@ def _finish(found: _Found) -> Config:
             fix="Set ROLEKIT_DATABASE too, or leave out both for the embedded Postgres.",
         )
     _check_broker(top)
+    _check_pooler(top)
     grace_s = _number("grace_s", top, found.sources)
     return Config(
         app=top.get("app", ""),
         broker=top.get("broker", ""),
         database=top.get("database", ""),
+        pooler=top.get("pooler", ""),
         home=Path(top.get("home", ".rolekit")),
         log=_one_of("log", top.get("log", "info").lower(), _LEVELS),
         log_format=cast(
@@ -233,6 +236,30 @@ def _check_broker(top: Mapping[str, str]) -> None:
             f"broker is {redact(broker)}; amqp:// or amqps:// is expected, or the URL of the "
             "database itself.",
             fix="Leave out ROLEKIT_BROKER; messages then travel through the database.",
+        )
+
+
+def _check_pooler(top: Mapping[str, str]) -> None:
+    pooler, database = top.get("pooler", ""), top.get("database", "")
+    if not pooler:
+        return
+    if not database:
+        raise ConfigError(
+            f"A pooler is named ({redact(pooler)}) but no database; what listens and keeps the "
+            "lease connects to Postgres itself.",
+            fix="Set ROLEKIT_DATABASE to the server behind it, or leave out ROLEKIT_POOLER.",
+        )
+    if pooler.partition("://")[0] not in _POOLERS:
+        raise ConfigError(
+            f"pooler is {redact(pooler)}; the postgresql:// URL of PgBouncer, or of a pooler "
+            "like it, is expected.",
+            fix="Correct ROLEKIT_POOLER, for example postgresql://user@127.0.0.1:6432/name.",
+        )
+    if pooler == database:
+        raise ConfigError(
+            f"pooler and database are both {redact(pooler)}; listening for wake-ups does not "
+            "work through a pooler.",
+            fix="Set ROLEKIT_DATABASE to the server itself, or leave out ROLEKIT_POOLER.",
         )
 
 

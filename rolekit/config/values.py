@@ -20,6 +20,7 @@ TOP = (
     "app",
     "broker",
     "database",
+    "pooler",
     "home",
     "log",
     "log_format",
@@ -45,6 +46,8 @@ class Config:
         app: "module:attribute"; empty: nothing said so.
         broker: URL of the broker; empty: the database is the broker.
         database: URL of Postgres; empty: the embedded one.
+        pooler: URL of a pooler in front of `database`, such as PgBouncer in transaction mode,
+            that instances of `rolekit up` connect to; empty: they connect to `database`.
         home: Folder of the embedded database and the control socket.
         log: Lowest level that is written.
         log_format: `auto` is pretty on a terminal, JSON elsewhere.
@@ -65,6 +68,7 @@ class Config:
     app: str = ""
     broker: str = ""
     database: str = ""
+    pooler: str = ""
     home: Path = Path(".rolekit")
     log: str = "info"
     log_format: LogFormat = "auto"

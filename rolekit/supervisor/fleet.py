@@ -352,6 +352,7 @@ class Fleet:
             owner=(self._ground.host.epoch << link.OWNER_BITS) | self._counter,
             broker=self._ground.broker,
             database=self._ground.database,
+            pooler="" if _is_relay(role) else self._ground.pooler,
             settings=dict(self.settings.get(role.name, {})),
         )
 

@@ -109,6 +109,7 @@ class Ground:
         host: The link to them.
         broker: URL that instances get; empty: the database itself.
         database: URL that instances get.
+        pooler: URL that all instances but relays connect to instead; empty: there is none.
         measure: For roles that scale by themselves.
         adopt: Makes what another version of the app needs besides; raises a `RolekitError`
             when it cannot be had.
@@ -117,5 +118,6 @@ class Ground:
     host: HostLink
     broker: str
     database: str
+    pooler: str = ""
     measure: Measure = nothing_waits
     adopt: Callable[[Described], Awaitable[None]] = needs_nothing

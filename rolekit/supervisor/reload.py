@@ -35,6 +35,7 @@ _OF_THE_SUPERVISOR = (
     "app",
     "broker",
     "database",
+    "pooler",
     "home",
     "grace_s",
     "control",

@@ -15,7 +15,13 @@ warm_up         for the process that forks instances
 from __future__ import annotations
 
 from rolekit.wiring.foreground import open_client, run_role
-from rolekit.wiring.hosting import migrate, open_host, wait_for, wait_for_broker
+from rolekit.wiring.hosting import (
+    check_pooler,
+    migrate,
+    open_host,
+    wait_for,
+    wait_for_broker,
+)
 from rolekit.wiring.instance import instance_main
 from rolekit.wiring.operator import dead_letters, holes
 from rolekit.wiring.resending import sent_messages
@@ -24,6 +30,7 @@ from rolekit.wiring.topology import open_topology
 from rolekit.wiring.warming import warm_up
 
 __all__ = [
+    "check_pooler",
     "dead_letters",
     "holes",
     "instance_main",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rolekit.bell import Bell
-from rolekit.database import Database, redacted
-from rolekit.errors import Unavailable
+from rolekit.database import Database, load_queries, redacted
+from rolekit.errors import ConfigError, Unavailable, WriteFailed
 from rolekit.store import migrate as migration
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.dividing import divide
@@ -228,6 +228,37 @@ async def _count(app_name: str, broker: str, names: Sequence[str]) -> int:
             queues = PostgresTransport(there, owner=0, bell=Bell(), joins_store=False)
         depths = await queues.depths(names)
         return sum(depth.waiting + depth.in_hand for depth in depths.values())
+
+
+async def check_pooler(
+    app_name: str, pooler: str, epoch: int, wait_s: float, say: Callable[[str], None]
+) -> None:
+    """Wait until a pooler answers, and see that it leads to where this host's lease is.
+
+    Raises:
+        ConfigError: It leads elsewhere.
+        Unavailable: It did not answer within `wait_s` seconds.
+    """
+    there = Database(pooler, app_name, is_pooled=True)
+    sql = load_queries("rolekit.store.sql", "queries.sql", there.schema)["who_we_are"]
+
+    async def look() -> None:
+        found = None
+        with suppress(WriteFailed):  # no such table
+            async with there.connection() as connection:
+                found = await connection.fetchrow(sql, epoch)
+        if found is None:
+            raise ConfigError(
+                f"The pooler {redacted(pooler)} leads to a database without this host's lease:"
+                " to another one than ROLEKIT_DATABASE names.",
+                fix="Let both lead to one database; see [databases] in pgbouncer.ini.",
+            )
+
+    fix = "Start the pooler, or correct the URL in `pooler`."
+    try:
+        await _until(look, redacted(pooler), wait_s, say, fix)
+    finally:
+        await there.close()
 
 
 async def wait_for_broker(broker: str, wait_s: float, say: Callable[[str], None]) -> None:

@@ -88,7 +88,14 @@ async def _live_on(
 ) -> int:
     reader, writer = to_supervisor
     keeps_sent = shared.settings.keep_sent
-    parts = build(shared.plan, spec.owner, spec.database, spec.broker, keeps_sent=keeps_sent)
+    parts = build(
+        shared.plan,
+        spec.owner,
+        spec.database,
+        spec.broker,
+        pooler=spec.pooler,
+        keeps_sent=keeps_sent,
+    )
     member = _Member(spec, shared.app, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:

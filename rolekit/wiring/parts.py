@@ -90,7 +90,13 @@ def joins_store(database: str, broker: str) -> bool:
 
 
 def build(
-    plan: AppPlan, owner: int, database: str, broker: str, *, keeps_sent: bool = False
+    plan: AppPlan,
+    owner: int,
+    database: str,
+    broker: str,
+    *,
+    pooler: str = "",
+    keeps_sent: bool = False,
 ) -> Parts:
     """Make the parts of one process; connects to nothing.
 
@@ -99,9 +105,12 @@ def build(
         owner: Names this process.
         database: URL of the state.
         broker: URL of the queues; empty: in the database.
+        pooler: URL of a pooler in front of the database, to connect to instead of it.
         keeps_sent: Keep what was sent, where the queues are elsewhere and may be lost.
     """
-    state = Database(database, plan.name, max_connections=CONNECTIONS)
+    state = Database(
+        pooler or database, plan.name, max_connections=CONNECTIONS, is_pooled=bool(pooler)
+    )
     bell = Bell(carry_by_notify(state, owner))
     store = PostgresStore(state, owner=owner, joins=joins_store(database, broker))
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s

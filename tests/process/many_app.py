@@ -1,13 +1,14 @@
 """A role of which there are many copies: each message says which process handled it.
 
-Lines go to the file that HITS names: process id, number of the message.
+Lines go to the file that HITS names: process id, number of the message. IDLE_S, if it is set,
+is after how many seconds a connection to the database counts as idle.
 """
 
 from __future__ import annotations
 
 import os
 
-from rolekit import App, Context, Message, WorkerRole, handle
+from rolekit import App, Context, Message, WorkerRole, database, handle
 
 
 class Work(Message):
@@ -51,5 +52,7 @@ def _hit(number: int) -> None:
     os.write(file, f"{os.getpid()} {number}\n".encode())  # one write: others write too
     os.close(file)
 
+
+database.IDLE_CONNECTION_S = float(os.environ.get("IDLE_S", database.IDLE_CONNECTION_S))
 
 app = App("many", roles=[W, Writer])

@@ -136,3 +136,22 @@ def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
 
 def test_nothing_near_gives_no_suggestion() -> None:
     assert nearest("zzz", ["grace_s"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("database", "pooler", "sentence"),
+    [
+        ("", "postgresql://u:pw@h:6432/x", "but no database"),
+        ("postgresql://h/x", "redis://u:pw@h", "the postgresql:// URL of PgBouncer"),
+        ("postgresql://u:pw@h/x", "postgresql://u:pw@h/x", "are both"),
+    ],
+)
+def test_a_pooler_that_cannot_work_is_refused(
+    tmp_path: Path, database: str, pooler: str, sentence: str
+) -> None:
+    environ = {"ROLEKIT_DATABASE": database, "ROLEKIT_POOLER": pooler}
+
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        load(environ, folder=tmp_path)
+
+    assert "pw" not in str(refused.value)

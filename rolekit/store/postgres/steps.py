@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.database import Database, Pooled, load_queries
+from rolekit.database import Database, Pooled, load_queries, roll_back, translated
 from rolekit.errors import StateClash, WriteMissed
 from rolekit.store.base import (
     SCHEDULE,
@@ -35,9 +35,8 @@ from rolekit.store.postgres.transactions import (
     OpenTransaction,
     Statements,
     blamed,
-    roll_back,
+    commit_tidied,
     rows_of,
-    tidy,
 )
 from rolekit.store.postgres.work import SequenceWork
 from rolekit.store.streams import parted
@@ -326,14 +325,15 @@ class StepStore(PostgresBase):
         """Open a transaction of the user's own; it commits when the block ends well."""
         async with self._db.borrowed() as connection:
             statements = Statements(connection)
-            await statements.execute("begin", ())
+            with translated():
+                await connection.execute(self._db.begin)
             try:
                 yield statements
-                await statements.execute("commit", ())
+                with translated():
+                    await commit_tidied(self._db, connection)
             except BaseException:
-                await roll_back(connection)
+                await roll_back(connection, then=self._db.tidy)
                 raise
-            await tidy(connection)
 
     async def begin(self, message_id: str, generation: int, birth_ms: int) -> OpenStep:
         """Open the transaction of a step, its inbox row first."""

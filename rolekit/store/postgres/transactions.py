@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from rolekit.database import Database, Pooled, translated
+from rolekit.database import Database, Pooled, end, roll_back, translated
 from rolekit.errors import WriteFailed
 from rolekit.refusals import is_refusal, refused
 from rolekit.store.base import Commit, Step, Taken
@@ -44,7 +44,7 @@ class OpenTransaction:
         self.transaction = Statements(self._connection, self._key[0])
         try:
             with translated():
-                await self._connection.execute("begin")
+                await self._connection.execute(self._db.begin)
                 taken = await self._connection.fetch(
                     insert_inbox, [self._key[0]], [self._key[1]], [day], [1], []
                 )
@@ -69,11 +69,10 @@ class OpenTransaction:
                 if step.claim is not None:
                     await self._connection.execute(self._delete_claims, [step.claim])
                 await self._store.effects(self._connection, [step], commit)
-                await self._connection.execute("commit")
+                await commit_tidied(self._db, self._connection)
         except BaseException:
             await self._roll_back()
             raise
-        await tidy(self._connection)
         await self._stack.aclose()
         return commit
 
@@ -85,35 +84,22 @@ class OpenTransaction:
 
     async def _roll_back(self) -> None:
         try:
-            await roll_back(self._connection)
+            await roll_back(self._connection, then=self._db.tidy)
         finally:
             await self._stack.aclose()
 
 
-TIDY = "select pg_advisory_unlock_all(); close all; unlisten *; reset all"
-"""The pool resets nothing, but the user's statements may have set anything."""
-
-
-async def roll_back(connection: Pooled) -> None:
-    """End a transaction of the user's, and whatever it set."""
+async def commit_tidied(database: Database, connection: Pooled) -> None:
+    """Commit a transaction of the user's, and undo what its statements set besides."""
+    if database.is_pooled:
+        # Before the commit: after it the connection of the server may be another's.
+        await connection.execute(f"{database.tidy}; commit")
+        return
+    await connection.execute("commit")
     try:
-        await connection.execute(f"rollback; {TIDY}")
-    except Exception:  # noqa: BLE001 - the connection is broken: its end rolls back too
+        await connection.execute(database.tidy)
+    except Exception:  # noqa: BLE001 - it is committed: only the connection is lost
         end(connection)
-
-
-async def tidy(connection: Pooled) -> None:
-    """Undo what the user's statements set on the connection."""
-    try:
-        await connection.execute(TIDY)
-    except Exception:  # noqa: BLE001 - the transaction is committed: only the connection is lost
-        end(connection)
-
-
-def end(connection: Pooled) -> None:
-    """Break a connection; one that is lost the pool may have taken back already."""
-    with suppress(asyncpg.InterfaceError):
-        connection.terminate()
 
 
 class Statements:
