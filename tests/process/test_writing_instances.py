@@ -101,7 +101,7 @@ def test_writing_instances_share_the_few_connections_of_a_pooler(
         ready_s = time.monotonic() - began
         pids = set(fleet.pids("Writer"))
         while not pids <= {pid for pid, _ in fleet.handled()}:
-            fleet.send(COUNT * 4, "Note")
+            fleet.send(COUNT, "Note")
             eventually(lambda: len(fleet.numbers()) == fleet.sent, UP_S)
         wrote_s = time.monotonic() - began - ready_s
         sent = fleet.sent
