@@ -178,6 +178,7 @@ async def test_a_consumer_that_began_anew_by_itself_is_waited_for_again(
         proxy.cut()
         await it.has(await sender.send())
         await it.cancel_behind_its_back()
+        await sender.send()
         await dog.look()
         healed_at_first = dog.healed
         await dog.look()

@@ -96,7 +96,7 @@ async def test_messages_that_wait_behind_some_in_hand_are_a_slow_handler() -> No
 
 async def test_a_consumer_that_the_broker_lacks_gets_one_round_to_appear() -> None:
     consumer = FakeConsumer(in_hand=1)
-    dog = watchdog(FakeBroker(messages=0, consumers=0), consumer)
+    dog = watchdog(FakeBroker(messages=1, consumers=0), consumer)
 
     await dog.look()
     at_first = list(consumer.reasons)
@@ -104,3 +104,13 @@ async def test_a_consumer_that_the_broker_lacks_gets_one_round_to_appear() -> No
 
     assert at_first == []
     assert consumer.reasons == ["watchdog: the broker has no consumer of this queue"]
+
+
+async def test_neither_messages_nor_consumers_is_a_queue_too_busy_to_answer() -> None:
+    consumer = FakeConsumer()
+    dog = watchdog(FakeBroker(messages=0, consumers=0), consumer)
+
+    for _ in range(6):
+        await dog.look()
+
+    assert consumer.reasons == []

@@ -3,14 +3,16 @@
 A broker may drop a consumer without a word that arrives, and neither side notices. So each
 round compares what the broker says of a queue with what is believed here:
 
-    nobody consumes it, and this process believes that it does          -> begin anew
+    messages wait, nobody consumes it, and this process believes it does -> begin anew
     messages wait, none is in hand, none came for two rounds            -> begin anew
     it is not there                                 -> begin anew, which makes it again
 
 A queue that was just begun, paused or connected to anew is left for the next round, and so
-is one where somebody else may have the messages.
+is one where somebody else may have the messages. So is one with neither messages nor consumers:
+a quorum queue that is too busy to answer within 250 ms is said to have none, and beginning
+anew would keep it busy.
 
-Source: PITFALLS T1, T8; RELIABILITY H25.
+Source: PITFALLS T1, T8; RELIABILITY H25; RabbitMQ 3.10, `rabbit_quorum_queue:stat/2`.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ class Watchdog:
             return
         if counts is None:
             self._heal(one, "the queue is gone")
-        elif counts.consumers == 0:
+        elif counts.messages and not counts.consumers:
             self._heal(one, "the broker has no consumer of this queue")
         elif counts.messages and not one.in_hand and one.delivered == last.delivered:
             seen.silent = last.silent + 1
