@@ -28,7 +28,7 @@ servers: $(SETUP)
 	$(BIN)/python -m tests.servers
 
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile)
 
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
 	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)

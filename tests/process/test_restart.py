@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from rolekit.cli.main import run
-from tests.process.supervised import Supervised, eventually
+from tests.process.supervised import Descendant, Supervised, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,10 @@ def restart(home: Path, *arguments: str) -> int:
 
 def places(fleet: Supervised, role: str = "Steady") -> Sequence[InstanceStatus]:
     return fleet.role(role).places
+
+
+def zygotes(fleet: Supervised) -> list[Descendant]:
+    return [one for one in fleet.descendants() if one.parent == fleet.process.pid]
 
 
 class Watch:
@@ -96,14 +100,13 @@ def test_a_new_version_brings_its_new_roles_and_goes_with_them(tmp_path: Path) -
 
         forth = restart(tmp_path, "--to", "fleet_app:steady_next")
         there = {role.role: role.ready for role in fleet.status().roles}
-        zygotes = [one for one in fleet.descendants() if one.parent == fleet.process.pid]
+        eventually(lambda: len(zygotes(fleet)) == 1)  # the old one ends with its last instance
         back = restart(tmp_path, "--to", "fleet_app:steady")
         left = {role.role: role.ready for role in fleet.status().roles}
 
         assert (forth, back) == (0, 0)
         assert there == {"Steady": 2, "Front": 1, "Parent": 1}
         assert left == {"Steady": 2, "Front": 1}
-        assert len(zygotes) == 1  # the old one was ended with its last instance
 
 
 def is_back(fleet: Supervised, before: Sequence[int]) -> bool:
