@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from anyio.from_thread import start_blocking_portal
 from blockbuster import blockbuster_ctx
 
@@ -104,3 +106,14 @@ def private_broker() -> Iterator[PrivateBroker]:
     """A started RabbitMQ of its own, for this test to kill and restart."""
     with PrivateBroker() as broker:
         yield broker
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back how a command in this process set logging up: its streams end with its test."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)
+    structlog.reset_defaults()
