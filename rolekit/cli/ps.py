@@ -15,11 +15,13 @@ from rolekit.cli.watching import again
 from rolekit.cli.why import told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from rolekit.supervisor.status import FleetStatus, RoleStatus
 
-_COLUMNS = (
+COLUMNS = (
     ("ROLE", False),
     ("INSTANCES", True),
     ("READY", True),
@@ -27,9 +29,8 @@ _COLUMNS = (
     ("WAITING", True),
     ("OLDEST", True),
     ("RATE/S", True),
-    ("DEAD", True),
-    ("", False),
 )
+LAST_COLUMNS = (("DEAD", True), ("", False))
 NONE = "\N{EN DASH}"
 
 
@@ -57,7 +58,7 @@ def ps(
 
 
 def _shown(status: FleetStatus, *, why: bool) -> RenderableType:
-    parts: list[RenderableType] = [grid(_COLUMNS, [_row(role) for role in status.roles])]
+    parts: list[RenderableType] = [_table(status.roles)]
     if why:
         parts += [Text(visible(line)) for line in told(status.roles)]
     if status.is_database_away:
@@ -65,26 +66,34 @@ def _shown(status: FleetStatus, *, why: bool) -> RenderableType:
     return Group(*parts)
 
 
-def _row(role: RoleStatus) -> tuple[str, ...]:
+def _table(roles: Sequence[RoleStatus]) -> RenderableType:
+    return grid((*COLUMNS, *LAST_COLUMNS), [(*cells(one), *last_cells(one)) for one in roles])
+
+
+def cells(role: RoleStatus) -> tuple[str, ...]:
+    """Return what stands in `COLUMNS` for a role."""
     return (
         role.role,
         f"{role.running}/{role.instances}",
         f"{role.ready:,}",
         f"{role.in_hand:,}",
         NONE if role.waiting is None else f"{role.waiting:,}",
-        oldest(role),
+        _oldest(role),
         f"{role.rate:,.0f}",
-        NONE if role.dead is None else f"{role.dead:,}",
-        remark(role),
     )
 
 
-def oldest(role: RoleStatus) -> str:
+def last_cells(role: RoleStatus) -> tuple[str, str]:
+    """Return what stands in `LAST_COLUMNS` for a role."""
+    return NONE if role.dead is None else f"{role.dead:,}", _remark(role)
+
+
+def _oldest(role: RoleStatus) -> str:
     """Say how old the oldest message is that waits."""
     return f"{role.oldest_s:.1f} s" if role.waiting and role.oldest_s is not None else NONE
 
 
-def remark(role: RoleStatus) -> str:
+def _remark(role: RoleStatus) -> str:
     """Say what is unusual about a role, or where it listens."""
     state = "" if role.state == "ready" else role.state
     told = ": ".join(part for part in (state, role.why) if part)

@@ -11,7 +11,7 @@ from rich.text import Text
 from rolekit.cli.client import find
 from rolekit.cli.console import grid, visible
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
-from rolekit.cli.ps import NONE, oldest, remark
+from rolekit.cli.ps import COLUMNS, LAST_COLUMNS, NONE, cells, last_cells
 from rolekit.cli.watching import again
 from rolekit.config import nearest
 from rolekit.errors import ConfigError
@@ -23,29 +23,15 @@ if TYPE_CHECKING:
 
     from rolekit.supervisor.status import FleetStatus, InstanceStatus, RoleStatus
 
-_ROLES = (
-    ("ROLE", False),
-    ("INSTANCES", True),
-    ("READY", True),
-    ("IN HAND", True),
-    ("WAITING", True),
-    ("OLDEST", True),
-    ("RATE/S", True),
-    ("CPU", True),
-    ("MEMORY", True),
-    ("RESTARTS", True),
-    ("DEAD", True),
-    ("", False),
-)
+_USED = (("CPU", True), ("MEMORY", True), ("RESTARTS", True))
+_ROLES = (*COLUMNS, *_USED, *LAST_COLUMNS)
 _PLACES = (
     ("INSTANCE", False),
     ("PID", True),
     ("STATE", False),
     ("IN HAND", True),
     ("RATE/S", True),
-    ("CPU", True),
-    ("MEMORY", True),
-    ("RESTARTS", True),
+    *_USED,
 )
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"))
 
@@ -109,20 +95,9 @@ class Display:
 
     def _role_row(self, role: RoleStatus) -> tuple[str, ...]:
         pids = [place.pid for place in role.places if place.pid]
-        return (
-            role.role,
-            f"{role.running}/{role.instances}",
-            f"{role.ready:,}",
-            f"{role.in_hand:,}",
-            NONE if role.waiting is None else f"{role.waiting:,}",
-            oldest(role),
-            f"{role.rate:,.0f}",
-            self._cpu(pids),
-            self._size(pids),
-            f"{sum(place.restarts for place in role.places):,}",
-            NONE if role.dead is None else f"{role.dead:,}",
-            remark(role),
-        )
+        restarts = sum(place.restarts for place in role.places)
+        used = (self._cpu(pids), self._size(pids), f"{restarts:,}")
+        return (*cells(role), *used, *last_cells(role))
 
     def _place_row(self, place: InstanceStatus) -> tuple[str, ...]:
         pids = [place.pid] if place.pid else []

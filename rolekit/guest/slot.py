@@ -123,7 +123,7 @@ class Slot:
     # -- a call ------------------------------------------------------------------------------
 
     async def call(self, name: str, *args: object, **kwargs: object) -> object:
-        """Call a method of the session.
+        """Call a method of what speaks with the guest.
 
         Raises:
             GuestFailed: It took longer than `time_s`, the guest ended, or wrote too much.

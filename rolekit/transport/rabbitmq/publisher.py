@@ -85,8 +85,7 @@ class Publisher:
         self._will_flush = False
         self._tasks: list[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
-        self.returned = 0
-        self.unknown = 0
+        self.returned = self.unknown = 0
 
     @property
     def in_flight(self) -> int:
@@ -176,9 +175,9 @@ class Publisher:
         batch.sent = end
         batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
         ends = end == len(batch.packets)
-        first = self._next
-        self._next += count
-        self._flying.append(Piece(batch, first, self._next - 1, begin, size, ends))
+        last = self._next + count - 1
+        self._flying.append(Piece(batch, self._next, last, begin, size, ends))
+        self._next = last + 1
         self._in_flight += count
         self._bytes += size
         if ends:
@@ -216,8 +215,7 @@ class Publisher:
         return some[1], size
 
     def _prefix(self, number: int, queue: str) -> bytes:
-        prefix = wire.publish_method(number, self._name_of(queue))
-        self._prefixes[queue] = prefix
+        prefix = self._prefixes[queue] = wire.publish_method(number, self._name_of(queue))
         return prefix
 
     # -- answers -----------------------------------------------------------------------------
