@@ -312,7 +312,7 @@ class Consumer:
 
     async def _ask_inbox(self, flagged: Sequence[Delivery]) -> None:
         """Ack what had its outcome; have the rest processed, what may have killed alone."""
-        came_s = asyncio.get_running_loop().time()
+        came_s = _now_s()
         seen: set[tuple[str, int]] = set()
         keys = [(d.packet.id, d.packet.generation, d.packet.birth_ms or 0) for d in flagged]
         try:
@@ -320,11 +320,13 @@ class Consumer:
             seen = await self._runtime.store.seen(keys)
         except Exception as error:  # noqa: BLE001 - only a hint is lost: the commit asks again
             log.info("inbox not asked", error=str(error))
-        done = [d for d in flagged if (d.packet.id, d.packet.generation) in seen]
-        self._subscribed.ack(done)
+        had: list[Delivery] = []
         for delivery in flagged:
-            if delivery not in done:
+            if (delivery.packet.id, delivery.packet.generation) in seen:
+                had.append(delivery)
+            else:
                 self._add(delivery)
+        self._subscribed.ack(had)
         self._busy -= len(flagged)
         self._rest()
         self._wake()
