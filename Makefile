@@ -26,6 +26,7 @@ demo: $(SETUP)  ## Run mailflow and send it mail (ONCE=1: check and end; DATABAS
 
 servers: $(SETUP)
 	$(BIN)/python -m tests.servers
+	$(BIN)/python -m tests.engine
 
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile)

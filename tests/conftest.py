@@ -15,6 +15,7 @@ from blockbuster import blockbuster_ctx
 
 from rolekit.testing.broker import PrivateBroker
 from rolekit.testing.plugin import DatabaseServer
+from tests.engine import NoEngine, PrivateEngine
 from tests.servers import PrivatePostgres
 
 if TYPE_CHECKING:
@@ -106,6 +107,21 @@ def private_broker() -> Iterator[PrivateBroker]:
     """A started RabbitMQ of its own, for this test to kill and restart."""
     with PrivateBroker() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[PrivateEngine]:
+    """A container engine of this test run, with a plain Debian as `rolekit-test:base`.
+
+    A machine that can run none is the one thing for which tests are skipped: it may itself
+    be a container, which no test can change. The reason has the engine's own words.
+    """
+    try:
+        with PrivateEngine() as private:
+            private.make_base("rolekit-test:base")
+            yield private
+    except NoEngine as error:
+        pytest.skip(f"no container engine can run here: {error}")
 
 
 @pytest.fixture(autouse=True)
