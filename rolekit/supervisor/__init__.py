@@ -2,7 +2,7 @@
 
     supervisor ──line (JSON lines)──────────────┐         one per app and home
         │                                       │
-        └──socket pair──> zygote ──fork──> instance, N times   zygote: no threads
+        └─warden─socket pair──> zygote ──fork──> instance, N times   zygote: no threads
 
 An instance is in one of these states; only its slot (`slot.py`), in the supervisor, moves it:
 
@@ -17,6 +17,7 @@ An instance is in one of these states; only its slot (`slot.py`), in the supervi
 - Whoever dies takes those below along. The zygote sees that its supervisor is gone, and
   kills all below it; the kernel kills the instances with their zygote (PDEATHSIG). Instances
   adopt what loses its parent below them, and the zygote kills what an instance left behind,
-  in whichever session that is. A supervisor that finds its zygote gone starts another.
+  in whichever session that is. Its warden does so for the zygote, and it for its warden. A
+  supervisor that finds its zygote gone starts another.
 - The database may be away at any time. Nothing here needs it, except releasing, which waits.
 """

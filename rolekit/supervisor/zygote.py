@@ -19,10 +19,10 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from rolekit.supervisor import linux, output, wire
+from rolekit.supervisor import linux, output, warden, wire
 from rolekit.supervisor.describe import examine
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _CRASHED = 70  # EX_SOFTWARE
 def main(descriptor: int, supervisor_pid: int) -> int:
     """Serve one supervisor until it is gone."""
     linux.die_with_parent(supervisor_pid)
+    warden_pid = warden.stand_between(supervisor_pid, descriptor)
     linux.adopt_orphans()
     output.install()
     channel = socket.socket(fileno=descriptor)
@@ -56,9 +57,9 @@ def main(descriptor: int, supervisor_pid: int) -> int:
     # must not cut the instances' soft stop short.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # From here on it sees by itself when the supervisor is gone, and takes everybody along.
+    # From here on it sees by itself when those above are gone, and takes everybody along.
     linux.outlive_parent()
-    Zygote(channel, target).run()
+    Zygote(channel, target, warden_pid).run()
     return 0
 
 
@@ -104,28 +105,30 @@ class Zygote:
     or group it may be, and goes after it.
     """
 
-    def __init__(self, channel: socket.socket, target: Target) -> None:
+    def __init__(self, channel: socket.socket, target: Target, warden_pid: int) -> None:
         self._channel = channel
         self._target = target
+        self._warden_pid = warden_pid
         self._numbers: dict[int, int] = {}  # pid -> number; ours and not reaped yet
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
-        """Serve until the supervisor closes its end or dies; then end all that is below."""
+        """Serve until the supervisor or the warden is gone; then end all that is below."""
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _only_wake)
+        signal.signal(signal.SIGCONT, _only_wake)  # comes when the warden dies
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        while True:
+        while os.getppid() == self._warden_pid:
             ready = {fd for fd, _ in poll.poll()}
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
                 self._reap()
             if self._channel.fileno() in ready and not self._take_order():
-                _end_all_below()
-                return
+                break
+        warden.end_all_below()
 
     def _take_order(self) -> bool:
         order = wire.receive_order(self._channel)
@@ -186,7 +189,7 @@ class Zygote:
                 # until it is reaped, which is the next line.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
-            _kill(child for child in linux.children() if child not in self._numbers)
+            warden.kill(child for child in linux.children() if child not in self._numbers)
             _, status = os.waitpid(pid, 0)
             if number is not None:
                 self._tell(wire.Exited(number, os.waitstatus_to_exitcode(status)))
@@ -194,20 +197,6 @@ class Zygote:
     def _tell(self, report: wire.FromZygote, fds: tuple[int, ...] = ()) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             wire.send(self._channel, report, fds)  # a supervisor that is gone is seen by run
-
-
-def _kill(children: Iterable[int]) -> None:
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _end_all_below() -> None:
-    """Kill every child, and what is adopted from it, until there is none."""
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            _kill(linux.children())
-            os.waitpid(-1, 0)
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:
@@ -222,8 +211,8 @@ def _become(spec: InstanceSpec, fds: list[int], target: Target, zygote_pid: int)
         linux.die_with_parent(zygote_pid)
         linux.adopt_orphans()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # The supervisor asks a silent instance for its stacks before it kills it.
         faulthandler.register(signal.SIGUSR2, all_threads=True)

@@ -175,7 +175,8 @@ class MailflowFleet:
         if self._process is None:
             return []
         children = _children()
-        zygotes = children.get(self._process.pid, {})
+        wardens = children.get(self._process.pid, {})
+        zygotes = [pid for warden in wardens for pid in children.get(warden, {})]
         born = {pid: at for zygote in zygotes for pid, at in children.get(zygote, {}).items()}
         status = await self.status()
         if status is None:

@@ -26,6 +26,7 @@ def places(fleet: Supervised, role: str = "Steady") -> Sequence[InstanceStatus]:
 
 
 def zygotes(fleet: Supervised) -> list[Descendant]:
+    """Those that stand above them: one each."""
     return [one for one in fleet.descendants() if one.parent == fleet.process.pid]
 
 

@@ -8,10 +8,12 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.process.supervised import Descendant, Supervised, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -61,7 +63,7 @@ def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
     with Supervised("steady", tmp_path) as fleet:
         fleet.wait_for_line("steady is up")
         below = fleet.descendants()
-        assert len(below) == 5  # zygote, two Steady, Front, relay
+        assert len(below) == 6  # warden, zygote, two Steady, Front, relay
 
         fleet.process.kill()
         eventually(lambda: not any(one.is_alive for one in below), within_s=2)
@@ -73,13 +75,21 @@ def are_replaced(fleet: Supervised, before: Sequence[int]) -> bool:
     return len(now) == len(before) and not set(before) & set(now)
 
 
+def warden_of(fleet: Supervised) -> Descendant:
+    return next(one for one in fleet.descendants() if one.parent == fleet.process.pid)
+
+
+def zygote_of(fleet: Supervised) -> Descendant:
+    warden = warden_of(fleet)
+    return next(one for one in fleet.descendants() if one.parent == warden.pid)
+
+
 def test_a_killed_zygote_is_replaced_with_all_its_instances(tmp_path: Path) -> None:
     with Supervised("steady", tmp_path, first_s=0.05) as fleet:
         fleet.wait_for_line("steady is up")
         before = fleet.pids("Steady")
-        zygote = next(one for one in fleet.descendants() if one.parent == fleet.process.pid)
 
-        zygote.kill()
+        zygote_of(fleet).kill()
         eventually(lambda: fleet.status().state == "ready" and are_replaced(fleet, before))
 
         assert len(set(fleet.released())) == 4
@@ -231,6 +241,34 @@ def test_a_killed_supervisor_takes_daemons_of_its_instances_along(tmp_path: Path
         family_of_parent(fleet)
         below = fleet.descendants()
 
+        fleet.process.kill()
+
+        eventually(lambda: not any(one.is_alive for one in below), within_s=2)
+
+
+@pytest.mark.parametrize("victim", [zygote_of, warden_of])
+def test_a_killed_zygote_or_warden_takes_daemons_of_its_instances_along(
+    victim: Callable[[Supervised], Descendant], tmp_path: Path
+) -> None:
+    with Supervised("parent", tmp_path, first_s=0.05) as fleet:
+        fleet.wait_for_line("parent is up")
+        family_of_parent(fleet)
+        below = fleet.descendants()
+
+        victim(fleet).kill()
+
+        eventually(lambda: not any(one.is_alive for one in below), within_s=2)
+        eventually(lambda: fleet.status().state == "ready")
+
+
+def test_a_killed_supervisor_takes_along_what_was_stopped(tmp_path: Path) -> None:
+    with Supervised("parent", tmp_path) as fleet:
+        fleet.wait_for_line("parent is up")
+        family_of_parent(fleet)
+        below = fleet.descendants()
+
+        for one in below:
+            os.kill(one.pid, signal.SIGSTOP)
         fleet.process.kill()
 
         eventually(lambda: not any(one.is_alive for one in below), within_s=2)
