@@ -7,10 +7,10 @@ from examples.mailflow.front import MailFront
 from examples.mailflow.inspector import Inspector
 from examples.mailflow.reporter import Reporter
 from examples.mailflow.smtp import Smtp
-from examples.mailflow.spamcheck import SpamCheck
+from examples.mailflow.spamcheck import spam_check
 from examples.mailflow.splitter import Splitter
 from rolekit import App
 
 app = App(
-    "mailflow", roles=[MailFront, Smtp, Splitter, SpamCheck, Inspector, Deliverer, Reporter]
+    "mailflow", roles=[MailFront, Smtp, Splitter, spam_check(), Inspector, Deliverer, Reporter]
 )

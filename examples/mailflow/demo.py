@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from examples.mailflow import checker, fleet
+from examples.mailflow import checker, fleet, spamcheck
 from examples.mailflow.load import Mail, NotAccepted, Sender, make_load
 from examples.mailflow.samples import all_samples
 from rolekit.errors import RolekitError
@@ -134,6 +134,8 @@ async def _demo(options: Options, console: Console) -> checker.Findings:
         ports = fleet.addresses() if options.once else fleet.addresses(http=8025, smtp=2525)
         home = fleet.Home(folder=options.home, database=options.database, settings=ports)
         console.print("Starting mailflow …")
+        if spamcheck.spam_check() is spamcheck.Unchecked:
+            console.print(f"[yellow]{spamcheck.NO_PERL}[/]", soft_wrap=True)
         begun = time.monotonic()
         async with fleet.running(home) as ready, _connected(url) as connection:
             count = sum(role.instances for role in ready.view.roles)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from examples.mailflow.mailtext import attachments
-from examples.mailflow.messages import Attachment, Bounced, Deliver, Folder, Screened, Verdict
-from examples.mailflow.spamcheck import JUNK_FROM
+from examples.mailflow.messages import (
+    JUNK_FROM,
+    Attachment,
+    Bounced,
+    Deliver,
+    Folder,
+    Screened,
+    Verdict,
+)
 from rolekit import Context, Hole, WorkerRole, gather, handle
 
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"

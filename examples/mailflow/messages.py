@@ -15,6 +15,9 @@ from rolekit import Blob, Message, Reply, State, field
 Folder = Literal["inbox", "junk"]
 Outcome = Literal["delivered", "junk", "bounced", "lost"]
 
+JUNK_FROM = 5.0
+"""A copy with this score, or more, is spam."""
+
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
@@ -62,7 +65,7 @@ class Screened(Message):
     """A copy that went through the spam check.
 
     Attributes:
-        score: From 0 up; `spamcheck.JUNK_FROM` and more is spam.
+        score: From 0 up; `JUNK_FROM` and more is spam.
         rules: Names of the rules that hit.
     """
 

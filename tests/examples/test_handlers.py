@@ -25,7 +25,6 @@ from examples.mailflow.messages import (
 )
 from examples.mailflow.reporter import Reporter
 from examples.mailflow.samples.sample import attached, head, multipart, part
-from examples.mailflow.spamcheck import GTUBE, SpamCheck
 from examples.mailflow.splitter import Splitter
 from rolekit import Blob, Hole
 from rolekit.testing import FakeContext, run_of
@@ -88,25 +87,6 @@ def test_all_messages_but_the_first_carry_a_clock() -> None:
     assert all("made_at" in cls.__annotations__ for cls in inner)
     assert "made_at" not in Compose.__annotations__
     assert Copy(slip=slip()).made_at.tzinfo is dt.UTC
-
-
-@pytest.mark.parametrize(
-    ("raw", "is_junk"),
-    [
-        (head("Lunch") + b"\r\nat noon\r\n", False),
-        (head("Test") + b"\r\n" + GTUBE.encode() + b"\r\n", True),
-        (b"Subject: FINAL NOTICE LOTTERY\r\n\r\nact now, inheritance\r\n", True),
-        (b"", False),
-        (b"\xff\xfe\x00 no mail at all", False),
-    ],
-)
-async def test_the_spam_check_knows_junk(raw: bytes, is_junk: bool) -> None:  # noqa: FBT001
-    ctx = FakeContext()
-
-    got = await SpamCheck().check(Copy(slip=slip(raw=await ctx.save(raw))), ctx)
-
-    assert (got.score >= 5) is is_junk
-    assert ctx.writes == []
 
 
 async def test_attachments_come_out_in_the_order_of_the_mail() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from examples.mailflow.samples.sample import Sample, crlf, head, multipart, part
-from examples.mailflow.spamcheck import GTUBE
+
+GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+"""The text that every spam filter must take for spam; in two halves, or this file is spam."""
 
 _LOTTERY = """
     From: Prize Office <prize@far.example>
