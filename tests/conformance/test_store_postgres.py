@@ -45,6 +45,7 @@ from tests.conformance import store_streams as streams
 from tests.conformance import store_timers as timers
 from tests.conformance import store_whole as whole
 from tests.conformance.store import error_of, id_of, now_ms, packet, sent, step
+from tests.least import worker_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -55,28 +56,35 @@ pytestmark = pytest.mark.anyio
 
 
 class PostgresGround:
-    """Views of one schema, under the lease of one host."""
+    """Views of one schema, under the lease of one host; with the least rights, but for its own.
+
+    Attributes:
+        database: As the owner sees it.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._app = f"c{uuid4().hex[:12]}"
         self._opened: dict[PostgresStore, int] = {}
+        self._databases: list[Database] = []
         self.database = self._connect()
-        self._databases = [self.database]
         self.host = PostgresHost([self.database])
 
     def _connect(self) -> Database:
-        return Database(self._url, self._app, max_connections=4)
+        database = Database(self._url, self._app, max_connections=4)
+        self._databases.append(database)
+        return database
 
     async def start(self) -> None:
+        self._url = await worker_of(self.database)
         await migrate(self.database)
         async with self.database.connection() as connection:
             await connection.execute("create table effect (n int)")
+        self.host = PostgresHost([self._connect()])
         await self.host.start()
 
     async def open(self, *, joins: bool = False) -> PostgresStore:
         database = self._connect()
-        self._databases.append(database)
         owner = self.host.epoch << link.OWNER_BITS | len(self._databases)
         store = PostgresStore(database, owner=owner, joins=joins)
         self._opened[store] = owner

@@ -22,6 +22,7 @@ from tests.conformance import transport_epochs as epochs
 from tests.conformance import transport_outside as outside
 from tests.conformance import transport_settling as settling
 from tests.conformance.transport import Inbox, consume, flags, packets, settled
+from tests.least import worker_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -51,7 +52,7 @@ class Mortal(PostgresTransport):
 
 
 class PostgresGround:
-    """Connections to one database, under the lease of one host."""
+    """Connections to one database, under the lease of one host; with the least rights."""
 
     def __init__(self, url: str, app: str) -> None:
         self.url = url
@@ -59,15 +60,19 @@ class PostgresGround:
         self._databases: list[Database] = []
         self._opened: list[Mortal] = []
         self._others: list[PostgresGround] = []
+        self._by = url
         self.host = PostgresHost([self._database()])
 
     def _database(self) -> Database:
-        database = Database(self.url, self.app, max_connections=4)
+        database = Database(self._by, self.app, max_connections=4)
         self._databases.append(database)
         return database
 
     async def start(self) -> None:
-        await migrate(self._databases[0])
+        owned = self._databases[0]
+        self._by = await worker_of(owned)
+        await migrate(owned)
+        self.host = PostgresHost([self._database()])
         await self.host.start()
 
     def unconnected(self) -> Mortal:

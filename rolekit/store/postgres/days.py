@@ -46,11 +46,9 @@ class Days(PostgresBase):
                 return  # an older schema
             last = row["last"]
             begin = today - back if last is None else last + 1
-            for day in range(begin, today + DAYS_AHEAD + 1):
-                await connection.execute(
-                    f"create table if not exists {table}_{day} partition of {table}"
-                    f" for values from ({day}) to ({day + 1})"
-                )
+            end = today + DAYS_AHEAD
+            if begin <= end:
+                await connection.execute(self._sql["make_days"], name, begin, end)
 
     async def drop_days(self, now_ms: int) -> None:
         """Note that the app runs today; drop the days that are over."""
@@ -88,7 +86,7 @@ class Days(PostgresBase):
         try:
             async with self._db.transaction() as connection:
                 await connection.execute(f"set local lock_timeout = {LOCK_MS}")
-                await connection.execute(f"drop table if exists {table}")
+                await connection.execute(self._sql["drop_day"], name, day)
         except Contended:
             log.info("a day is dropped later: its table is in use", table=table)
         else:

@@ -589,11 +589,34 @@ delete from {s}.idempotency where at < now() - make_interval(secs => $1);
 -- drop_once: Drop results of `ctx.once` that no attempt can ask for any more.
 delete from {s}.once where at < now() - make_interval(secs => $1);
 
--- days: Return the first and the last day that a partitioned table has; and whether there is such a table.
+-- days: Return the first and the last day that a partitioned table has; and whether there is such a table, and what makes its days.
 select min(substring(c.relname from '\d+$')::int) as first, max(substring(c.relname from '\d+$')::int) as last,
-       to_regclass($1) is not null as is_there
+       to_regclass($1) is not null and to_regproc('{s}.make_days') is not null as is_there
 from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = to_regclass($1);
+
+-- make_days: Make the days from $2 to $3 of a partitioned table, with the rights of the owner.
+select {s}.make_days($1, $2, $3);
+
+-- drop_day: Drop a day of a partitioned table, likewise.
+select {s}.drop_day($1, $2);
+
+-- lacking_rights: List what this user may not do in the schema and every process of the app has to.
+select quote_ident(current_user) as who, format('%s on %s', privilege, c.oid::regclass) as what
+from pg_class c, unnest(array['select', 'insert', 'update', 'delete']) as privilege
+where c.relnamespace = to_regnamespace('{s}') and c.relkind in ('r', 'p') and not c.relispartition
+  and (privilege = 'select' or c.relname <> 'migration')
+  and not has_table_privilege(c.oid, privilege)
+union all
+select quote_ident(current_user), format('usage on sequence %s', c.oid::regclass)
+from pg_class c
+where c.relnamespace = to_regnamespace('{s}')
+  and case c.relkind when 'S' then not has_sequence_privilege(c.oid, 'usage') else false end
+union all
+select quote_ident(current_user), format('execute on %s', p.oid::regprocedure)
+from pg_proc p
+where p.pronamespace = to_regnamespace('{s}') and not has_function_privilege(p.oid, 'execute')
+order by 2;
 
 -- delete_chunks: Forget an upload whose content was there already.
 delete from {s}.blob_chunk where upload = $1;
