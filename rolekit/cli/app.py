@@ -23,7 +23,6 @@ from rolekit.cli.options import (
 )
 from rolekit.config import Config, redact
 from rolekit.supervisor.forker import AppBroken
-from rolekit.wiring.parts import settled
 
 if TYPE_CHECKING:
     from rolekit.supervisor.wire import Described
@@ -47,6 +46,8 @@ def check(
         out_json({"app": error.app, "problems": error.problems})
         raise typer.Exit(FAILED) from None
     if config.handlers:
+        from rolekit.wiring.parts import settled  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
+
         settled(loaded(config).plan(), config)
     if as_json:
         out_json({"app": found.app, "problems": []})

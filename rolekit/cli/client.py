@@ -14,7 +14,7 @@ import msgspec
 from rolekit.cli.elsewhere import control_sockets
 from rolekit.config import nearest
 from rolekit.errors import ConfigError, RolekitError, Unavailable
-from rolekit.supervisor.control import ControlProblem
+from rolekit.supervisor.control import ControlProblem, Readiness
 from rolekit.supervisor.status import FleetStatus
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ GONE = (OSError, HTTPException)
 _ANSWER_S = 15
 _GLANCE_S = 1.0
 _OK = 200
+_NOT_READY = 503
 _REFUSED = (400, 401, 404, 429)
 
 
@@ -44,6 +45,13 @@ class Control:
     def status(self) -> FleetStatus:
         """Ask how the fleet is."""
         return self._ask("GET", "/ps", b"", FleetStatus)
+
+    def is_ready(self) -> bool:
+        """Ask whether all is ready: asks neither database nor broker."""
+        with self._exchange("GET", "/ready", b"") as response:
+            if response.status != _NOT_READY:
+                self._expect_ok(response)
+            return msgspec.json.decode(response.read(), type=Readiness).ready
 
     def status_again(self) -> FleetStatus:
         """Ask once more.
@@ -191,6 +199,15 @@ def find(config: Config) -> tuple[Control, FleetStatus]:
         fix=f"Start it: {command}; or go to the folder where it was started, or name its home "
         "(ROLEKIT_HOME).",
     )
+
+
+def is_ready(config: Config) -> bool:
+    """Say whether all of the app that runs here is ready. Raises as `find` does."""
+    answers: list[bool] = []
+    for control in _candidates(config):
+        with suppress(*GONE):
+            answers.append(control.is_ready())
+    return answers[0] if len(answers) == 1 else find(config)[0].is_ready()
 
 
 def _elsewhere() -> list[tuple[FleetStatus, Path]]:

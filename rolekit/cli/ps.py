@@ -8,8 +8,8 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from rolekit.cli.client import find
-from rolekit.cli.console import console, grid, out_json, visible
+from rolekit.cli.client import find, is_ready
+from rolekit.cli.console import FAILED, console, grid, out, out_json, visible
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.cli.watching import again
 from rolekit.cli.why import told
@@ -34,7 +34,7 @@ LAST_COLUMNS = (("DEAD", True), ("", False))
 NONE = "\N{EN DASH}"
 
 
-def ps(
+def ps(  # noqa: PLR0913 - each is an option of the command
     *,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show it again each second, until Ctrl-C.")
@@ -42,19 +42,35 @@ def ps(
     why: Annotated[
         bool, typer.Option("--why", help="Say what was done with each role lately, and why.")
     ] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Say only whether all is ready; 1 if not.")
+    ] = False,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show the roles of a running app: instances, queues, rates, dead letters."""
-    control, status = find(settings(app, sets, config_file))
+    config = settings(app, sets, config_file)
+    if ready:
+        _say_ready(is_ready(config), as_json=as_json)
+        return
+    control, status = find(config)
     if watch:
         again(control.status_again, lambda now: _shown(now, why=why), as_json=as_json)
     elif as_json:
         out_json(status)
     else:
         console().print(_shown(status, why=why))
+
+
+def _say_ready(is_so: bool, *, as_json: bool) -> None:  # noqa: FBT001 - what it is about
+    if as_json:
+        out_json({"ready": is_so})
+    else:
+        out("Ready." if is_so else "Not ready: `rolekit ps` shows which roles are not.")
+    if not is_so:
+        raise typer.Exit(FAILED)
 
 
 def _shown(status: FleetStatus, *, why: bool) -> RenderableType:

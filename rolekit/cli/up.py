@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rolekit.supervisor.wire import Described
 
 
-def up(
+def up(  # noqa: PLR0913 - each is an option of the command
     argument: AppArgument = "",
     *,
     app: AppOption = "",
@@ -43,8 +43,12 @@ def up(
     reloads: Annotated[
         bool, typer.Option("--reload", help="Restart when a source file below here changes.")
     ] = False,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE", help="Only this role; more by more of these."),
+    ] = None,
 ) -> None:
-    """Start all roles of an app on this host, and look after them until stopped."""
+    """Start the roles of an app on this host, and look after them until stopped."""
     config = settings(argument or app, sets, config_file)
     target(config)
     step_aside_if_first()
@@ -57,7 +61,7 @@ def up(
     def reread() -> Config:
         return settings(argument or app, sets, config_file)
 
-    manner = Manner(watched=Path.cwd() if reloads else None)
+    manner = Manner(watched=Path.cwd() if reloads else None, roles=tuple(roles or ()))
     raise typer.Exit(asyncio.run(serve(config, open_ground, say, manner, reread)))
 
 

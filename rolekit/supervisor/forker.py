@@ -20,7 +20,7 @@ from rolekit.errors import AppError, ConfigError, RolekitError
 from rolekit.supervisor import notify, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rolekit.link import InstanceSpec
 
@@ -86,7 +86,16 @@ class _Process:
 
 
 class Forker:
-    """Forks instances through a zygote that it keeps alive."""
+    """Forks instances through a zygote that it keeps alive.
+
+    Args:
+        app: "module:attribute".
+        target: "module:function" that runs an instance.
+        broker: URL; what instances need for it is imported once.
+        environ: Variables over those of this process.
+        roles: Which are run here; empty: all.
+        import_s: How long the import of the app may take.
+    """
 
     def __init__(
         self,
@@ -95,11 +104,13 @@ class Forker:
         target: str = DEFAULT_TARGET,
         broker: str = "",
         environ: Mapping[str, str] | None = None,
+        roles: Collection[str] = (),
         import_s: float = 120,
     ) -> None:
         self._load = wire.Load(app, target, broker)
         given = {**os.environ, **(environ or {})}
         self._environ = {name: value for name, value in given.items() if name not in _KEPT}
+        self._roles = roles
         self._import_s = import_s
         self._process: _Process | None = None
         self._starting = asyncio.Lock()
@@ -110,7 +121,7 @@ class Forker:
         """Start the zygote; return what the app is made of.
 
         Raises:
-            ConfigError: The app's name leads nowhere.
+            ConfigError: The app's name leads nowhere, or it lacks a role that is to run here.
             AppBroken: The app cannot start.
         """
         _, described = await self._started()
@@ -163,7 +174,7 @@ class Forker:
             raise AppBroken(self._load.app, (report.problem,), traceback=report.traceback)
         if report.problems:
             raise AppBroken(report.app, report.problems)
-        return process, report
+        return process, report.only(self._roles) if self._roles else report
 
     def _spawn(self) -> _Process:
         """Start the process; must run in the main thread, whose life the kernel watches."""

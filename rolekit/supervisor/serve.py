@@ -62,6 +62,7 @@ class Manner:
         target: "module:function" that runs an instance.
         damping: How eagerly roles scale by themselves.
         watched: The app is restarted when a source file below changes; None: it is not.
+        roles: Which are run here; empty: all.
     """
 
     target: str = DEFAULT_TARGET
@@ -69,6 +70,7 @@ class Manner:
     patience: Patience = field(default_factory=Patience)
     damping: Damping = field(default_factory=Damping)
     watched: Path | None = None
+    roles: tuple[str, ...] = ()
 
 
 async def serve(
@@ -104,7 +106,13 @@ async def serve(
 
     def forker_of(app: str) -> Forker:
         now = config if supervisor is None else supervisor.config
-        return Forker(app, target=manner.target, broker=now.broker, environ=now.environment())
+        return Forker(
+            app,
+            target=manner.target,
+            broker=now.broker,
+            environ=now.environment(),
+            roles=manner.roles,
+        )
 
     forker = forker_of(config.app)
     try:
@@ -113,7 +121,7 @@ async def serve(
                 app = await forker.start()
             if cut.expired():
                 return 0
-            for warning in config.unknown_roles(role.name for role in app.roles):
+            for warning in config.unknown_roles(app.names):
                 say(f"warning: {warning}")
             upgrades = Upgrades(app.app, forker_of)
             upgrades.begin_with(config.app, app, forker)

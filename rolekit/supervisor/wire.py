@@ -7,10 +7,16 @@ arrive together or not at all.
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from rolekit.config import nearest
+from rolekit.errors import ConfigError
 from rolekit.link import InstanceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_RECORD_BYTES = 128 * 1024
 MAX_FDS = 4
@@ -89,23 +95,51 @@ class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
     """Zygote to supervisor: the app is there; this is what it is made of.
 
     Attributes:
+        roles: That this supervisor runs.
         sources: Queues of other programs, by the handler that takes from them.
+        elsewhere: Roles of the app that other supervisors run.
     """
 
     app: str
     roles: tuple[RoleSummary, ...] = ()
     problems: tuple[Problem, ...] = ()
     sources: dict[str, str] = {}
+    elsewhere: tuple[RoleSummary, ...] = ()
 
     @property
     def queues(self) -> list[str]:
-        """Names of all queues of handlers and partitions."""
-        return [name for role in self.roles for name in role.queues]
+        """Names of all queues of handlers and partitions, of the whole app."""
+        return [name for role in self._all for name in role.queues]
 
     @property
     def partitions(self) -> dict[str, int]:
         """Into how many the keys of roles are divided, of those that have any."""
-        return {role.name: role.partitions for role in self.roles if role.partitions}
+        return {role.name: role.partitions for role in self._all if role.partitions}
+
+    @property
+    def names(self) -> list[str]:
+        """Of all roles of the app."""
+        return [role.name for role in self._all]
+
+    @property
+    def _all(self) -> tuple[RoleSummary, ...]:
+        return (*self.roles, *self.elsewhere)
+
+    def only(self, names: Collection[str]) -> Described:
+        """Return the app with these roles to run here, and the others elsewhere.
+
+        Raises:
+            ConfigError: It has no such role.
+        """
+        for name in names:
+            if name not in self.names:
+                raise ConfigError(
+                    f"{self.app} has no role {name}.{nearest(name, self.names)}",
+                    fix=f"Its roles are {', '.join(self.names)}.",
+                )
+        here = tuple(role for role in self._all if role.name in names)
+        others = tuple(role for role in self._all if role.name not in names)
+        return msgspec.structs.replace(self, roles=here, elsewhere=others)
 
 
 class Broken(msgspec.Struct, frozen=True, tag="broken"):

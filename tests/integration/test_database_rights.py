@@ -35,7 +35,7 @@ async def owned(postgres15: str) -> AsyncGenerator[Database]:
 
 @pytest.fixture
 async def worker(owned: Database) -> AsyncGenerator[Database]:
-    """The same for a user who owns nothing, and gets what it needs of what is made from now on."""
+    """The same for a user who owns nothing, and may use what is made from now on."""
     database = Database(await worker_of(owned), APP)
     yield database
     await database.close()
@@ -124,10 +124,10 @@ async def test_who_may_not_even_look_is_told_so(owned: Database, worker: Databas
     [
         ("delete on rolekit_shop.queue", "has no delete on rolekit_shop.queue"),
         ("update, delete on rolekit_shop.host", "on rolekit_shop.host, nor 1 more of the kind"),
-        ("usage on sequence rolekit_shop.host_epoch_seq", "usage on sequence rolekit_shop.host"),
+        ("usage on sequence rolekit_shop.host_epoch_seq", "usage on sequence rolekit_shop."),
         ("execute on function rolekit_shop.drop_day", "execute on rolekit_shop.drop_day(text,"),
     ],
-)  # fmt: skip
+)
 async def test_a_right_that_lacks_is_named_with_the_grants(
     revoke: str, lacks: str, owned: Database, worker: Database
 ) -> None:

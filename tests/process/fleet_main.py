@@ -1,6 +1,6 @@
 """Supervise an app of `fleet_app.py`, on databases that are not there; run as a process.
 
-python fleet_main.py APP HOME [name=value of Patience or RestartPolicy …]
+python fleet_main.py APP HOME [name=value of Patience or RestartPolicy …] [role …]
 
 Writes what it asks of the database to HOME/host.log, a line each.
 """
@@ -60,7 +60,8 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    app, home, *options = sys.argv[1:]
+    app, home, *rest = sys.argv[1:]
+    options = [one for one in rest if "=" in one]
     numbers = {name: float(value) for name, _, value in (one.partition("=") for one in options)}
     grace_s = numbers.pop("grace_s", 5)
     module = {"slow": "slow_app", "watched": "watched_app"}.get(app, "fleet_app")
@@ -83,6 +84,7 @@ def main() -> int:
         yield Ground(host=Host(Path(home) / "host.log"), broker="", database="")
 
     manner = Manner(
+        roles=tuple(one for one in rest if "=" not in one),
         watched=Path(home) if app == "watched" else None,
         target="fleet_app:instance_main",
         patience=Patience(**{k: v for k, v in numbers.items() if k in Patience.__slots__}),

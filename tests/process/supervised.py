@@ -39,13 +39,13 @@ def eventually(is_so: Callable[[], bool], within_s: float = 8) -> None:
 class Supervised:
     """A running supervisor; killed with all its descendants at the end."""
 
-    def __init__(self, app: str, home: Path, **numbers: float) -> None:
+    def __init__(self, app: str, home: Path, *roles: str, **numbers: float) -> None:
         self.app = app
         self.home = home
         self.lines: list[str] = []
         options = [f"{name}={value}" for name, value in numbers.items()]
         self.process = subprocess.Popen(
-            [sys.executable, "fleet_main.py", app, str(home), *options],
+            [sys.executable, "fleet_main.py", app, str(home), *options, *roles],
             cwd=HERE,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{home}", "PYTHONWARNINGS": "default"},
             stdout=subprocess.PIPE,

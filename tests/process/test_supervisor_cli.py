@@ -35,6 +35,68 @@ def test_ps_shows_each_role_and_where_it_listens(
     assert lines[2][-1] == address
 
 
+def test_only_the_roles_that_were_named_run_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Supervised("steady", tmp_path, "Steady") as fleet:
+        fleet.wait_for_line("steady is up")
+
+        run(["ps", "--set", f"home={tmp_path}"])
+        begun = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+        code = run(["restart", "--set", f"home={tmp_path}"])
+        capsys.readouterr()
+        run(["ps", "--set", f"home={tmp_path}"])
+        later = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+
+    assert begun == later == ["ROLE", "Steady"]
+    assert code == 0
+    assert not any("Front" in line for line in fleet.lines)
+
+
+def test_a_role_to_run_that_is_not_there_is_2_with_the_nearest(tmp_path: Path) -> None:
+    with Supervised("steady", tmp_path, "Steddy") as fleet:
+        assert fleet.wait(8) == 2
+
+    assert "steady has no role Steddy. Did you mean Steady?" in "".join(fleet.lines)
+
+
+def test_ready_is_0_when_every_place_is_filled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        code = run(["ps", "--ready", "--set", f"home={tmp_path}"])
+
+    assert (code, capsys.readouterr().out) == (0, "Ready.\n")
+
+
+def test_ready_is_1_while_a_role_cannot_keep_an_instance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Supervised("crashing", tmp_path, restarts=2, first_s=0.01) as fleet:
+        fleet.wait_for_line("crash-looping")
+
+        codes = [
+            run(["ps", "--ready", *options, "--set", f"home={tmp_path}"])
+            for options in ([], ["--json"])
+        ]
+
+    said = capsys.readouterr().out.splitlines()
+    assert codes == [1, 1]
+    assert said[0] == "Not ready: `rolekit ps` shows which roles are not."
+    assert json.loads("".join(said[1:])) == {"ready": False}
+
+
+def test_ready_is_2_where_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(["ps", "--ready", "--set", f"home={tmp_path}"])
+
+    assert code == 2
+    assert "No app is running here" in capsys.readouterr().err
+
+
 def test_scale_is_said_and_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Supervised("steady", tmp_path) as fleet:
         fleet.wait_for_line("steady is up")
