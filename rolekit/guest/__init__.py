@@ -5,16 +5,22 @@ A guest is declared as a class attribute of a role, and each instance has a pool
     handler ── Crew ── Pool ── Slot ── Keeper ═══ keeper process ═══ guest
                                  └────────────── pipes ───────────────┘
 
-A host says how to start one (`hosts`, `sandbox`), a protocol how to speak to it (`once`,
-`talks`). A host for containers goes beside `sandbox`, with the same method.
+A host says how to start one (`hosts`, `sandbox`), a protocol how to speak to it: by its pipes
+(`once`, `talks`), or as to a server (`servers`, `http_guest`), which the keeper connects to
+where the guest lives (`inside`).
+
+    handler ── Crew ── Pool ── Slot ── session ── Door ── Keeper.connect ═══ guest
 """
 
 from rolekit.guest.declare import Guest, Speaks
 from rolekit.guest.hosts import Process
+from rolekit.guest.http_guest import Http, HttpGuest
+from rolekit.guest.http_wire import HttpAnswer
 from rolekit.guest.limits import Limits
 from rolekit.guest.once import Exec, ExecGuest, Output
 from rolekit.guest.pipes import Stdin, Stdout
 from rolekit.guest.sandbox import Sandbox
+from rolekit.guest.servers import Server
 from rolekit.guest.talks import FrameGuest, Frames, LineGuest, Lines, Session, Talks
 
 __all__ = [
@@ -23,12 +29,16 @@ __all__ = [
     "FrameGuest",
     "Frames",
     "Guest",
+    "Http",
+    "HttpAnswer",
+    "HttpGuest",
     "Limits",
     "LineGuest",
     "Lines",
     "Output",
     "Process",
     "Sandbox",
+    "Server",
     "Session",
     "Speaks",
     "Stdin",

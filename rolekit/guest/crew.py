@@ -40,7 +40,7 @@ async def guests_running(role: object) -> AsyncGenerator[None]:
                 raise AppError(
                     f"{tried} it did not get ready: {error.what}"
                     + (f" It said: {said}" if said else ""),
-                    fix="Start the command by hand, and see what it says.",
+                    fix=error.fix or "Start the command by hand, and see what it says.",
                 ) from error
             guest.place(role, Crew(pool))
         yield

@@ -32,6 +32,7 @@ class Launch:
         filter: Of system calls; None: none, and the guest is started directly.
         pids: For its user namespace; None where it has none.
         uid: Whose rights it is started with; None: those of the instance.
+        has_own_network: Whether a port of it is nobody else's.
     """
 
     prefix: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Launch:
     filter: bytes | None = None
     pids: int | None = None
     uid: int | None = None
+    has_own_network: bool = False
 
 
 class Host(Protocol):

@@ -1,9 +1,9 @@
 """The process beside an instance that starts guests, one after another, and clears up.
 
-It is run as a script and imports nothing of rolekit, so that it is small and starts fast. It
-has one thread, so forking is safe in it, and it becomes the parent of every orphan that a
-guest leaves: whatever descends from it belongs to the guest that runs now, also what put
-itself into a session of its own.
+It is run as a script and imports nothing of rolekit but its other half, `inside`, so that it
+is small and starts fast. It has one thread, so forking is safe in it, and it becomes the
+parent of every orphan that a guest leaves: whatever descends from it belongs to the guest
+that runs now, also what put itself into a session of its own.
 
 It outlives its instance for as long as it takes to clear up: the end of the channel, however
 the instance came to it, is the order to go.
@@ -11,6 +11,7 @@ the instance came to it, is the order to go.
 On the channel (SOCK_SEQPACKET, JSON):
 
     in    {"start": …} with descriptors    {"kill": true}
+          {"connect": …} with a socket, over which the answer goes
     out   {"ready": true}    {"started": pid}    {"refused": why}
           {"ended": status, "because": "memory" | "pids" | ""}
 """
@@ -37,6 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FrameType
 
+if TYPE_CHECKING or __package__:
+    from rolekit.guest import inside
+else:  # as a script: from beside it, and nothing else from there
+    sys.path.insert(0, str(Path(__file__).parent))
+    import inside
+
+    del sys.path[0]
+
 
 class Start(TypedDict):
     """How to start a guest. With it come stdin, stdout, stderr, then others, in order.
@@ -49,6 +58,7 @@ class Start(TypedDict):
         uid: To become; None: stay.
         files: Names of the files that come last, for the scratch folder.
         has_scratch: Whether to make a scratch folder and to start in it.
+        is_reached: Whether somebody will connect to it.
     """
 
     argv: list[str]
@@ -58,6 +68,7 @@ class Start(TypedDict):
     uid: int | None
     files: list[str]
     has_scratch: bool
+    is_reached: bool
 
 
 class Terms(TypedDict):
@@ -87,7 +98,11 @@ ABOVE = 64
 """Descriptors are moved above these before they get the numbers that the guest expects."""
 SECCOMP_FD, INFO_FD, BLOCK_FD, FIRST_FILE_FD = 3, 4, 5, 6
 """Where bubblewrap finds its filter, says which process it made, and waits before that runs."""
+BWRAP_PIDS = 2
+"""Bubblewrap is a process outside of its sandbox and one inside, beside the guest's."""
 OOM_SCORE = b"500"
+SOCKET = "guest.sock"
+"""Where a server with the files of the machine listens, in the keeper's folder."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -147,7 +162,10 @@ class Keeper:
             self._user_limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         self._runs = 0
         self._main = 0
+        self._beside = 0
         self._because = ""
+        self._inside: inside.Namespaces | None = None
+        self._helpers: set[int] = set()
 
     def run(self) -> None:
         """Serve until the instance closes its end, or dies."""
@@ -195,6 +213,9 @@ class Keeper:
                 self._start(cast("Start", order["start"]), fds)
             except OSError as error:
                 self._tell({"refused": str(error)})
+        elif "connect" in order:
+            if self._inside is not None:
+                self._helpers.add(inside.connect(order["connect"], fds[0], self._inside))
         elif self._main:
             self._clear()
         for fd in fds:
@@ -222,6 +243,7 @@ class Keeper:
             self._tell({"refused": why})
             return
         self._main = pid
+        self._beside = 0 if order["pids"] is None else BWRAP_PIDS
         self._tell({"started": pid})
 
     def _scratch(self, order: Start, fds: list[int]) -> Path:
@@ -298,9 +320,11 @@ class Keeper:
                 try:
                     with _as_user(order["uid"]):
                         resource.prlimit(child, resource.RLIMIT_NPROC, (most, most))
+                        if order["is_reached"]:
+                            self._inside = inside.Namespaces(child, order["uid"])
                 except OSError as error:
                     _signal(child, signal.SIGKILL)  # before it sees that nobody holds it back
-                    why = f"its processes could not be limited: {error}"
+                    why = f"it could not be limited, or looked into: {error}"
                 else:
                     os.write(block, b"1")
         os.close(info)
@@ -313,6 +337,7 @@ class Keeper:
         """Take note of who ended; with its first process, a guest has."""
         ended: int | None = None
         for pid, status in _ended():
+            self._helpers.discard(pid)
             if pid == self._main:
                 ended = os.waitstatus_to_exitcode(status)
         if ended is not None:
@@ -327,6 +352,7 @@ class Keeper:
             gone = 0
             for pid, code in _ended():
                 gone += 1
+                self._helpers.discard(pid)
                 if pid == self._main and status is None:
                     status = os.waitstatus_to_exitcode(code)
             if not gone:
@@ -340,6 +366,9 @@ class Keeper:
             self._tell(
                 {"ended": -signal.SIGKILL if status is None else status, "because": because}
             )
+        if self._inside is not None:
+            self._inside.close()
+            self._inside = None
         self._end_scratch()
 
     def _frozen(self) -> set[int]:
@@ -357,16 +386,17 @@ class Keeper:
     def _end_scratch(self) -> None:
         if self._runs:
             shutil.rmtree(self._folder / str(self._runs), ignore_errors=True)
+            (self._folder / SOCKET).unlink(missing_ok=True)
 
     def _look(self) -> None:
         """Judge a guest by what it uses, where no cgroup does it."""
         used_bytes = count = 0
         page = resource.getpagesize()
-        for pid in _descendants():
+        for pid in set(_descendants()) - self._helpers:
             with contextlib.suppress(OSError, IndexError):
                 used_bytes += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
             count += 1
-        if count > self._terms["pids"]:
+        if count > self._terms["pids"] + self._beside:
             self._because = "pids"
         elif used_bytes > self._terms["memory_bytes"]:
             self._because = "memory"

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import cgroups, keeper, leftovers
+from rolekit.guest import cgroups, inside, keeper, leftovers
 from rolekit.guest.hosts import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rolekit.guest.address import Address
     from rolekit.guest.hosts import Launch
     from rolekit.guest.limits import Limits
 
@@ -122,6 +123,7 @@ class Keeper:
         *,
         env: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
+        is_reached: bool = False,
     ) -> asyncio.Future[Ended]:
         """Start a guest.
 
@@ -131,6 +133,7 @@ class Keeper:
             argv: Program, with its path, and arguments.
             env: Besides that of the launch.
             files: Put into its scratch folder, by name.
+            is_reached: Whether `connect` will be called for it.
 
         Returns:
             Its end.
@@ -153,6 +156,7 @@ class Keeper:
                 uid=launch.uid,
                 files=list(given),
                 has_scratch=launch.filter is None,
+                is_reached=is_reached,
             )
             return await self._order(order, [*pipes, *held])
         finally:
@@ -171,6 +175,44 @@ class Keeper:
         ended = self._ended
         await self._started
         return ended
+
+    def socket_path(self, launch: Launch) -> str:
+        """Return where a guest shall make its Unix socket, as it sees it."""
+        folder = self._folder if launch.filter is None else launch.env["HOME"]
+        return f"{folder}/{keeper.SOCKET}"
+
+    async def connect(self, launch: Launch, address: Address) -> socket.socket:
+        """Connect to a server in the guest that runs.
+
+        Args:
+            launch: How the guest was started.
+            address: Where it listens, as it sees it.
+
+        Raises:
+            OSError: It does not listen there, or is gone.
+        """
+        if launch.filter is None:
+            return await _connected(address)
+        if self._channel is None or self.is_lost:
+            raise ConnectionError("its keeper is gone")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.setblocking(False)  # noqa: FBT003 - the only way to say it
+            order = inside.Connect(port=address.port, path=address.path)
+            with theirs:
+                message = [json.dumps({"connect": order}).encode()]
+                socket.send_fds(self._channel, message, [theirs.fileno()])
+            await _readable(ours)
+            text, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+        if fds:
+            made = socket.socket(fileno=fds[0])
+            os.set_inheritable(fds[0], False)  # noqa: FBT003 - its only way
+            made.setblocking(False)  # noqa: FBT003 - likewise
+            return made
+        if not text:
+            raise ConnectionError("it is gone")
+        told = json.loads(text)
+        raise OSError(told["errno"], told["error"])
 
     def kill(self) -> None:
         """Have the guest killed that runs, with all that it started."""
@@ -246,6 +288,30 @@ class Keeper:
     def _is_over(self, ended: Ended) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(ended)
+
+
+async def _connected(address: Address) -> socket.socket:
+    """Connect to a guest that has our network and our files."""
+    family = socket.AF_INET if address.port else socket.AF_UNIX
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setblocking(False)  # noqa: FBT003 - the only way to say it
+    where = ("127.0.0.1", address.port) if address.port else address.path
+    try:
+        await asyncio.get_running_loop().sock_connect(made, where)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+async def _readable(of: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(of, there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(of)
 
 
 def _prefix(launch: Launch, files: list[str], env: Mapping[str, str]) -> list[str]:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from rolekit.errors import GuestFailed
+from rolekit.guest.current import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rolekit.guest.current import InWork
 
 log = structlog.get_logger("rolekit.guest")
 
@@ -190,12 +193,12 @@ class Stderr(asyncio.Protocol):
         guest: Which, for the log: "Role.attribute".
 
     Attributes:
-        message: Id of the message in work; in each line.
+        in_work: What each line is about.
     """
 
     def __init__(self, guest: str) -> None:
         self._guest = guest
-        self.message = ""
+        self.in_work = NOTHING
         self.tail = bytearray()
         self._line = bytearray()
         self._said_bytes = 0
@@ -206,9 +209,9 @@ class Stderr(asyncio.Protocol):
         """Keep the transport."""
         self._transport = transport
 
-    def begin(self, message: str) -> None:
+    def begin(self, in_work: InWork) -> None:
         """Begin a call, for this message."""
-        self.message, self._said_bytes = message, 0
+        self.in_work, self._said_bytes = in_work, 0
 
     def data_received(self, data: bytes) -> None:
         """Log whole lines."""
@@ -219,7 +222,9 @@ class Stderr(asyncio.Protocol):
         if before > SAID_BYTES:
             return
         if self._said_bytes > SAID_BYTES:
-            log.warning("a guest says too much; not logged", guest=self._guest, **self._whose())
+            log.warning(
+                "a guest says too much; not logged", guest=self._guest, **self.in_work.fields()
+            )
             self._line.clear()
             return
         *lines, last = (self._line + data).split(b"\n")
@@ -245,19 +250,24 @@ class Stderr(asyncio.Protocol):
 
     def _say(self, line: bytes | bytearray) -> None:
         said = line[:LINE_BYTES].decode(errors="backslashreplace").rstrip("\r")
-        log.info("a guest says", guest=self._guest, said=said, **self._whose())
-
-    def _whose(self) -> dict[str, str]:
-        return {"message": self.message} if self.message else {}
+        log.info("a guest says", guest=self._guest, said=said, **self.in_work.fields())
 
 
 class Pipes:
-    """The three pipes of a guest: our ends, and the descriptors of its ends."""
+    """The three pipes of a guest: our ends, and the descriptors of its ends.
 
-    def __init__(self, guest: str, cap_bytes: int) -> None:
+    Args:
+        guest: Which, for the log: "Role.attribute".
+        cap_bytes: Of what it may write to standard output for one call.
+        is_server: It is not spoken to by its pipes: what it writes to standard output is
+            logged too, and nothing comes in `stdout`.
+    """
+
+    def __init__(self, guest: str, cap_bytes: int, *, is_server: bool = False) -> None:
         self.stdin = Stdin()
         self.stdout = Stdout(cap_bytes)
         self.stderr = Stderr(guest)
+        self.said = Stderr(guest) if is_server else None
         self.theirs: list[int] = []
 
     async def open(self) -> None:
@@ -266,7 +276,7 @@ class Pipes:
         theirs, ours = os.pipe2(os.O_CLOEXEC)
         self.theirs = [theirs]
         await loop.connect_write_pipe(lambda: self.stdin, os.fdopen(ours, "wb", 0))
-        for protocol in (self.stdout, self.stderr):
+        for protocol in (self.said or self.stdout, self.stderr):
             ours, theirs = os.pipe2(os.O_CLOEXEC)
             self.theirs.append(theirs)
             await loop.connect_read_pipe(_as_it_is(protocol), os.fdopen(ours, "rb", 0))
@@ -277,11 +287,27 @@ class Pipes:
             os.close(fd)
         self.theirs = []
 
+    def begin(self, in_work: InWork) -> None:
+        """Begin a call, for this message."""
+        self.stdout.begin()
+        self.log_for(in_work)
+
+    def log_for(self, in_work: InWork) -> None:
+        """Let what the guest says be logged with this message."""
+        self.stderr.begin(in_work)
+        if self.said is not None:
+            self.said.begin(in_work)
+
+    def tail(self) -> bytes:
+        """Return the last that the guest said."""
+        last = bytes(self.stderr.tail)
+        return last if last or self.said is None else bytes(self.said.tail)
+
     def close(self) -> None:
         """Close everything."""
         self.give_away()
         self.stdin.close(at_once=True)
-        self.stdout.close()
+        (self.said or self.stdout).close()
         self.stderr.close()
 
 

@@ -1,8 +1,9 @@
 """The guests of one instance for one declaration: warm, looked after, replaced.
 
-A place of the pool is idle, in a call, or being refilled. Who calls takes an idle one, or
-waits. After the call it is idle again, if its guest can be asked again; else it is emptied
-and filled, which is what a golden image is: nothing of the old guest is left.
+A place of the pool has room for a call, or is full, or is being refilled. Who calls takes one
+with room, or waits. Most guests take one call at a time; a server may take several. Where a
+guest cannot be asked again, its place gets no more calls, and is emptied and filled when the
+last is over, which is what a golden image is: nothing of the old guest is left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from rolekit.errors import GuestFailed
+from rolekit.guest.servers import Serving
 from rolekit.guest.slot import Slot
 from rolekit.guest.talks import Session
 
@@ -45,7 +47,7 @@ class Pool:
         self._place = place
         self._guest = guest
         self._slots = [Slot(place, guest, launch, self._unfit) for _ in range(guest.pool)]
-        self._idle: deque[Slot] = deque()
+        self._free: deque[Slot] = deque()
         self._waiting: deque[asyncio.Future[Slot]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_over = False
@@ -92,59 +94,70 @@ class Pool:
         try:
             result = await slot.call(name, *args, **kwargs)
         except BaseException as error:
-            # Whatever it was, how far the guest has come with it is not known.
-            self._after(slot, "" if self._is_clean(slot, error) else f"a call failed: {error}")
+            # Else, how far the guest has come with it is not known.
+            self._after(slot, "" if slot.is_clean_after(error) else f"a call failed: {error}")
             raise
         self._after(slot, slot.why_unfit())
         return result
 
-    def _is_clean(self, slot: Slot, error: BaseException) -> bool:
-        """Whether a failed run has ended, and nothing of it can reach the next."""
-        return slot.is_exec and isinstance(error, Exception) and not slot.why_unfit()
-
     def _after(self, slot: Slot, why: str) -> None:
+        """End a call, and with the last one the guest, if it is unfit."""
+        slot.calls -= 1
         if why:
-            self._refill(slot, why)
+            self._retire(slot, why)
+        elif slot.retired:
+            self._refill_if_quiet(slot)
         else:
             self._give_back(slot)
 
     async def _take(self) -> Slot:
-        while self._idle:
-            slot = self._idle.popleft()
-            slot.is_idle = False
-            if not (why := slot.why_unfit()):
-                return slot
-            self._refill(slot, why)
+        while self._free:
+            slot = self._free.popleft()
+            if why := slot.why_unfit():
+                self._retire(slot, why)
+                continue
+            slot.calls += 1
+            if slot.has_room:
+                self._free.append(slot)
+            return slot
         waiting: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         try:
             return await waiting
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
-                self._give_back(waiting.result())
+                self._after(waiting.result(), "")
             raise
 
     def _give_back(self, slot: Slot) -> None:
-        while self._waiting:
+        """Let a guest have as many calls as it takes."""
+        while self._waiting and slot.has_room:
             waiting = self._waiting.popleft()
             if not waiting.done():
+                slot.calls += 1
                 waiting.set_result(slot)
-                return
-        slot.is_idle = True
-        self._idle.append(slot)
+        if slot.has_room and slot not in self._free:
+            self._free.append(slot)
 
     # -- replacing ---------------------------------------------------------------------------
 
     def _unfit(self, slot: Slot, why: str) -> None:
         """Replace an idle guest that cannot be asked any more."""
-        if slot in self._idle:
-            self._idle.remove(slot)
-            slot.is_idle = False
-            self._refill(slot, why)
+        if slot in self._free:
+            self._retire(slot, why)
 
-    def _refill(self, slot: Slot, why: str) -> None:
-        log.info("replacing a guest", guest=self._place, why=why)
-        self._spawn(self._refilled(slot))
+    def _retire(self, slot: Slot, why: str) -> None:
+        """Give a guest no more calls, and replace it after those that it has."""
+        if slot in self._free:
+            self._free.remove(slot)
+        if not slot.retired:
+            slot.retired = why
+            log.info("replacing a guest", guest=self._place, why=why)
+        self._refill_if_quiet(slot)
+
+    def _refill_if_quiet(self, slot: Slot) -> None:
+        if not slot.calls:
+            self._spawn(self._refilled(slot))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done beside the calls; `running` ends it."""
@@ -188,10 +201,11 @@ class Pool:
         """Look after idle guests: whether they are too old, and well."""
         while True:
             await asyncio.sleep(min(CHECK_S, self._guest.limits.age_s))
-            for slot in list(self._idle):
-                if slot.is_idle and isinstance(slot.session, Session):
-                    self._idle.remove(slot)
-                    slot.is_idle = False
+            for slot in list(self._free):
+                is_idle = slot in self._free and not slot.calls  # still, after the last check
+                if is_idle and isinstance(slot.session, (Session, Serving)):
+                    self._free.remove(slot)
+                    slot.calls += 1
                     self._after(slot, slot.why_unfit() or await _why_unwell(slot))
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rolekit.errors import ConfigError
 from rolekit.guest import seccomp
@@ -52,6 +52,7 @@ class Sandbox:
 
     root: str = "/"
     read_only: tuple[str, ...] = ()
+    has_own_network: ClassVar[bool] = True
 
     def launch(self, command: tuple[str, ...], limits: Limits) -> Launch:
         """Find bubblewrap and the program; see `Host`."""
@@ -67,6 +68,7 @@ class Sandbox:
             filter=seccomp.filter_for(platform.machine()),
             pids=limits.pids + 1,  # the first process in it is bubblewrap's own
             uid=NOBODY if os.geteuid() == 0 else None,
+            has_own_network=True,
         )
 
     def _arguments(self, limits: Limits) -> Iterator[str]:

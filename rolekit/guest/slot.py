@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rolekit.errors import GuestFailed
-from rolekit.guest.current import current_message
+from rolekit.errors import GuestFailed, Reject, Retry
+from rolekit.guest.current import NOTHING, current_message
 from rolekit.guest.hosts import MIB
 from rolekit.guest.kept import Ended, Keeper
 from rolekit.guest.once import Exec, Output
 from rolekit.guest.pipes import Pipes
+from rolekit.guest.servers import Door, Server, Serving
 from rolekit.guest.talks import Session
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Slot:
 
     Attributes:
         session: What handlers use; None where no guest is there.
+        calls: Under way.
+        retired: Why the guest gets no more calls; empty: it does.
     """
 
     def __init__(
@@ -52,16 +55,26 @@ class Slot:
         self._on_unfit = on_unfit
         self._keeper = Keeper(guest.limits)
         self._pipes: Pipes | None = None
+        self._door: Door | None = None
         self._end: asyncio.Future[Ended] | None = None
         self._uses = 0
         self._born_s = 0.0
+        self._is_up = False
         self.session: object = None
-        self.is_idle = False
+        self.calls = 0
+        self.retired = ""
 
     @property
     def is_exec(self) -> bool:
         """Whether a guest lives for one call only."""
         return isinstance(self._guest.speaks, Exec)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the guest may be given another call."""
+        speaks = self._guest.speaks
+        most = speaks.in_flight if isinstance(speaks, Server) else 1
+        return not self.retired and self.calls < most
 
     async def fill(self) -> None:
         """Have a guest ready: after the start, and after `empty`.
@@ -69,6 +82,7 @@ class Slot:
         Raises:
             GuestFailed: It did not get ready; says why.
         """
+        self.retired = ""
         if self._keeper.is_lost or not self._keeper.pid:
             await self._keeper.stop()
             self._keeper = Keeper(self._guest.limits)
@@ -81,39 +95,92 @@ class Slot:
             async with asyncio.timeout(limit_s):
                 await self._stay()
         except TimeoutError:
-            raise GuestFailed(f"it was not ready within start_s, {limit_s:g} s.") from None
+            raise self._too_slow(f"it was not ready within start_s, {limit_s:g} s") from None
+
+    def _too_slow(self, what: str) -> GuestFailed:
+        tail = b"" if self._pipes is None else self._pipes.tail()
+        if not isinstance(self.session, Serving) or self._door is None:
+            return GuestFailed(f"{what}.", stderr_tail=tail)
+        return GuestFailed(
+            f"{what}: {self.session.tried}",
+            stderr_tail=tail,
+            fix=f"It shall listen at {self._door.address}: tell it by {{port}} or {{socket}} "
+            "in its command, or by PORT, which is in its environment.",
+        )
 
     async def _stay(self) -> None:
         pipes = await self._piped()
-        self._end = await self._keeper.launch(self._launch, pipes.theirs, self._launch.command)
-        pipes.give_away()
-        pipes.stdout.begin()
-        session = self._guest.speaks.open(pipes.stdin, pipes.stdout)
+        speaks = self._guest.speaks
+        if isinstance(speaks, Server):
+            await self._serve(speaks, pipes)
+        else:
+            argv = self._launch.command
+            self._end = await self._keeper.launch(self._launch, pipes.theirs, argv)
+            pipes.give_away()
+            pipes.stdout.begin()
+            self.session = speaks.open(pipes.stdin, pipes.stdout)
         try:
-            if isinstance(session, Session):
-                await session.ready()
+            await self._ready()
         except GuestFailed as error:
             raise await self._told(error) from error
         self._uses, self._born_s = 0, time.monotonic()
-        self.session = session
+        self._is_up = True
         pipes.stdout.on_noise = self._noise
         pipes.stdout.end()
 
+    async def _serve(self, speaks: Server[object], pipes: Pipes) -> None:
+        cap_bytes = self._guest.limits.output_mb * MIB
+        door = await asyncio.to_thread(Door, self._keeper, self._launch, speaks, cap_bytes)
+        self._door = door
+        argv, env = speaks.told(self._launch.command, door.address)
+        self._end = await self._keeper.launch(
+            self._launch, pipes.theirs, argv, env=env, is_reached=True
+        )
+        pipes.give_away()
+        pipes.stdin.close()
+        self.session = speaks.open(door, None)
+
+    async def _ready(self) -> None:
+        """Wait until the guest can be asked, or has ended."""
+        session = self.session
+        if isinstance(session, Session):
+            await session.ready()
+        elif isinstance(session, Serving) and self._end is not None:
+            ready = asyncio.ensure_future(session.ready())
+            try:
+                either: list[asyncio.Future[Any]] = [ready, self._end]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self._end.done():
+                    raise GuestFailed("it ended before it was ready.")
+                await ready
+            finally:
+                ready.cancel()
+                await asyncio.gather(ready, return_exceptions=True)
+            self._end.add_done_callback(lambda _: self._noise())
+
     async def _piped(self) -> Pipes:
-        pipes = self._pipes = Pipes(self._place, self._guest.limits.output_mb * MIB)
+        pipes = self._pipes = Pipes(
+            self._place,
+            self._guest.limits.output_mb * MIB,
+            is_server=isinstance(self._guest.speaks, Server),
+        )
         await pipes.open()
-        pipes.stderr.begin(current_message.get())
+        pipes.log_for(current_message.get())
         return pipes
 
     async def empty(self) -> None:
         """Have nothing of the guest left."""
+        if isinstance(self.session, Serving):
+            self.session.close()
         self.session = None
-        if self._pipes is not None:
-            self._pipes.stdout.on_noise = lambda: None
+        self._is_up = False
         await self._keeper.clear()
         if self._pipes is not None:
             self._pipes.close()
             self._pipes = None
+        if self._door is not None:
+            self._door.close()
+            self._door = None
 
     async def close(self) -> None:
         """Give up the place, guest and keeper."""
@@ -131,9 +198,8 @@ class Slot:
         """
         method = getattr(self.session, name)
         pipes = self._pipes
-        if pipes is not None:
-            pipes.stdout.begin()
-            pipes.stderr.begin(current_message.get())
+        if pipes is not None:  # of several calls at once, nobody knows whose line it is
+            pipes.begin(current_message.get() if self.calls <= 1 else NOTHING)
         limit_s = self._guest.limits.time_s
         self._uses += 1
         limit = asyncio.timeout(limit_s)
@@ -157,7 +223,7 @@ class Slot:
         limits = self._guest.limits
         if self.is_exec:
             return "its keeper died" if self._keeper.is_lost else ""
-        if self._pipes is None or not self._pipes.stdout.is_quiet:
+        if self._pipes is None or not self._pipes.stdout.is_quiet or self._is_noisy:
             return "it wrote more than the answer, or ended"
         if self._end is not None and self._end.done():
             return "it ended"
@@ -167,8 +233,20 @@ class Slot:
             return f"it is older than {limits.age_s:g} s"
         return ""
 
+    @property
+    def _is_noisy(self) -> bool:
+        return isinstance(self.session, Serving) and self.session.is_noisy
+
+    def is_clean_after(self, error: BaseException) -> bool:
+        """Whether a call that failed has left nothing that could reach the next."""
+        if self.is_exec:
+            return isinstance(error, Exception) and not self.why_unfit()
+        # Servers say with these that they have answered, or were not even asked.
+        is_answer = isinstance(self.session, Serving) and isinstance(error, (Retry, Reject))
+        return is_answer and not self.why_unfit()
+
     def _noise(self) -> None:
-        if self.is_idle:
+        if self._is_up and not self.calls:
             self._on_unfit(self, "it wrote, or ended, while nobody asked")
 
     async def _told(self, error: GuestFailed) -> GuestFailed:
@@ -179,13 +257,16 @@ class Slot:
             if self._end.done():
                 ended = self._end.result()
                 status, because = ended.status, self._because(ended)
-        tail = b"" if self._pipes is None else bytes(self._pipes.stderr.tail)
+        tail = b"" if self._pipes is None else self._pipes.tail()
         how = because or ("" if status is None else f" Its exit status was {status}.")
         what = (
             error.what if error.what.startswith(self._place) else f"{self._place}: {error.what}"
         )
         return GuestFailed(
-            f"{what}{how}", status=error.status or status, stderr_tail=error.stderr_tail or tail
+            f"{what}{how}",
+            status=error.status or status,
+            stderr_tail=error.stderr_tail or tail,
+            fix=error.fix,
         )
 
     def _because(self, ended: Ended) -> str:
@@ -223,8 +304,7 @@ class Slot:
         arguments: Sequence[str],
         files: Mapping[str, bytes],
     ) -> Output:
-        message = current_message.get()
-        env = {"ROLEKIT_MESSAGE_ID": message} if message else {}
+        env = current_message.get().environment()
         pipes.stdout.begin()
         argv = (self._launch.command[0], *arguments)
         self._end = await self._keeper.launch(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from rolekit.guest.current import current_message
+from rolekit.guest.current import current_message, in_work
 from rolekit.guest.declare import Guest, guests_of
 from rolekit.guest.hosts import Process
 from rolekit.guest.limits import Limits, problems_of
 from rolekit.guest.sandbox import Sandbox
+from rolekit.guest.servers import Server
 from rolekit.model.graph import Problem
 from rolekit.roles.worker import WorkerRole
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rolekit.roles.base import Role
 
 MAX_POOL = 1000
+PROTOCOLS = "Exec, Lines, Frames, Http, or Talks with a class of yours"
 
 
 class VMRole(WorkerRole):
@@ -35,7 +37,7 @@ def naming_its_message(around: Around | None) -> Around:
 
     @asynccontextmanager
     async def named(ctx: Context[Any]) -> AsyncGenerator[None]:
-        token = current_message.set(ctx.id)
+        token = current_message.set(in_work(ctx.id, ctx.headers.get("traceparent", "")))
         try:
             if around is None:
                 yield
@@ -75,7 +77,7 @@ def _problems(role: type[Role]) -> Iterator[Problem]:
 def _wrong(guest: Guest[object]) -> Iterator[str]:
     command: object = getattr(guest.speaks, "command", None)
     if not callable(getattr(guest.speaks, "open", None)):
-        yield f"speaks {guest.speaks!r}; Exec, Lines, Frames or Talks(...) is expected."
+        yield f"speaks {guest.speaks!r}; one of rolekit.guest is expected: {PROTOCOLS}."
     elif not _is_command(command):
         yield f"has the command {command!r}; a program and its arguments, str, are expected."
     # Typed as they ought to be, and given by people: so they are looked at as anything.
@@ -84,6 +86,8 @@ def _wrong(guest: Guest[object]) -> Iterator[str]:
         yield f"has host={host!r}; Process() or Sandbox() is expected."
     if not isinstance(pool, int) or not 1 <= pool <= MAX_POOL:
         yield f"has pool={pool!r}; a whole number from 1 to {MAX_POOL} is expected."
+    elif isinstance(guest.speaks, Server) and isinstance(host, (Process, Sandbox)):
+        yield from guest.speaks.problems_in(host, pool)
     if isinstance(limits, Limits):
         yield from problems_of(limits)
     else:

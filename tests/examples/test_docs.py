@@ -123,10 +123,12 @@ async def test_the_page_on_guests_shows_what_runs(shown: ModuleType) -> None:
 
 
 async def test_the_page_on_guests_shows_a_protocol_and_a_fake_that_work() -> None:
-    texts, fake = ModuleType("texts"), ModuleType("fake")
-    for module, number in ((texts, 1), (fake, 2)):
+    server, texts, fake = ModuleType("server"), ModuleType("texts"), ModuleType("fake")
+    for module, number in ((server, 1), (texts, 2), (fake, 3)):
         text = program("docs/how-to/guests.md", number=number)
         exec(compile(text, "guests.md", "exec"), module.__dict__)  # noqa: S102 - our own pages
+    archive = server.archive
+    assert list(archive.speaks.problems_in(archive.host, archive.pool)) == []
     role = texts.Texts()
 
     async with guests_running(role):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 FAULTS = ("exit", "kill", "hang", "garbage", "flood", "partial", "bomb", "hog", "last", "fill")
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 
 
@@ -70,7 +71,8 @@ async def test_each_message_has_one_effect_whatever_its_guests_do(
 async def test_a_guest_is_told_its_message_and_so_is_the_log(left: Leftovers) -> None:
     class Legacy(VMRole):
         program = Guest(
-            Exec("sh", "-c", "echo $ROLEKIT_MESSAGE_ID >&2", left.token), host=Process()
+            Exec("sh", "-c", "echo $ROLEKIT_MESSAGE_ID $TRACEPARENT >&2", left.token),
+            host=Process(),
         )
 
         @handle
@@ -79,12 +81,17 @@ async def test_a_guest_is_told_its_message_and_so_is_the_log(left: Leftovers) ->
 
     with structlog.testing.capture_logs() as logs:
         async with run_app(App("legacy", roles=[Legacy])) as running:
-            receipt = await running.client.send(Job(told=""))
+            receipt = await running.client.send(Job(told=""), headers={"traceparent": TRACE})
+            await running.client.send(Job(told=""), headers={"traceparent": "no\0trace"})
             await running.idle()
 
-    (said,) = [line for line in logs if line["event"] == "a guest says"]
-    assert said["message"] == said["said"]
-    assert said["said"].startswith(receipt.id)
+    said, untraced = sorted(
+        (line for line in logs if line["event"] == "a guest says"), key=lambda line: -len(line)
+    )
+    assert said["said"] == f"{said['message']} {TRACE}"
+    assert said["message"].startswith(receipt.id)
+    assert said["trace"] == TRACE.split("-")[1]
+    assert untraced["said"].strip() == untraced["message"]
 
 
 async def test_a_status_that_rejects_makes_a_dead_letter_at_once(left: Leftovers) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rolekit import App, Message, VMRole, WorkerRole, handle
 from rolekit.errors import AppError, ConfigError, RolekitError
-from rolekit.guest import Exec, Guest, Limits, Lines, Process, Sandbox, seccomp
+from rolekit.guest import Exec, Guest, Http, Limits, Lines, Process, Sandbox, seccomp
 from rolekit.guest.crew import guests_running
 from rolekit.guest.sandbox import find_bubblewrap
 
@@ -67,7 +67,22 @@ def test_limits_that_make_no_sense_are_refused(limits: Limits, said: str) -> Non
     [
         (Guest(Exec(), host=Process()), "has the command (); a program and its arguments"),
         (Guest(Exec("a\0b"), host=Process()), "has the command ('a\\x00b',); a program"),
-        (Guest(cast("Any", "cat"), host=Process()), "speaks 'cat'; Exec, Lines, Frames or"),
+        (
+            Guest(cast("Any", "cat"), host=Process()),
+            "speaks 'cat'; one of rolekit.guest is exp",
+        ),
+        (Guest(Http("a", port=0), host=Sandbox()), "has Http(port=0); a whole number from 1"),
+        (
+            Guest(Http("a", "{port}", port=80), host=Sandbox()),
+            "has Http(port=80), and a place for it in its command.",
+        ),
+        (
+            Guest(Http("a", port=80), host=Process(), pool=2),
+            "has Http(port=80) and pool=2, but all guests of Process() share the ports",
+        ),
+        (Guest(Http("a", in_flight=0), host=Process()), "has Http(in_flight=0); a whole"),
+        (Guest(Http("a", health="x"), host=Process()), "has Http(health='x'); a path that"),
+        (Guest(Http("a", status=99), host=Process()), "has Http(status=99); a status from 200"),
         (Guest(Exec("a"), host=cast("Any", "box")), "has host='box'; Process() or Sandbox()"),
         (Guest(Exec("a"), host=Process(), pool=0), "has pool=0; a whole number from 1"),
         (

@@ -1,0 +1,207 @@
+"""Guests that listen, and how they are reached: a port or a socket, and who connects to it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+
+from rolekit.errors import GuestFailed, RolekitError
+from rolekit.guest.address import Address, Port
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from rolekit.guest.hosts import Launch, Process
+    from rolekit.guest.kept import Keeper
+    from rolekit.guest.sandbox import Sandbox
+
+PORT, SOCKET = "{port}", "{socket}"
+INNER_PORT = 8080
+"""What a guest with a network of its own is told, where it does not say which it has."""
+LONGEST_PATH_BYTES = 107
+AGAIN_S, AGAIN_MAX_S = 0.005, 0.25
+"""Between looks whether a guest that starts is well."""
+
+G = TypeVar("G")
+
+
+class Door:
+    """The way to a guest that listens: what a pool gives to a `Server`.
+
+    Args:
+        keeper: Of the guest.
+        launch: How it is started.
+        server: Its protocol.
+        cap_bytes: What it may write for one call.
+
+    Attributes:
+        address: Where it is told to listen.
+        cap_bytes: As above.
+    """
+
+    def __init__(
+        self, keeper: Keeper, launch: Launch, server: Server[object], cap_bytes: int
+    ) -> None:
+        self._keeper = keeper
+        self._launch = launch
+        self.cap_bytes = cap_bytes
+        self._port: Port | None = None
+        self.address = self._chosen(server)
+
+    def _chosen(self, server: Server[object]) -> Address:
+        if server.wants_path:
+            path = self._keeper.socket_path(self._launch)
+            if len(path.encode()) > LONGEST_PATH_BYTES:
+                raise GuestFailed(
+                    f"{path} is where its socket would be, and a path of a Unix socket has at "
+                    f"most {LONGEST_PATH_BYTES} bytes.",
+                    fix="Set TMPDIR to a shorter path, or use {port}.",
+                )
+            return Address(path=path)
+        if server.port is not None:
+            return Address(port=server.port)
+        if self._launch.has_own_network:
+            return Address(port=INNER_PORT)
+        self._port = Port()
+        return Address(port=self._port.number)
+
+    async def connect(self) -> socket.socket:
+        """Connect to the guest.
+
+        Raises:
+            OSError: It does not listen, or is gone.
+        """
+        return await self._keeper.connect(self._launch, self.address)
+
+    def close(self) -> None:
+        """Give back what was taken for the guest."""
+        if self._port is not None:
+            self._port.close()
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """What a `Server` opens: besides what handlers use, it looks after its guest.
+
+    Attributes:
+        tried: What `ready` has tried last, and how it went.
+    """
+
+    tried: str
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether it has written what nobody asked for, so that it must be replaced."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until the guest can be asked. The pool limits it to `start_s`."""
+        ...
+
+    async def check(self) -> None:
+        """See that an idle guest is well; raise anything where it is not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        ...
+
+
+class Server(Generic[G]):
+    """A program that listens; a protocol says how it is spoken to.
+
+    In its command "{port}" stands for a port of 127.0.0.1, "{socket}" for the path of a Unix
+    socket: it shall listen there. A port it is told by `PORT` in its environment too.
+
+    Args:
+        command: Program and arguments. It must stay in the foreground.
+        port: Where the program listens, if it cannot be told; in a host where guests have a
+            network of their own. None: one is chosen.
+        in_flight: Calls at once, to one guest.
+    """
+
+    def __init__(self, *command: str, port: int | None = None, in_flight: int = 1) -> None:
+        self.command = command
+        self.port = port
+        self.in_flight = in_flight
+
+    @property
+    def wants_path(self) -> bool:
+        """Whether it listens at a path."""
+        return any(SOCKET in part for part in self.command)
+
+    def open(self, stdin: object, stdout: object, /) -> G:
+        """Begin to talk. A pool calls this, with the way to a running guest as `stdin`."""
+        del stdout
+        if isinstance(stdin, Door):
+            return self.serve(stdin)
+        raise RolekitError(
+            f"{type(self).__name__}.open was called on something else than the way to a "
+            "running guest.",
+            fix=f"Declare it in a role: Guest({type(self).__name__}(...), host=...).",
+        )
+
+    @abstractmethod
+    def serve(self, door: Door) -> G:
+        """Return what handlers use; it has what `Serving` has, too."""
+        raise NotImplementedError
+
+    def told(
+        self, command: tuple[str, ...], address: Address
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return command and environment of a guest that shall listen there."""
+        filled = [
+            part.replace(PORT, str(address.port)).replace(SOCKET, address.path)
+            for part in command
+        ]
+        return filled, {"PORT": str(address.port)} if address.port else {}
+
+    def problems_in(self, host: Process | Sandbox, pool: int) -> Iterator[str]:
+        """Say what makes no sense, for guests like this in such a host."""
+        name = type(self).__name__
+        if self.port is not None and not _is_port(self.port):
+            yield f"has {name}(port={self.port!r}); a whole number from 1 to 65535 is expected."
+        if type(self.in_flight) is not int or not 1 <= self.in_flight <= MAX_IN_FLIGHT:
+            yield (
+                f"has {name}(in_flight={self.in_flight!r}); a whole number from 1 to "
+                f"{MAX_IN_FLIGHT} is expected."
+            )
+        if self.port is None:
+            return
+        if self.wants_path or any(PORT in part for part in self.command):
+            yield (
+                f"has {name}(port={self.port!r}), and a place for it in its command. One of "
+                "the two is expected."
+            )
+        elif pool != 1 and not getattr(host, "has_own_network", False):
+            yield (
+                f"has {name}(port={self.port!r}) and pool={pool}, but all guests of "
+                f"{type(host).__name__}() share the ports of the machine. Write {PORT} into "
+                "its command."
+            )
+
+
+MAX_IN_FLIGHT = 10_000
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 1 <= value < 1 << 16
+
+
+async def until_well(session: Serving) -> None:
+    """Look again and again whether a guest that starts is well, until it is.
+
+    What is wrong is kept in `tried`, for who has set a limit to this.
+    """
+    wait_s = AGAIN_S
+    while True:
+        try:
+            await session.check()
+        except (OSError, GuestFailed) as error:
+            session.tried = error.what if isinstance(error, GuestFailed) else str(error)
+        else:
+            return
+        await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 1.5, AGAIN_MAX_S)
