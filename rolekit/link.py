@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from rolekit.model.span import Span
+
 LATE_MS = 100.0
 """A loop that lags so much is worth saying."""
 
@@ -54,6 +56,15 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """Instance to supervisor: this cannot start, and why; trying again will not help."""
 
     why: str
+
+
+class Traced(msgspec.Struct, frozen=True, tag="traced"):
+    """Instance to supervisor: a span that began, or ended.
+
+    What was written is with the supervisor even if the instance is killed at once.
+    """
+
+    span: Span
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
@@ -130,7 +141,7 @@ IN_ORDER = frozenset({0, 2, ENDED})
 OWNER_BITS = 24
 """Low bits of an owner count instances; the rest is the epoch of the host."""
 
-ToSupervisor = Ready | Beat | Refused | Changed
+ToSupervisor = Ready | Beat | Refused | Changed | Traced
 ToInstance = Wake | Lease | Stop | Change
 
 _encoder = msgspec.json.Encoder()

@@ -63,6 +63,7 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
                 pooler=there.pooler,
                 measure=host.backlog,
                 adopt=adopt,
+                traces=host.traces,
             )
 
 

@@ -20,6 +20,7 @@ from rolekit.cli.restart import reload, restart
 from rolekit.cli.send import send
 from rolekit.cli.top import top
 from rolekit.cli.topology import topology
+from rolekit.cli.traces import trace, why
 from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ cli.command()(about_app.migrate)
 cli.command()(replay)
 cli.command()(send)
 cli.command()(holes)
+cli.command()(why)
+cli.command()(trace)
 cli.add_typer(dead, name="dead")
 cli.add_typer(topology, name="topology")
 

@@ -204,6 +204,7 @@ def _finish(found: _Found) -> Config:
         )
     _check_broker(top)
     _check_pooler(top)
+    slow_s = _number("slow_s", top, found.sources)
     grace_s = _number("grace_s", top, found.sources)
     return Config(
         app=top.get("app", ""),
@@ -219,6 +220,10 @@ def _finish(found: _Found) -> Config:
         horizon_s=_number("horizon_s", top, found.sources),
         results_s=_number("results_s", top, found.sources),
         keep_sent=_one_of("keep_sent", top.get("keep_sent", "false").lower(), _SWITCH) in _ON,
+        traces=share("traces", top.get("traces", "0.01")),
+        slow_s=1.0 if slow_s is None else slow_s,
+        otlp=top.get("otlp", ""),
+        trace_page=top.get("trace_page", ""),
         control=top.get("control", ""),
         control_token=top.get("control_token", ""),
         roles=groups["roles"],
@@ -269,6 +274,26 @@ def _one_of(name: str, value: str, known: Iterable[str]) -> str:
             f"{name} is {value!r}; one of {', '.join(known)} is expected."
             f"{nearest(value, known)}",
             fix=f"Correct ROLEKIT_{name.upper()} or the settings file.",
+        )
+    return value
+
+
+def share(name: str, text: str) -> float | None:
+    """Read a share of traces; None: off.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text.lower() == "off":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise ConfigError(
+            f"{name} is {text!r}; a share from 0 to 1 is expected, or off.",
+            fix="Write 1 to trace everything, 0.01 for one in a hundred.",
         )
     return value
 

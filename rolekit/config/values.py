@@ -28,6 +28,10 @@ TOP = (
     "horizon_s",
     "results_s",
     "keep_sent",
+    "traces",
+    "slow_s",
+    "otlp",
+    "trace_page",
     "control",
     "control_token",
 )
@@ -55,6 +59,12 @@ class Config:
         horizon_s: Dedup window; None: as the app says.
         results_s: How long replies are kept; None: as the app says.
         keep_sent: Keep what was sent for the horizon, for `rolekit replay`.
+        traces: Share of traces that is kept, 0 to 1, of those that begin; None: nothing is
+            traced, whatever happens.
+        slow_s: What waits or runs longer is traced from there on.
+        otlp: URL of a collector that gets all spans, over OTLP; empty: as the variables of
+            OpenTelemetry say.
+        trace_page: Where a trace can be looked at, with {trace_id} for its id; or empty.
         control: Path of the control socket, or "host:port" to answer there too; empty: in
             `home` only.
         control_token: What requests to "host:port" must carry.
@@ -76,6 +86,10 @@ class Config:
     horizon_s: float | None = None
     results_s: float | None = None
     keep_sent: bool = False
+    traces: float | None = 0.01
+    slow_s: float = 1.0
+    otlp: str = ""
+    trace_page: str = ""
     control: str = ""
     control_token: str = field(default="", repr=False)
     roles: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
@@ -151,6 +165,8 @@ class Config:
         if self.handlers:
             given[HANDLERS] = json.dumps(self.handlers)
         given["keep_sent"] = "true" if self.keep_sent else "false"
+        given["traces"] = "off" if self.traces is None else str(self.traces)
+        given["slow_s"] = str(self.slow_s)
         return {f"{PREFIX}{name.upper()}": value for name, value in given.items()}
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -165,11 +181,14 @@ class Config:
         return rows
 
     def _source_of(self, name: str) -> str:
-        unset = "default" if getattr(self, name) is not None else "code"
+        is_set = name == "traces" or getattr(self, name) is not None
+        unset = "default" if is_set else "code"
         return self.sources.get(name, unset)
 
     def _shown(self, name: str) -> str:
         value: object = getattr(self, name)
+        if name == "traces" and value is None:
+            return "off"
         if value and _SECRET_NAME.search(name):
             return _HIDDEN
         return "as the app says" if value is None else redact(str(value))

@@ -10,6 +10,7 @@ Source: DESIGN 4.5.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from rolekit.bell import Bell
     from rolekit.flow.outbox import Outbox
+    from rolekit.flow.tracing import Tracing
     from rolekit.store.base import Commit, StateKey, Store
 
 log = structlog.get_logger("rolekit.commit")
@@ -49,9 +51,13 @@ class Committer:
         store: Where to.
         bell: Rings for queues that got something.
         outbox: Publishes what was committed; None where the transport joins the store.
+        tracing: Is told of each commit; None: nobody is.
     """
 
-    def __init__(self, store: Store, bell: Bell, outbox: Outbox | None) -> None:
+    def __init__(
+        self, store: Store, bell: Bell, outbox: Outbox | None, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self._store = store
         self._bell = bell
         self._outbox = outbox
@@ -220,10 +226,10 @@ class Committer:
         whole: Callable[[Sequence[Step]], Awaitable[Commit]] | None = None,
     ) -> Commit:
         """Commit until the outcome is known; without `whole` the steps may be parted."""
-        wait_s = AWAY_FIRST_S
+        wait_s, begun_ns = AWAY_FIRST_S, time.time_ns()
         while True:
             try:
-                return await (whole or self._store.commit)(steps)
+                commit = await (whole or self._store.commit)(steps)
             except (Unavailable, Contended) as error:
                 if whole is None and isinstance(error, Contended) and len(steps) > 1:
                     raise
@@ -235,3 +241,7 @@ class Committer:
                 )
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, AWAY_MAX_S)
+            else:
+                if self._tracing is not None:
+                    self._tracing.committed(steps, begun_ns)
+                return commit

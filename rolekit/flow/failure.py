@@ -121,6 +121,7 @@ def blank(runtime: Runtime, arrival: Arrival, outcome: Outcome) -> Step:
         birth_ms=packet.birth_ms or 0,
         outcome=outcome,
         claim=arrival.delivery.tag if joins else None,
+        trace=arrival.trace,
     )
     if turn is not None:
         turn.mark(step, arrival.plan)

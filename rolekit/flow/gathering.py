@@ -21,8 +21,11 @@ from rolekit.model.reassembly import ClosedBy, Closing, Cursor, Rules, Walk, wal
 from rolekit.store.base import DeadLetterRow, Release, SequenceView, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.model.plan import HandlerPlan
+    from rolekit.model.position import Path
 
 MAX_WHOLE = 10_000
 """Parts that a gather may take as one list; more belong into runs."""
@@ -43,6 +46,7 @@ class Job:
         is_last: No part follows.
         failed: Why the sequence ends as failed, or empty.
         split: The packet that was split.
+        paths: Of the parts.
     """
 
     release: Release
@@ -54,6 +58,7 @@ class Job:
     failed: str = ""
     split: SequenceView | None = None
     is_stream: bool = False
+    paths: Sequence[Path] = ()
 
     def moved(self, emitted: int, *, follows: bool) -> Release:
         """Return the release with the positions its outputs have filled.
@@ -239,6 +244,7 @@ class Gathering:
             emitted=view.emitted,
             is_last=found.cursor.is_finished,
             is_stream=view.is_stream,
+            paths=[closing.path for closing in found.items],
         )
 
     def _source(self, view: SequenceView) -> object:

@@ -70,10 +70,18 @@ class Intake:
         if direct and not self._runtime.keeps_sent:
             if packets:
                 await self._runtime.transport.publish(packets)
+            self._note_left(packets)
             return None
         commit, other = await self._runtime.store.accept(packets, later, key, streamed)
+        self._note_left([*packets, *(due.packet for due in later)])
+        self._note_left([one.packet for one in streamed])
         self._announce(commit)
         return other
+
+    def _note_left(self, packets: Sequence[Packet]) -> None:
+        tracing = self._runtime.tracing
+        if tracing is not None and tracing.awaits:
+            tracing.left(packets)
 
     async def _leave_streamed(self, packets: list[Packet], streamed: list[Streamed]) -> None:
         await self.leave(packets, [], None, streamed)
@@ -107,6 +115,7 @@ class Intake:
     async def join(self, via: Executes, packets: list[Packet], later: list[Due]) -> None:
         """Let packets leave with a transaction that is somebody else's."""
         self.reminder.remind(await self._runtime.store.accept_via(via, packets, later))
+        self._note_left([*packets, *(due.packet for due in later)])
 
     def _announce(self, commit: Commit) -> None:
         if commit.leaving and self._outbox is not None:
@@ -187,13 +196,16 @@ class Intake:
     ) -> list[Packet]:
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
+        carried, sending = dict(headers or {}), None
+        if self._runtime.tracing is not None:
+            carried, sending = self._runtime.tracing.entering(carried)
         head = Head(
             type=name,
             type_version=version,
             codec=codec.default,
             root=root,
             sent_at_ms=self._runtime.clock.now_ms(),
-            headers=dict(headers or {}),
+            headers=carried,
             reply_to=reply_to,
         )
         ids = [root] if len(targets) == 1 else [derive(root, target) for target in targets]
@@ -204,6 +216,8 @@ class Intake:
         if outside:
             id_ = derive(root, outside_queue(outside)) if targets else root
             packets.append(packet_for(outside, head, id_, body))
+        if sending is not None and self._runtime.tracing is not None:
+            self._runtime.tracing.sent(sending, packets, root)
         return packets
 
     async def _check_room(self, targets: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from rolekit.transport.base import Delivery, Subscription, Transport
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rolekit.flow.tracing import Tracing
     from rolekit.store.base import Outgoing, Store
 
 log = structlog.get_logger("rolekit.outbox")
@@ -44,9 +45,13 @@ class Outbox:
     Args:
         transport: Where to.
         store: Where the rows are.
+        tracing: Is told what left; None: nobody is.
     """
 
-    def __init__(self, transport: Transport, store: Store) -> None:
+    def __init__(
+        self, transport: Transport, store: Store, tracing: Tracing | None = None
+    ) -> None:
+        self.tracing = tracing
         self._transport = transport
         self._store = store
         self._waiting: deque[Outgoing] = deque()
@@ -150,6 +155,8 @@ class Outbox:
             for _ in range(count):
                 await self._publish_first()
             return
+        if self.tracing is not None and self.tracing.awaits:
+            self.tracing.left(self._waiting[i].packet for i in range(count))
         for _ in range(count):
             self._gone(self._waiting.popleft().n)
 

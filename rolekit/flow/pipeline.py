@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ class Pipeline:
         self._recycle = recycle
         self._failing: set[asyncio.Task[None]] = set()
         self._is_stopped = False
+        self._tracing = runtime.tracing
         self.under_way = 0
         self.on_again: Callable[[Delivery], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
@@ -105,14 +107,23 @@ class Pipeline:
             to_the_end: Return when it is settled, rather than when its handler returned.
         """
         work = Work()
+        tracing, began_s = self._tracing, 0.0
+        if tracing is not None:
+            arrival, began_s = tracing.begin(arrival), time.time()
         try:
             outcome = await self._attempt(arrival, work)
+            if (
+                tracing is not None
+                and arrival.trace is None
+                and time.time() - began_s > tracing.slow_s
+            ):
+                arrival = tracing.late(arrival, since_s=began_s)
             if outcome is None:
                 return
             if to_the_end:
                 await outcome
         except Exception as error:  # noqa: BLE001 - the edge of one delivery: its policy decides
-            await self._recover(arrival, error)
+            await self._recover(arrival, error, began_s)
             return
         if to_the_end:
             self._settle(arrival, work.step)
@@ -124,6 +135,8 @@ class Pipeline:
         """Handle a delivery and hand on what came of it; None: it is settled already."""
         try:
             await self._run(arrival, work)
+            if arrival.trace is not None:
+                arrival.trace.handled(work.step, work.direct)
             return await self._record(arrival, work)
         finally:
             if work.context is not None:
@@ -153,6 +166,8 @@ class Pipeline:
             return self._forwarder.forward(arrival.subscription, arrival.delivery, work.direct)
         if work.step is None:
             arrival.subscription.ack([arrival.delivery])
+            if arrival.trace is not None:
+                arrival.trace.settled()
             return None
         if work.opened is not None:
             # Cancelling inside a commit would leave its outcome unknown.
@@ -170,11 +185,13 @@ class Pipeline:
     ) -> None:
         """Settle a delivery whose outcome is known, or see what went wrong."""
         if outcome.cancelled() or self._is_stopped:
+            _give_up(arrival, "stopped")
             self._is_settled()
         elif (error := outcome.exception()) is None:
             self._settle(arrival, step)
             self._is_settled()
         elif isinstance(error, StateClash):
+            _give_up(arrival, "runs again")
             self.on_again(arrival.delivery)
             self._is_settled()
         elif isinstance(error, Exception):
@@ -201,6 +218,8 @@ class Pipeline:
         self.on_settled()
 
     def _settle(self, arrival: Arrival, step: Step | None) -> None:
+        if arrival.trace is not None:
+            arrival.trace.settled(step)
         if step is None:
             return  # the forwarder acked
         if step.claim is None:
@@ -217,7 +236,7 @@ class Pipeline:
 
     # -- when it went wrong ------------------------------------------------------------------
 
-    async def _recover(self, arrival: Arrival, error: Exception) -> None:
+    async def _recover(self, arrival: Arrival, error: Exception, began_s: float = 0.0) -> None:
         """Record a failure; or run it again, to the end, where the message is not at fault.
 
         A message for which the database is away again and again, while it answers others,
@@ -230,19 +249,21 @@ class Pipeline:
         redo_s = REDO_S
         for redone in itertools.count():
             if isinstance(error, FenceLost):
+                _give_up(arrival, "has another owner")
                 raise error
             if isinstance(error, Taken):
+                _give_up(arrival, "had its outcome")
                 arrival.subscription.ack([arrival.delivery])
                 return
             if isinstance(error, NotYet):
                 await self.put_off(arrival, error)
                 return
             if not isinstance(error, NOT_ITS_FAULT):
-                await self._fail(arrival, error)
+                await self._fail(arrival, error, began_s)
                 return
             log.info("running again", message=arrival.packet.id, because=str(error))
             if redone >= REDOS and isinstance(error, Unavailable) and await self._answers():
-                await self._fail(arrival, error)
+                await self._fail(arrival, error, began_s)
                 return
             await asyncio.sleep(redo_s * random.random())  # noqa: S311 - jitter
             redo_s = min(redo_s * 2, REDO_MAX_S)
@@ -269,15 +290,26 @@ class Pipeline:
         step = failure.put_off(
             self._runtime, arrival, later.due_ms, later.why, has_slots=later.has_slots
         )
+        if arrival.trace is not None:
+            arrival.trace.handled(step)
         commit = self._committer.submit
         self._settle(arrival, await failure.record(self._runtime, arrival, step, None, commit))
 
-    async def _fail(self, arrival: Arrival, error: Exception) -> None:
+    async def _fail(self, arrival: Arrival, error: Exception, began_s: float = 0.0) -> None:
+        if self._tracing is not None:
+            arrival = self._tracing.failed(arrival, error, began_s)
         self.on_failed(arrival.delivery, error)
         step = failure.step_for(self._runtime, arrival, error)
+        if arrival.trace is not None:
+            arrival.trace.handled(step)
         commit = self._committer.submit
         step = await failure.record(self._runtime, arrival, step, error, commit)
         self._settle(arrival, step)
         plan = arrival.plan
         if isinstance(error, Overran) and plan.call in {"sync", "iterator"}:
             self._recycle(f"{plan.name} overran its {plan.timeout_s:g} s in a thread")
+
+
+def _give_up(arrival: Arrival, why: str) -> None:
+    if arrival.trace is not None:
+        arrival.trace.given_up(why)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rolekit.bell import Bell
     from rolekit.clock import Alarms, Clock
     from rolekit.flow.keyed.turn import Turn
+    from rolekit.flow.tracing import Attempt, Tracing
     from rolekit.model.codec import Codec
     from rolekit.model.envelope import Head, Packet
     from rolekit.model.plan import AppPlan, HandlerPlan
@@ -40,6 +41,7 @@ class Runtime:
         deaths: What is known of instances that died; None where the transport tells.
         unknown_s: How long a type that nobody knows may come again.
         keeps_sent: What clients send goes through the outbox, so that it is kept.
+        tracing: Traces messages; None: nobody does.
     """
 
     plan: AppPlan
@@ -53,6 +55,7 @@ class Runtime:
     alarms: Alarms | None = None
     unknown_s: float = 600
     keeps_sent: bool = False
+    tracing: Tracing | None = None
     blobs: Blobs = field(init=False)
     states: States = field(init=False)
     deadlines: Deadlines = field(init=False, default_factory=Deadlines)
@@ -124,6 +127,7 @@ class Arrival:
         head: Decoded.
         plan: Of the handler it came to.
         turn: Of a keyed message: its turn among those of its key.
+        trace: Its spans; None: it is not traced.
     """
 
     delivery: Delivery
@@ -131,6 +135,7 @@ class Arrival:
     head: Head
     plan: HandlerPlan
     turn: Turn | None = None
+    trace: Attempt | None = None
 
     @property
     def packet(self) -> Packet:

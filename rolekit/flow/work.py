@@ -13,6 +13,7 @@ from rolekit.flow.letters import is_replayed, letter_of
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
 from rolekit.flow.splitting import Splitting
 from rolekit.flow.step_context import Caller, StepContext
+from rolekit.flow.tracing import released
 from rolekit.model import celery
 from rolekit.model.envelope import Kind, Packet
 from rolekit.model.parts import DeadLetter
@@ -180,6 +181,8 @@ class Worker:
         joins = self._runtime.transport.features.joins_store
         follows = job.is_stream and not joins and bool(work.step.outputs)
         work.step.release = job.moved(outputs[1], follows=follows)
+        if arrival.trace is not None and not job.is_stream:
+            released(arrival.trace, sequence, job.paths)
 
     def _gathered(
         self,

@@ -60,8 +60,9 @@ class Services:
     def __init__(self, runtime: Runtime, *, intake_limit: int = 1_000_000) -> None:
         self.runtime = runtime
         joins = runtime.transport.features.joins_store
-        self.outbox = None if joins else Outbox(runtime.transport, runtime.store)
-        self.committer = Committer(runtime.store, runtime.bell, self.outbox)
+        tracing = runtime.tracing
+        self.outbox = None if joins else Outbox(runtime.transport, runtime.store, tracing)
+        self.committer = Committer(runtime.store, runtime.bell, self.outbox, tracing)
         self.forwarder = Forwarder(runtime.transport)
         self.client = AppClient(runtime, self.outbox, intake_limit=intake_limit)
 
@@ -287,6 +288,7 @@ class Instance:
 
     async def _serve(self, role: WebRole, stopping: anyio.Event) -> None:
         assert self._listening is not None  # noqa: S101 - the supervisor binds every WebRole
+        tracing = self._services.runtime.tracing
         await serve(
             role,
             self._services.client,
@@ -294,6 +296,7 @@ class Instance:
             stopping=stopping,
             passing=self._passing,
             state=self._web,
+            tracer=None if tracing is None else tracing.tracer,
         )
 
     def pause(self, paused: bool, why: str = "role") -> None:  # noqa: FBT001 - as Role calls it
@@ -313,7 +316,7 @@ class Instance:
 
 MAX_CONCURRENCY = 65_535
 """AMQP has 16 bits for the deliveries that a consumer may have in hand."""
-FRAMEWORK = ("concurrency", "instances", "bind", "max_age_s", "max_messages")
+FRAMEWORK = ("concurrency", "instances", "bind", "max_age_s", "max_messages", "traces")
 """Settings of every role: all but the first are the supervisor's."""
 
 

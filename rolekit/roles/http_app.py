@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -24,6 +25,7 @@ from rolekit.roles.http_limits import BODY, BodyGuard, Limits, refuse
 from rolekit.roles.http_problems import HANDLED, BadInput, FieldError, answer_error, report
 from rolekit.roles.http_replies import give_again, is_whole, keep, render
 from rolekit.roles.http_routes import Route, routes_of
+from rolekit.roles.http_tracing import traced
 from rolekit.web import CLIENT
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from rolekit.observe.tracing import Tracer
     from rolekit.roles.http_sse import Events
     from rolekit.roles.web import WebRole
 
@@ -42,19 +45,26 @@ class FrontClient(Client, Requests, Protocol):
     """The client of a front: it sends, and opens request scopes."""
 
 
-def asgi(role: WebRole, client: FrontClient, *, limits: Limits | None = None) -> WebApp:
+def asgi(
+    role: WebRole,
+    client: FrontClient,
+    *,
+    limits: Limits | None = None,
+    tracer: Tracer | None = None,
+) -> WebApp:
     """Make the ASGI app of a role, and give the role its client.
 
     Args:
         role: Started, or about to.
         client: Must live as long as the app.
         limits: On each request; the defaults unless given.
+        tracer: Traces requests; None: nobody does.
 
     Raises:
         AppError: A route or a mount cannot be served.
     """
     role.client = client
-    return WebApp(role, client, limits or Limits())
+    return WebApp(role, client, limits or Limits(), tracer)
 
 
 class WebApp:
@@ -64,7 +74,10 @@ class WebApp:
         closing: Set when event streams have to end; everything else is left to finish.
     """
 
-    def __init__(self, role: WebRole, client: FrontClient, limits: Limits) -> None:
+    def __init__(
+        self, role: WebRole, client: FrontClient, limits: Limits, tracer: Tracer | None = None
+    ) -> None:
+        self._tracer = tracer
         self.closing = anyio.Event()
         self._client = client
         self._limits = limits
@@ -101,7 +114,11 @@ class WebApp:
             return
         scope["state"] = {**scope.get("state", {}), CLIENT: self._client}
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            answer = partial(self._answer, scope, receive)
+            if self._tracer is None:
+                await answer(send)
+            else:
+                await traced(self._tracer, scope, send, answer)
         else:
             await self._router(scope, receive, send)
 
@@ -196,6 +213,7 @@ class _Endpoint:
         self._method = getattr(role, route.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["rolekit.route"] = self._route.template
         request = Request(scope, receive, send)
         response = await self._respond(request)
         await response(scope, receive, send)

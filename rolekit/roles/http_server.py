@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Generator
 
+    from rolekit.observe.tracing import Tracer
     from rolekit.roles.http_app import FrontClient
     from rolekit.roles.http_limits import Limits
     from rolekit.roles.http_passing import Passing
@@ -44,6 +45,7 @@ async def serve(  # noqa: PLR0913 - all that a host has for a front, most of it 
     passing: Passing | None = None,
     limits: Limits | None = None,
     state: ServerState | None = None,
+    tracer: Tracer | None = None,
 ) -> None:
     """Answer HTTP on a socket until `stopping` is set and every request is answered.
 
@@ -61,8 +63,9 @@ async def serve(  # noqa: PLR0913 - all that a host has for a front, most of it 
         passing: The way to and from other instances; closed here at the end.
         limits: On each request; the defaults unless given.
         state: Counts what is under way and what was answered.
+        tracer: Traces requests; None: nobody does.
     """
-    app = asgi(role, client, limits=limits)
+    app = asgi(role, client, limits=limits, tracer=tracer)
     server = _Server(app, listening, passing, state or ServerState())
     async with app.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_when, stopping, server)

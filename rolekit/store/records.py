@@ -285,6 +285,7 @@ class Step:
         split: How the split that this step is a chunk of moves on.
         skips_inbox: The inbox has no room for it: too old. The dead letter's id decides.
         keyed: What it means to the key of its message, where that has one.
+        trace: Whatever traces its message; None: it is not traced.
     """
 
     id: str
@@ -305,6 +306,7 @@ class Step:
     split: SplitMove | None = None
     skips_inbox: bool = False
     keyed: KeyedStep | None = None
+    trace: object | None = None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from rolekit.model.restart import RestartPolicy
 from rolekit.supervisor.counts import count_at_start, count_of
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.reasons import Reasons
-from rolekit.supervisor.slot import Crew, Hear, Slot
+from rolekit.supervisor.slot import Crew, Hear, Slot, Spans
 from rolekit.supervisor.wire import RELAY, RoleSummary
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Orders:
             instances pass on connections.
         grace_s: Seconds a soft stop may take, all roles together.
         hear: Takes over the pipes into which instances print; see `slot.Crew`.
+        spans: Collects spans of instances; None: nobody does.
     """
 
     settings: Mapping[str, Mapping[str, str]]
@@ -52,6 +53,7 @@ class Orders:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)
     hear: Hear
+    spans: Spans | None = None
 
 
 class Fleet:
@@ -88,6 +90,7 @@ class Fleet:
             patience=orders.patience,
             hear=orders.hear,
             tell=self.reasons.add,
+            spans=orders.spans,
         )
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rolekit.model.span import Span
     from rolekit.supervisor.wire import Described
 
 
@@ -84,6 +85,18 @@ class Backlog:
     stood_s: Mapping[str, float]
 
 
+class TraceKeeper(Protocol):
+    """Keeps recent traces."""
+
+    async def keep(self, spans: Sequence[Span]) -> None:
+        """Keep spans; one that ended replaces itself as it began."""
+        ...
+
+    async def tidy(self) -> None:
+        """Drop what is too old."""
+        ...
+
+
 Measure = Callable[[Sequence[str], Mapping[str, float]], Awaitable[Backlog]]
 """`measure(queues, gathers)` says what stands in queues, and how long sequences stood still.
 
@@ -113,6 +126,7 @@ class Ground:
         measure: For roles that scale by themselves.
         adopt: Makes what another version of the app needs besides; raises a `RolekitError`
             when it cannot be had.
+        traces: Keeps them; None: nobody does.
     """
 
     host: HostLink
@@ -121,3 +135,4 @@ class Ground:
     pooler: str = ""
     measure: Measure = nothing_waits
     adopt: Callable[[Described], Awaitable[None]] = needs_nothing
+    traces: TraceKeeper | None = None

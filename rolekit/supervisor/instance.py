@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
+    from rolekit.model.span import Span
     from rolekit.supervisor.forker import Birth
 
 _log = structlog.get_logger("rolekit.supervisor")
@@ -75,6 +76,7 @@ class Instance:
         self.pid = birth.pid
         self.ready_at: float | None = None
         self.on_ready: Callable[[], None] = lambda: None
+        self.on_span: Callable[[Span], None] = lambda _: None
         self.refused = ""
         self.in_hand = 0
         self.handled = 0
@@ -165,6 +167,9 @@ class Instance:
                     )
 
     def _hear(self, message: link.ToSupervisor) -> None:
+        if isinstance(message, link.Traced):
+            self.on_span(message.span)
+            return
         now = self._heard_at = time.monotonic()
         self._spoken.set()
         match message:

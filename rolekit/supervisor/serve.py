@@ -18,6 +18,7 @@ from rolekit.errors import ConfigError, RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.model.scaling import Damping
 from rolekit.observe import logs
+from rolekit.observe.collecting import Collector
 from rolekit.supervisor import control_server, linux, watching
 from rolekit.supervisor.autoscale import Autoscaler
 from rolekit.supervisor.fleet import Fleet, Orders
@@ -311,6 +312,7 @@ class _Supervisor:
         return {name: address_of(shared[0]) for name, shared in self._shared.items()}
 
     async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
+        collector = self._collector(ground)
         fleet = self._fleet = Fleet(
             Orders(
                 settings=self._settings,
@@ -319,6 +321,7 @@ class _Supervisor:
                 policy=self._manner.policy,
                 patience=self._manner.patience,
                 hear=self._journal.read,
+                spans=collector,
             ),
             ground,
             self._upgrades.latest,
@@ -345,12 +348,19 @@ class _Supervisor:
                     group.create_task(self._hang_up(stops)),
                     group.create_task(self._watch()),
                 ]
+                if collector is not None:
+                    helpers.append(group.create_task(collector.run()))
                 await fleet.run()
                 for helper in helpers:
                     helper.cancel()
                 self._journal.close()
         self._say(f"{self._app.app} has stopped.")
         return 1 if fleet.refusals else 0
+
+    @staticmethod
+    def _collector(ground: Ground) -> Collector | None:
+        kept = ground.traces
+        return None if kept is None else Collector(kept.keep, kept.tidy)
 
     async def _obey(self, fleet: Fleet, stops: _Stops) -> None:
         while True:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
@@ -24,6 +25,7 @@ from rolekit.supervisor.instance import Instance, Patience
 from rolekit.supervisor.starts import Starts
 
 if TYPE_CHECKING:
+    from rolekit.model.span import Span
     from rolekit.supervisor.forker import Birth
     from rolekit.supervisor.host import HostLink
     from rolekit.supervisor.wire import RoleSummary
@@ -32,6 +34,18 @@ _log = structlog.get_logger("rolekit.supervisor")
 
 Hear = Callable[[str, str, int], None]
 State = Literal["starting", "ready", "stopping", "resting", "refused", "gone"]
+
+
+class Spans(Protocol):
+    """Collects spans."""
+
+    def take(self, source: str, span: Span) -> None:
+        """Take one of a process."""
+        ...
+
+    def gone(self, source: str, how: str) -> None:
+        """End those of a process that ended; `how` is empty where it was told to."""
+        ...
 
 
 class Forks(Protocol):
@@ -59,6 +73,7 @@ class Crew:
         hear: Takes over the pipe into which an instance prints: role, instance, pipe.
         tell: Remembers what happened to a role, for people: role, sentence.
         starts: Lets so many start at a time.
+        spans: Collects those of instances.
     """
 
     forker: Forks
@@ -72,6 +87,7 @@ class Crew:
     tell: Callable[[str, str], None]
     version: int = 1
     starts: Starts = field(default_factory=Starts)
+    spans: Spans | None = None
 
 
 class Slot:
@@ -172,6 +188,9 @@ class Slot:
             self.name, birth, ours, self._crew.patience
         )
         instance.on_ready = started
+        spans, source = self._crew.spans, f"{self.name} {spec.owner}"
+        if spans is not None:
+            instance.on_span = partial(spans.take, source)
         if not self._crew.is_leased():
             instance.say(link.Lease(held=False))
         try:
@@ -179,6 +198,8 @@ class Slot:
         finally:
             self.instance = None
         self._account(instance, status)
+        if spans is not None:
+            spans.gone(source, "" if status in link.IN_ORDER else _ending(status))
         await self._release(spec.owner, status)
         return time.monotonic() - instance.ready_at if instance.ready_at else 0
 

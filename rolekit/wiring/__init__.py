@@ -7,6 +7,7 @@ open_client     the way in for scripts
 dead_letters    for the command line
 sent_messages   likewise
 holes           likewise: sequences in flight, and what holds them up
+traces_of       likewise: what happened to a message
 read_timers     likewise: when handlers are called by time
 open_topology   likewise: which queues there are, and which there should be
 warm_up         for the process that forks instances
@@ -23,7 +24,7 @@ from rolekit.wiring.hosting import (
     wait_for_broker,
 )
 from rolekit.wiring.instance import instance_main
-from rolekit.wiring.operator import dead_letters, holes
+from rolekit.wiring.operator import dead_letters, holes, traces_of
 from rolekit.wiring.resending import sent_messages
 from rolekit.wiring.timers import read_timers
 from rolekit.wiring.topology import open_topology
@@ -41,6 +42,7 @@ __all__ = [
     "read_timers",
     "run_role",
     "sent_messages",
+    "traces_of",
     "wait_for",
     "wait_for_broker",
     "warm_up",

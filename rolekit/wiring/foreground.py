@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from rolekit import config as configuration
 from rolekit import link
+from rolekit.observe.collecting import Collector
 from rolekit.roles.host import Instance, bound_socket
+from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring.hosting import migrate, open_host
 from rolekit.wiring.instance import DONE, FAILED
 from rolekit.wiring.parts import build, hear, load_app, settled, sources_of
 from rolekit.wiring.relaying import run_relay
+from rolekit.wiring.tracing import tracing_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from rolekit.config import Config
     from rolekit.flow.app_client import AppClient
+    from rolekit.model.span import Span
     from rolekit.roles.app import App
     from rolekit.roles.host import Services
 
@@ -31,7 +37,7 @@ log = structlog.get_logger("rolekit.run")
 
 @asynccontextmanager
 async def _alone(
-    app: App, database: str, config: Config
+    app: App, database: str, config: Config, role: str
 ) -> AsyncGenerator[tuple[Services, int]]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
     plan, broker = settled(app.plan(), config), config.broker
@@ -39,20 +45,38 @@ async def _alone(
     await migrate(app.name, database, broker, queues, sources, partitions=plan.partitions)
     async with open_host(app.name, database, broker, queues, sources) as host:
         owner = host.epoch << link.OWNER_BITS | 1
-        parts = build(plan, owner, database, broker, keeps_sent=config.keep_sent)
-        services = parts.services
+        collector: Collector | None = None
+
+        def ship(span: Span) -> None:
+            if collector is not None:
+                collector.take(role, span)
+
+        tracing = tracing_of(
+            replace(config, database=database),
+            config.for_role(role),
+            ship,
+            app=app.name,
+            role=role,
+            instance=f"{role}@{socket.gethostname()}",
+        )
+        parts = build(
+            plan, owner, database, broker, keeps_sent=config.keep_sent, tracing=tracing
+        )
+        services, traces = parts.services, TraceStore(parts.database)
+        collector = Collector(traces.keep, traces.tidy)
 
         async def listen() -> None:
             async for topics in host.topics():
                 hear(services.runtime.bell, owner, topics)
 
         async with services.running():
-            listening = asyncio.create_task(listen())
+            beside = [asyncio.create_task(listen()), asyncio.create_task(collector.run())]
             try:
                 yield services, owner
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
         async with asyncio.timeout(2):
             await host.release(owner)
 
@@ -64,7 +88,7 @@ async def run_role(config: Config, app_ref: str, role_name: str) -> int:
     values = config.for_role(role_name)
     bind = values.get("bind", role.bind)
     stopped = asyncio.Event()
-    async with _alone(app, config.database, config) as (services, _):
+    async with _alone(app, config.database, config, role_name) as (services, _):
         instance = Instance(
             role, services, values=values, listening=bound_socket(bind) if bind else None
         )
@@ -95,7 +119,7 @@ async def open_client(app: App, config: Config | None = None) -> AsyncGenerator[
     settings = config or configuration.load(os.environ)
     async with (
         _database_url(settings) as url,
-        _alone(app, url, settings) as (services, _),
+        _alone(app, url, settings, "client") as (services, _),
     ):
         yield services.client
         if services.outbox is not None:

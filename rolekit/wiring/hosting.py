@@ -16,6 +16,7 @@ from rolekit.store import migrate as migration
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.dividing import divide
 from rolekit.store.postgres.host import PostgresHost
+from rolekit.store.postgres.traces import TraceStore
 from rolekit.supervisor.host import Backlog
 from rolekit.transport.base import DEAD_QUEUE, INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
@@ -46,6 +47,7 @@ class Host(PostgresHost):
         super().__init__(databases, has_queues=isinstance(queues, _PostgresQueues))
         self._store = store
         self._queues = queues
+        self.traces = TraceStore(databases[0])
 
     def look_at(self, queues: Sequence[str]) -> None:
         """Look at these queues too, which another version of the app has."""

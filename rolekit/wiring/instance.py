@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -18,11 +19,13 @@ from rolekit.roles.host import Instance
 from rolekit.roles.http_passing import Passing
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
+from rolekit.wiring.tracing import tracing_of
 from rolekit.wiring.warming import common
 
 if TYPE_CHECKING:
     import socket
 
+    from rolekit.model.span import Span
     from rolekit.roles.app import App
     from rolekit.wiring.parts import Parts
     from rolekit.wiring.warming import Common
@@ -33,6 +36,8 @@ BEAT_S = 1.0
 IDLE_BEAT_S = 4.0
 """An instance to which nothing happens says only so often that it lives; 10 s are allowed."""
 DONE, FAILED, REFUSED = 0, 1, 2
+UNSHIPPED_BYTES = 1 << 20
+"""A supervisor that has so much to read yet gets no more spans."""
 
 
 def instance_main(
@@ -88,6 +93,19 @@ async def _live_on(
 ) -> int:
     reader, writer = to_supervisor
     keeps_sent = shared.settings.keep_sent
+
+    def ship(span: Span) -> None:
+        if writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
+            writer.write(link.encode(link.Traced(span)))
+
+    tracing = tracing_of(
+        replace(shared.settings, broker=spec.broker, database=spec.database),
+        spec.settings,
+        ship,
+        app=shared.app.name,
+        role=spec.role,
+        instance=f"{spec.role}/{spec.slot}",
+    )
     parts = build(
         shared.plan,
         spec.owner,
@@ -95,6 +113,7 @@ async def _live_on(
         spec.broker,
         pooler=spec.pooler,
         keeps_sent=keeps_sent,
+        tracing=tracing,
     )
     member = _Member(spec, shared.app, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)

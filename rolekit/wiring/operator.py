@@ -19,6 +19,7 @@ from rolekit.model.envelope import Head, encode_head
 from rolekit.model.message import wire_of
 from rolekit.store.letters import Letters, readable
 from rolekit.store.postgres import PostgresStore
+from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rolekit.config import Config
     from rolekit.model.plan import AppPlan
+    from rolekit.model.span import Span
     from rolekit.store.base import DeadLetterRow
 
 
@@ -141,6 +143,16 @@ async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
         carrying = asyncio.create_task(bell.run())
         yield DeadLetters(PostgresStore(database, joins=joins), bell, app.plan())
         carrying.cancel()
+    finally:
+        await database.close()
+
+
+async def traces_of(config: Config, id_: str) -> list[list[Span]]:
+    """Return the traces of a message, or the trace of that id, the newest first."""
+    app = load_app(config.app)
+    database = Database(config.database, app.name)
+    try:
+        return await TraceStore(database).of(id_)
     finally:
         await database.close()
 

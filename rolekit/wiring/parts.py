@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rolekit.config import Config
+    from rolekit.flow.tracing import Tracing
     from rolekit.model.plan import AppPlan
     from rolekit.transport.base import Transport
     from rolekit.transport.rabbitmq import RabbitTransport
@@ -89,7 +90,7 @@ def joins_store(database: str, broker: str) -> bool:
     return not broker or broker == database
 
 
-def build(
+def build(  # noqa: PLR0913 - each is a setting of the process
     plan: AppPlan,
     owner: int,
     database: str,
@@ -97,6 +98,7 @@ def build(
     *,
     pooler: str = "",
     keeps_sent: bool = False,
+    tracing: Tracing | None = None,
 ) -> Parts:
     """Make the parts of one process; connects to nothing.
 
@@ -107,6 +109,7 @@ def build(
         broker: URL of the queues; empty: in the database.
         pooler: URL of a pooler in front of the database, to connect to instead of it.
         keeps_sent: Keep what was sent, where the queues are elsewhere and may be lost.
+        tracing: Traces messages; None: nobody does.
     """
     state = Database(
         pooler or database, plan.name, max_connections=CONNECTIONS, is_pooled=bool(pooler)
@@ -135,6 +138,7 @@ def build(
         owner=owner,
         deaths=None if transport.features.sees_holders else store,
         keeps_sent=store.keeps_sent,
+        tracing=tracing,
     )
     return Parts(Services(runtime, intake_limit=_intake_limit()), state)
 

@@ -21,6 +21,8 @@ from rolekit.transport.memory import MemoryTransport
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from rolekit.flow.app_client import AppClient
+    from rolekit.flow.tracing import Tracing
     from rolekit.model.plan import AppPlan
     from rolekit.store.base import Commit, Step
 
@@ -52,7 +54,10 @@ class Refusing(MemoryStore):
 
 
 def services_of(
-    plan: AppPlan, store: MemoryStore | None = None, transport: MemoryTransport | None = None
+    plan: AppPlan,
+    store: MemoryStore | None = None,
+    transport: MemoryTransport | None = None,
+    tracing: Tracing | None = None,
 ) -> Services:
     """Make the parts of one process."""
     store = store or MemoryStore()
@@ -64,6 +69,7 @@ def services_of(
         bell=Bell(),
         clock=SystemClock(),
         owner=store.owner,
+        tracing=tracing,
     )
     return Services(runtime)
 
@@ -75,13 +81,15 @@ class Line(Generic[R]):
         recycled: Why the instance should be replaced, each time that was said.
     """
 
-    def __init__(self, role: type[R], store: MemoryStore | None = None) -> None:
+    def __init__(
+        self, role: type[R], store: MemoryStore | None = None, tracing: Tracing | None = None
+    ) -> None:
         plan = App("line", roles=[role]).plan()
         self.role = role()
         self.store = store or MemoryStore()
         self.transport = MemoryTransport()
         self.recycled: list[str] = []
-        self._services = services = services_of(plan, self.store, self.transport)
+        self._services = services = services_of(plan, self.store, self.transport, tracing)
         runtime = services.runtime
         handlers = {
             one.name: Handler(one, getattr(self.role, one.method))
@@ -93,6 +101,11 @@ class Line(Generic[R]):
         self.consumer = Consumer(
             runtime, handlers, pipeline, services.committer, role.concurrency
         )
+
+    @property
+    def client(self) -> AppClient:
+        """The way in."""
+        return self._services.client
 
     async def send(self, *messages: Message) -> None:
         """Let these come together."""

@@ -1,0 +1,400 @@
+"""How messages are traced: what spans there are of one, and what its outputs carry on.
+
+Each attempt at a message is a `process` span. What it sends has one `send` span, whose
+context its outputs carry in their headers, so the next `process` span is a child of that. A
+position of a sequence that closes is a `store` span; whoever releases the sequence links to
+those. The context an attempt hands on is drawn when it begins, and takes the place of the
+one that came in the headers of its message: everything that is made of those carries it.
+
+Names and attributes are those of OpenTelemetry's messaging conventions.
+
+Source: DESIGN 8; PITFALLS 1.4.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rolekit.model.envelope import Kind
+from rolekit.model.span import (
+    TRACEPARENT,
+    SpanKind,
+    TraceContext,
+    context_of,
+    may_be_sampled,
+    span_at,
+)
+from rolekit.observe.tracing import (
+    Live,
+    carried,
+    new_span_id,
+    new_trace_id,
+    outer_context,
+)
+from rolekit.store.base import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rolekit.flow.runtime import Arrival
+    from rolekit.model.envelope import Packet
+    from rolekit.model.position import Path
+    from rolekit.model.reassembly import Closing
+    from rolekit.observe.tracing import Tracer, Value
+    from rolekit.store.base import Step
+
+MANY = 100
+"""So many closings of one step have a span, and so many links has a release."""
+LEAVING = 10_000
+"""So many sends are waited for; the oldest is given up beyond."""
+_MARK = b"\xab" + TRACEPARENT.encode() + b"\xd9\x37"
+"""How a head begins to say its trace context: a string of 11 bytes, then one of 55."""
+_CONTEXT_BYTES = 55
+_SPAN_AT = 36
+
+
+class Attempt:
+    """The spans of one attempt at a message.
+
+    Attributes:
+        process: From its begin to its outcome.
+    """
+
+    __slots__ = ("_sending", "_tracing", "process", "send_id")
+
+    def __init__(self, tracing: Tracing, process: Live) -> None:
+        self._tracing = tracing
+        self.process = process
+        self.send_id = new_span_id()
+        self._sending: Live | None = None
+
+    @property
+    def context(self) -> TraceContext:
+        """What is caused by this attempt carries it."""
+        return TraceContext(self.process.trace, self.send_id, is_sampled=True)
+
+    def handled(self, step: Step | None, direct: Packet | None = None) -> None:
+        """Note that its handler is done, before anything leaves."""
+        process, now_ns = self.process, self._tracing.tracer.now_ns()
+        process.attributes["rolekit.handler.duration"] = (now_ns - process.begun_ns) / 1e9
+        packets = [] if direct is None else [direct]
+        if step is not None:
+            packets += [*step.outputs, *(due.packet for due in step.later)]
+            self._stored(step, now_ns)
+            if step.replies:
+                process.attributes["rolekit.replies"] = len(step.replies)
+            if step.opening is not None and not packets:
+                packets.append(step.opening.token)
+            if step.outcome is not Outcome.DONE:
+                process.attributes["rolekit.outcome"] = step.outcome.name.lower()
+        if packets and self._sending is None:
+            self._sending = self._tracing.sending(self, packets)
+            if step is not None and step.later:
+                last = max(step.later, key=lambda due: due.due_ms)
+                self._sending.attributes["rolekit.due_ms"] = last.due_ms
+                if last.why:
+                    self._sending.attributes["rolekit.due_why"] = last.why
+            self._sending.begin()
+
+    def _stored(self, step: Step, now_ns: int) -> None:
+        for closing in step.closings[:MANY]:
+            if closing.total is None:
+                self._tracing.stored(self.process, closing, now_ns)
+
+    def failed(self, error: BaseException) -> None:
+        """Note what went wrong."""
+        self.process.failed(error)
+
+    def settled(self, step: Step | None = None) -> None:
+        """Note that its outcome is known: a step was committed, or what is direct has left."""
+        self.process.end()
+        sending, self._sending = self._sending, None
+        if sending is None:
+            return
+        if step is not None and step.outputs and self._tracing.leaves_later:
+            self._tracing.wait_for(sending)
+        else:
+            sending.end()
+
+    def given_up(self, why: str) -> None:
+        """Note that it had no outcome: somebody else had it, or it runs again."""
+        self.process.attributes["rolekit.outcome"] = why
+        self.settled()
+
+
+class Tracing:
+    """Traces messages in one process.
+
+    Args:
+        tracer: Makes spans.
+        system: What carries the messages, as OpenTelemetry calls it.
+        prefix: Of queues there.
+        leaves_later: What is committed leaves after the commit.
+    """
+
+    def __init__(
+        self, tracer: Tracer, *, system: str, prefix: str = "", leaves_later: bool = False
+    ) -> None:
+        self.tracer = tracer
+        self._system = system
+        self._prefix = prefix
+        self.leaves_later = leaves_later
+        self._leaving: dict[str, Live] = {}
+        self.slow_s = tracer.sampling.slow_s
+
+    # -- one message -------------------------------------------------------------------------
+
+    def begin(self, arrival: Arrival) -> Arrival:
+        """Begin an attempt at a message, if it is traced.
+
+        Returns:
+            The delivery as it goes on: what is made of its headers is caused by this attempt.
+        """
+        headers = arrival.head.headers
+        header = headers.get(TRACEPARENT) if headers else None
+        if header is not None and may_be_sampled(header):
+            found = context_of(header)
+            if found is not None and found.is_sampled:
+                return self._traced(arrival, found)
+        plan = arrival.plan
+        if header is None and (plan.timing or plan.reads_from) and self.tracer.begins():
+            return self._traced(arrival, None)
+        late_s = time.time() - (arrival.packet.birth_ms or 0) / 1000
+        if late_s > self.slow_s and arrival.packet.birth_ms:
+            return self.late(arrival)
+        return arrival
+
+    def _traced(
+        self,
+        arrival: Arrival,
+        cause: TraceContext | None,
+        *,
+        begun_ns: int = 0,
+        is_slow: bool = False,
+    ) -> Arrival:
+        head = arrival.head
+        trace, parent = self._roots(head.root, head.headers, cause)
+        process = Live(
+            self.tracer,
+            f"process {arrival.plan.name}",
+            SpanKind.CONSUMER,
+            trace=trace,
+            parent=parent,
+            message=arrival.packet.id,
+            begun_ns=begun_ns,
+            attributes=self._about(arrival),
+        )
+        process.is_slow = is_slow
+        attempt = Attempt(self, process)
+        process.begin()
+        headers = {**head.headers, TRACEPARENT: attempt.context.header()}
+        return replace(
+            arrival, head=msgspec.structs.replace(head, headers=headers), trace=attempt
+        )
+
+    @staticmethod
+    def _roots(
+        root: str, headers: Mapping[str, str], cause: TraceContext | None
+    ) -> tuple[str, str]:
+        """Say in which trace it is, and behind which span; one nobody kept has none."""
+        if cause is not None:
+            return cause.trace, cause.span
+        dropped = context_of(headers.get(TRACEPARENT, ""))
+        if dropped is not None:
+            return dropped.trace, ""
+        return (root if len(root) == len(new_trace_id()) else new_trace_id()), ""
+
+    def _about(self, arrival: Arrival) -> dict[str, Value]:
+        head, packet, delivery = arrival.head, arrival.packet, arrival.delivery
+        found: dict[str, Value] = {
+            **self._operation("process", arrival.plan.name, packet.queue),
+            "messaging.message.id": packet.id,
+            "messaging.message.conversation_id": head.root,
+            "rolekit.message.type": head.type,
+        }
+        tried = head.attempts.failures + head.attempts.crashes
+        if tried:
+            found["rolekit.attempt"] = tried + 1
+        if packet.generation:
+            found["rolekit.generation"] = packet.generation
+        if delivery.redelivered:
+            found["rolekit.redelivered"] = True
+        if head.is_release:
+            found["rolekit.sequence"] = head.sequence
+        elif head.frames:
+            frame = head.frames[-1]
+            found["rolekit.sequence"] = frame.sequence
+            found["rolekit.position"] = ".".join(map(str, frame.path))
+        if head.kind is not Kind.MESSAGE:
+            found["rolekit.kind"] = head.kind.name.lower()
+        return found
+
+    def _operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
+        found: dict[str, Value] = {
+            "messaging.system": self._system,
+            "messaging.operation.name": what,
+            "messaging.operation.type": what,
+            "messaging.destination.name": f"{self._prefix}{queue}",
+            "messaging.destination.template": template,
+        }
+        if self._prefix:
+            found["messaging.rabbitmq.destination.routing_key"] = f"{self._prefix}{queue}"
+        return found
+
+    def late(self, arrival: Arrival, *, since_s: float = 0) -> Arrival:
+        """Trace an attempt that nobody traces, since it waited or took long.
+
+        Args:
+            arrival: Which.
+            since_s: When it began, seconds since 1970; 0: now.
+        """
+        if not self.tracer.keeps_late():
+            return arrival
+        return self._traced(arrival, None, begun_ns=int(since_s * 1e9), is_slow=True)
+
+    def failed(self, arrival: Arrival, error: Exception, since_s: float = 0) -> Arrival:
+        """Note why an attempt failed; one that nobody traces is traced from here on."""
+        if arrival.trace is None and self.tracer.keeps_late():
+            arrival = self._traced(arrival, None, begun_ns=int(since_s * 1e9))
+        if arrival.trace is not None:
+            arrival.trace.failed(error)
+        return arrival
+
+    # -- what leaves -------------------------------------------------------------------------
+
+    def sending(self, attempt: Attempt, packets: Sequence[Packet]) -> Live:
+        """Make the span of what an attempt sends."""
+        return self._send(packets, attempt.process.trace, attempt.process.id, attempt.send_id)
+
+    def _send(self, packets: Sequence[Packet], trace: str, parent: str, id_: str) -> Live:
+        queues = {packet.queue for packet in packets}
+        queue = packets[0].queue
+        sending = Live(
+            self.tracer,
+            f"send {queue}" if len(queues) == 1 else "send",
+            SpanKind.PRODUCER,
+            trace=trace,
+            parent=parent,
+            id_=id_,
+            message=packets[0].id,
+            attributes={**self._operation("send", queue, queue)},
+        )
+        if len(packets) > 1:
+            sending.attributes["messaging.batch.message_count"] = len(packets)
+        else:
+            sending.attributes["messaging.message.id"] = packets[0].id
+        return sending
+
+    def wait_for(self, sending: Live) -> None:
+        """End this span when `left` tells of one of its packets."""
+        if len(self._leaving) >= LEAVING:
+            self._leaving.pop(next(iter(self._leaving))).end()
+        self._leaving[sending.id] = sending
+
+    @property
+    def awaits(self) -> bool:
+        """Whether `left` is to be called."""
+        return bool(self._leaving)
+
+    def left(self, packets: Iterable[Packet]) -> None:
+        """Note that packets are durable where they go."""
+        for packet in packets:
+            at = packet.head.find(_MARK)
+            if at < 0:
+                continue
+            at += len(_MARK)
+            context = packet.head[at : at + _CONTEXT_BYTES].decode("ascii", "replace")
+            sending = self._leaving.pop(context[_SPAN_AT:][:16], None)
+            if sending is not None:
+                sending.end()
+
+    def entering(self, headers: Mapping[str, str]) -> tuple[dict[str, str], Live | None]:
+        """Decide whether what is sent from outside is traced, and what it carries.
+
+        A context that the sender gave stays as it is.
+
+        Returns:
+            Headers, and the span of the send, which `sent` completes; None: not traced.
+        """
+        found = {**carried.get(), **headers}
+        given = context_of(found.get(TRACEPARENT, ""))
+        if given is not None:
+            return found, None
+        cause = outer_context()
+        if cause is None:
+            cause = TraceContext(new_trace_id(), "", is_sampled=self.tracer.begins())
+        if not cause.is_sampled:
+            return found, None
+        sending = Live(
+            self.tracer, "send", SpanKind.PRODUCER, trace=cause.trace, parent=cause.span
+        )
+        found[TRACEPARENT] = sending.context.header()
+        return found, sending
+
+    def sent(self, sending: Live, packets: Sequence[Packet], root: str) -> None:
+        """Say what a send is about, before it leaves."""
+        queue = packets[0].queue
+        sending.name = f"send {queue}" if len(packets) == 1 else "send"
+        sending.message = root
+        sending.attributes = self._operation("send", queue, queue)
+        sending.attributes["messaging.message.conversation_id"] = root
+        sending.attributes["messaging.message.id"] = packets[0].id
+        if len(packets) > 1:
+            sending.attributes["messaging.batch.message_count"] = len(packets)
+        self.wait_for(sending.begin())
+
+    # -- sequences and commits -----------------------------------------------------------------
+
+    def stored(self, process: Live, closing: Closing, now_ns: int) -> None:
+        """Note that a position closed."""
+        Live(
+            self.tracer,
+            "store",
+            SpanKind.INTERNAL,
+            trace=process.trace,
+            parent=process.id,
+            id_=span_at(closing.sequence, closing.path),
+            message=process.message,
+            begun_ns=now_ns,
+            attributes={
+                "rolekit.sequence": closing.sequence,
+                "rolekit.position": ".".join(map(str, closing.path)),
+                "rolekit.closed_by": closing.by.name.lower(),
+            },
+        ).end(now_ns)
+
+    def committed(self, steps: Sequence[Step], begun_ns: int) -> None:
+        """Note a commit: one span in each trace that had a step in it."""
+        by_trace: dict[str, list[Live]] = {}
+        for step in steps:
+            if isinstance(step.trace, Attempt):
+                process = step.trace.process
+                by_trace.setdefault(process.trace, []).append(process)
+        for trace, processes in by_trace.items():
+            Live(
+                self.tracer,
+                "commit",
+                SpanKind.CLIENT,
+                trace=trace,
+                parent=processes[0].id,
+                message=processes[0].message,
+                begun_ns=begun_ns,
+                attributes={
+                    "db.system.name": "postgresql",
+                    "db.operation.name": "COMMIT",
+                    "db.operation.batch.size": len(steps),
+                },
+                links=tuple((trace, one.id) for one in processes[1:MANY]),
+            ).end()
+
+
+def released(attempt: Attempt, sequence: str, paths: Sequence[Path]) -> None:
+    """Link a release to the parts it hands over: the first ones, and the last."""
+    process = attempt.process
+    process.attributes["messaging.batch.message_count"] = len(paths)
+    some = [*paths[: MANY - 1], *paths[-1:]] if len(paths) > MANY else paths
+    process.links = tuple((process.trace, span_at(sequence, path)) for path in some)

@@ -1,0 +1,202 @@
+"""Spans of one process: which traces are kept, and where spans go.
+
+Whether a trace is kept is decided once, where it begins. Of all that begin, a share is kept,
+and the first of each second, so that a quiet app is seen whole. What failed or was slow is
+kept from there on, whatever was decided, a few a second.
+
+A span is shipped when it begins and again when it ends. Who collects spans outlives this
+process, so a span that others refer to is there even if its process is killed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace as otel
+
+from rolekit.model.span import Span, SpanKind, TraceContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_PER_S = 1
+"""So many traces that begin in a second are kept, whatever the share."""
+LATE_PER_S = 10
+"""So many messages a second are traced from where they failed or were found slow."""
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which traces are kept.
+
+    Attributes:
+        ratio: Share of those that begin here, 0 to 1.
+        slow_s: What takes longer, in a queue or in a handler, is kept.
+        first_per_s: So many that begin in a second are kept in any case.
+    """
+
+    ratio: float = 0.01
+    slow_s: float = 1.0
+    first_per_s: int = FIRST_PER_S
+
+
+class Live:
+    """A span that is under way; `end` ends it, once."""
+
+    __slots__ = (
+        "_tracer", "attributes", "begun_ns", "detail", "error", "id", "is_over", "is_slow",
+        "kind", "links", "message", "name", "parent", "trace",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - a span has so much
+        self,
+        tracer: Tracer,
+        name: str,
+        kind: SpanKind,
+        *,
+        trace: str,
+        parent: str = "",
+        id_: str = "",
+        message: str = "",
+        begun_ns: int = 0,
+        attributes: dict[str, Value] | None = None,
+        links: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._tracer = tracer
+        self.name, self.kind = name, kind
+        self.trace, self.parent, self.id = trace, parent, id_ or new_span_id()
+        self.message = message
+        self.begun_ns = begun_ns or tracer.now_ns()
+        self.attributes: dict[str, Value] = attributes or {}
+        self.links = links
+        self.error = self.detail = ""
+        self.is_slow = self.is_over = False
+
+    @property
+    def context(self) -> TraceContext:
+        """What those are given that it causes."""
+        return TraceContext(self.trace, self.id, is_sampled=True)
+
+    def failed(self, error: BaseException) -> None:
+        """Note what went wrong."""
+        self.error, self.detail = type(error).__name__, str(error)[:500]
+
+    def begin(self) -> Live:
+        """Let it be known from now on."""
+        self._tracer.ship(self, 0)
+        return self
+
+    def end(self, ended_ns: int = 0) -> None:
+        """End it now, or then; a second time does nothing."""
+        if not self.is_over:
+            self.is_over = True
+            self._tracer.ship(self, ended_ns or self._tracer.now_ns())
+
+
+class Tracer:
+    """Makes the spans of one process.
+
+    Args:
+        ship: Takes each span when it begins and when it ends; must not block or raise.
+        sampling: Which are kept; may be replaced at any time.
+        role: Of this process.
+        instance: Its name.
+    """
+
+    def __init__(
+        self, ship: Callable[[Span], None], sampling: Sampling, *, role: str, instance: str
+    ) -> None:
+        self._ship = ship
+        self.sampling = sampling
+        self._role = role
+        self._instance = instance
+        self.now_ns = time.time_ns
+        self._first = Allowance(sampling.first_per_s)
+        self._late = Allowance(LATE_PER_S)
+
+    def begins(self) -> bool:
+        """Decide whether a trace that begins now is kept."""
+        return random.random() < self.sampling.ratio or self._first.take()  # noqa: S311
+
+    def keeps_late(self) -> bool:
+        """Decide whether something that failed or was slow is traced from here on."""
+        return self._late.take()
+
+    def ship(self, live: Live, ended_ns: int) -> None:
+        """Send a span as it stands."""
+        self._ship(
+            Span(
+                trace=live.trace,
+                id=live.id,
+                parent=live.parent,
+                name=live.name,
+                kind=live.kind,
+                begun_ns=live.begun_ns,
+                ended_ns=ended_ns,
+                role=self._role,
+                instance=self._instance,
+                message=live.message,
+                error=live.error,
+                detail=live.detail,
+                is_slow=live.is_slow,
+                attributes=live.attributes,
+                links=live.links,
+            )
+        )
+
+
+class Allowance:
+    """So many in each second, and no more."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._second = 0
+        self._left = per_s
+
+    def take(self) -> bool:
+        """Take one, if any is left."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._left = second, self._per_s
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        return True
+
+
+def new_trace_id() -> str:
+    """Draw one."""
+    return f"{random.getrandbits(128) or 1:032x}"
+
+
+def new_span_id() -> str:
+    """Draw one."""
+    return f"{random.getrandbits(64) or 1:016x}"
+
+
+current: ContextVar[Live | bool | None] = ContextVar("rolekit_span", default=None)
+"""The span that what happens now is part of; False: of a trace that is not kept."""
+
+carried: ContextVar[dict[str, str]] = ContextVar("rolekit_carried", default={})  # noqa: B039 - nobody changes it
+"""What came with a request beside the context of its trace, and goes on with what it sends."""
+
+
+def outer_context() -> TraceContext | None:
+    """Say which span causes what is sent now, if any is known: ours, or OpenTelemetry's."""
+    found = current.get()
+    if isinstance(found, Live):
+        return found.context
+    if found is False:
+        return TraceContext("", "", is_sampled=False)
+    span = otel.get_current_span().get_span_context()
+    if not span.is_valid:
+        return None
+    return TraceContext(
+        f"{span.trace_id:032x}", f"{span.span_id:016x}", is_sampled=span.trace_flags.sampled
+    )

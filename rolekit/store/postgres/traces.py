@@ -1,0 +1,93 @@
+"""Recent traces in Postgres: bounded, and not kept through a crash of the server.
+
+Traces in which something failed or was slow outlive ten times as many others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from rolekit.database import load_queries
+from rolekit.model.span import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rolekit.database import Database
+
+KEPT = 2_000
+"""So many of the newest traces are kept; of those that failed or were slow, ten times."""
+MOST_SPANS = 20_000
+_ID_CHARS = 32
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Span)
+
+
+class TraceStore:
+    """Traces of one app.
+
+    Args:
+        database: The app's.
+        kept: How many are kept.
+    """
+
+    def __init__(self, database: Database, *, kept: int = KEPT) -> None:
+        self._db = database
+        self._sql = load_queries("rolekit.store.sql", "traces.sql", database.schema)
+        self._kept = kept
+
+    async def keep(self, spans: Sequence[Span]) -> None:
+        """Keep spans; one that ended replaces itself as it began.
+
+        Raises:
+            Unavailable: The database cannot be reached; the same again is safe.
+        """
+        newest = {(span.trace, span.id): span for span in spans}
+        grades: dict[str, tuple[int, int]] = {}
+        for span in newest.values():
+            grade, count = grades.get(span.trace, (0, 0))
+            grades[span.trace] = (max(grade, _grade(span)), count + bool(span.ended_ns))
+        ordered = sorted(newest.values(), key=lambda span: (span.trace, span.id))
+        traces = sorted(grades)
+        async with self._db.transaction() as connection:
+            await connection.execute(
+                self._sql["note_traces"],
+                traces,
+                [grades[trace][0] for trace in traces],
+                [grades[trace][1] for trace in traces],
+            )
+            await connection.execute(
+                self._sql["keep_spans"],
+                [span.trace for span in ordered],
+                [span.id for span in ordered],
+                [span.message if len(span.message) == _ID_CHARS else None for span in ordered],
+                [bool(span.ended_ns) for span in ordered],
+                [_encoder.encode(span) for span in ordered],
+            )
+
+    async def tidy(self) -> None:
+        """Drop what is too old."""
+        async with self._db.connection() as connection:
+            await connection.execute(self._sql["drop_traces"], self._kept, self._kept * 10)
+
+    async def of(self, id_: str) -> list[list[Span]]:
+        """Return the traces of a message, or the trace of that id, the newest first."""
+        async with self._db.connection() as connection:
+            found = await connection.fetch(self._sql["traces_of"], id_, 5)
+            return [
+                [
+                    _decoder.decode(row["data"])
+                    for row in await connection.fetch(
+                        self._sql["spans_of"], UUID(trace["id"].hex), MOST_SPANS
+                    )
+                ]
+                for trace in found
+            ]
+
+
+def _grade(span: Span) -> int:
+    return 2 if span.error else int(span.is_slow)

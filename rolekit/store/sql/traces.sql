@@ -1,0 +1,31 @@
+-- note_traces: Note that traces got spans, and the worst that was seen in each.
+insert into {s}.trace as old (id, grade, spans)
+select * from unnest($1::uuid[], $2::smallint[], $3::int[])
+on conflict (id) do update set
+    grade = greatest(old.grade, excluded.grade), spans = old.spans + excluded.spans;
+
+-- keep_spans: Keep spans; what tells of the end of one replaces what told of its begin.
+insert into {s}.span as old (trace, id, message, ended, data)
+select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::boolean[], $5::bytea[])
+on conflict (trace, id) do update set ended = excluded.ended, data = excluded.data
+where excluded.ended or not old.ended;
+
+-- drop_traces: Drop the oldest traces: those that were as they should be sooner than others.
+with newest as (select coalesce(max(n), 0) as n from {s}.trace),
+old as (
+    delete from {s}.trace t using newest
+    where (t.grade = 0 and t.n <= newest.n - $1::bigint) or t.n <= newest.n - $2::bigint
+    returning t.id
+)
+delete from {s}.span using old where span.trace = old.id;
+
+-- traces_of: Say in which traces a message has spans, by its id or by that of a trace; the newest first.
+select t.id from {s}.trace t
+where t.id = $1 or t.id in (select trace from {s}.span where message = $1)
+order by t.n desc limit $2;
+
+-- spans_of: Read the spans of a trace.
+select data from {s}.span where trace = $1 limit $2;
+
+-- newest: List the newest traces.
+select id, at, grade, spans from {s}.trace order by n desc limit $1;

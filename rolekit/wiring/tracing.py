@@ -1,0 +1,53 @@
+"""Tracing in one process, as the settings want it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rolekit.config import share
+from rolekit.flow.tracing import Tracing
+from rolekit.observe.tracing import Sampling, Tracer
+from rolekit.wiring.parts import is_rabbit, joins_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rolekit.config import Config
+    from rolekit.model.span import Span
+
+
+def tracing_of(
+    config: Config,
+    values: Mapping[str, str],
+    ship: Callable[[Span], None],
+    *,
+    app: str,
+    role: str,
+    instance: str,
+) -> Tracing | None:
+    """Make what traces messages in this process; None: it is off.
+
+    Args:
+        config: Settings; `broker` and `database` as this process has them.
+        values: Of the role, whose `traces` goes before that of all.
+        ship: Takes spans.
+        app: Its name.
+        role: Of this process.
+        instance: Its name.
+
+    Raises:
+        ConfigError: The role's share is none.
+    """
+    ratio = config.traces
+    if "traces" in values:
+        ratio = share(f"roles.{role}.traces", values["traces"])
+    if ratio is None:
+        return None
+    sampling = Sampling(ratio=ratio, slow_s=config.slow_s)
+    is_broker = is_rabbit(config.broker)
+    return Tracing(
+        Tracer(ship, sampling, role=role, instance=instance),
+        system="rabbitmq" if is_broker else "postgresql",
+        prefix=f"{app}." if is_broker else "",
+        leaves_later=not joins_store(config.database, config.broker),
+    )

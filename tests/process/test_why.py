@@ -1,0 +1,203 @@
+"""`rolekit why` and `rolekit trace` on real messages, each delayed by another cause.
+
+No collector is there: what is told comes from the traces that are kept in Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rolekit.config import Config
+from rolekit.database import Database
+from rolekit.store.postgres.traces import TraceStore
+from rolekit.wiring import open_client
+from tests.process.supervised import ROOT, eventually
+from tests.process.why_app import Deadly, Flaky, Heavy, Queued, Whole, app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rolekit import Message
+    from rolekit.model.span import Span
+    from rolekit.testing.plugin import DatabaseServer
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+
+APP = "tests.process.why_app:app"
+
+
+@pytest.fixture(scope="module")
+def config(
+    rolekit_database_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Config]:
+    """Run the app, all of whose messages are traced; give the settings of its clients."""
+    home = tmp_path_factory.mktemp("home")
+    with rolekit_database_server.database() as database:
+        said = home / "said"
+        with said.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "rolekit", "up", APP],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "ROLEKIT_HOME": str(home),
+                    "ROLEKIT_DATABASE": database,
+                    "ROLEKIT_TRACES": "1",
+                },
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            eventually(lambda: "why is up" in said.read_text(), within_s=15)
+            yield Config(app=APP, database=database, home=home, traces=1.0)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def sent(config: Config, *messages: Message) -> list[str]:
+    """Send these; return their ids."""
+
+    async def send() -> list[str]:
+        async with open_client(app, config) as client:
+            return [receipt.id for receipt in await client.send_many(messages)]
+
+    return asyncio.run(send())
+
+
+def spans_of(config: Config, id_: str) -> list[Span]:
+    async def read() -> list[list[Span]]:
+        database = Database(config.database, app.name)
+        try:
+            return await TraceStore(database).of(id_)
+        finally:
+            await database.close()
+
+    traces = asyncio.run(read())
+    return traces[0] if traces else []
+
+
+def rolekit(config: Config, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the app."""
+    settings = [f"database={config.database}", f"home={config.home}"]
+    command = [sys.executable, "-m", "rolekit", *arguments, "--app", APP]
+    for setting in settings:
+        command += ["--set", setting]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def wait_for_end(config: Config, id_: str, handler: str) -> list[Span]:
+    """Wait until a handler of this trace is done for good, and nothing is under way."""
+
+    def is_over() -> bool:
+        spans = spans_of(config, id_)
+        done = [
+            s for s in spans if s.name == f"process {handler}" and s.ended_ns and not s.error
+        ]
+        return bool(done) and all(span.ended_ns for span in spans)
+
+    eventually(is_over, within_s=20)
+    return spans_of(config, id_)
+
+
+def why(config: Config, id_: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(rolekit(config, "why", id_, "--json").stdout)
+    return told
+
+
+def test_a_message_behind_others_waited_in_the_queue(config: Config) -> None:
+    *_, last = sent(config, *(Queued(n=n) for n in range(4)))
+    wait_for_end(config, last, "Narrow.queued")
+
+    told = why(config, last)
+
+    assert told["cause"]["stage"] == "queue"
+    assert told["cause"]["where"] == "Narrow.queued"
+    assert told["seconds"]["queue"] > 0.8
+    assert rolekit(config, "why", last).stdout.startswith("queue took most: ")
+
+
+def test_a_slow_handler_is_named(config: Config) -> None:
+    (id_,) = sent(config, Heavy(n=1))
+    wait_for_end(config, id_, "Wide.heavy")
+
+    told = why(config, id_)
+
+    assert told["cause"]["stage"] == "handler"
+    assert told["cause"]["where"] == "Wide.heavy"
+    assert told["seconds"]["handler"] >= 0.8
+
+
+def test_a_retry_is_named_with_what_failed(config: Config) -> None:
+    (id_,) = sent(config, Flaky(n=1))
+    wait_for_end(config, id_, "Wide.flaky")
+
+    told = why(config, id_)
+
+    assert told["cause"]["stage"] == "retry"
+    assert "the mail server is busy" in told["cause"]["detail"]
+    assert told["seconds"]["retry"] > 0.5
+
+
+def test_a_part_that_waits_for_an_earlier_one_waits_for_a_hole(config: Config) -> None:
+    (root,) = sent(config, Whole(parts=3))
+    spans = wait_for_end(config, root, "Wide.whole")
+    part = next(
+        span.message
+        for span in spans
+        if span.name == "process Wide.part" and span.attributes["rolekit.position"] == "2"
+    )
+
+    told = why(config, part)
+
+    assert told["cause"]["stage"] == "hole"
+    assert told["cause"]["where"] == "Wide.whole"
+    assert "position 0 came last: retry of Wide.part" in told["cause"]["detail"]
+    assert "part 0 is not there yet" in told["cause"]["detail"]
+    assert why(config, root)["cause"]["stage"] == "retry"
+
+
+def test_a_crash_is_named_with_how_the_instance_died(config: Config, tmp_path: Path) -> None:
+    (id_,) = sent(config, Deadly(marker=str(tmp_path / "died")))
+    spans = wait_for_end(config, id_, "Mortal.deadly")
+
+    told = why(config, id_)
+
+    assert told["cause"]["stage"] == "crash"
+    assert (
+        "Mortal/0 died with it in hand. The instance ended: SIGKILL" in told["cause"]["detail"]
+    )
+    attempts = [span for span in spans if span.name == "process Mortal.deadly"]
+    assert sorted(span.error for span in attempts) == ["", "InstanceDied"]
+
+
+def test_a_trace_is_drawn_as_a_tree_and_leads_to_a_page(config: Config) -> None:
+    (id_,) = sent(config, Whole(parts=9))
+    wait_for_end(config, id_, "Wide.whole")
+
+    shown = rolekit(
+        config, "trace", id_, "--set", "trace_page=https://traces.example/{trace_id}"
+    )
+
+    lines = shown.stdout.splitlines()
+    trace = lines[0].split()[1].rstrip(",")
+    assert lines[1].startswith("send Wide.split")
+    assert lines[2].startswith("  process Wide.split")
+    assert any("… more of process Wide.part (--all shows them)" in line for line in lines)
+    assert lines[-1] == f"https://traces.example/{trace}"
+
+
+def test_an_id_that_nobody_traced_and_one_that_is_none_get_a_sentence(config: Config) -> None:
+    unknown, no_id = rolekit(config, "why", "0" * 32), rolekit(config, "trace", "here")
+
+    assert (unknown.returncode, no_id.returncode) == (1, 2)
+    assert "No trace of" in unknown.stderr
+    assert "32 hexadecimal digits are expected" in no_id.stderr

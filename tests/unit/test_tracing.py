@@ -1,0 +1,216 @@
+"""What is traced of messages, whose context goes where, and what an untraced one leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit import Context, Message, Reject, WorkerRole, handle
+from rolekit.flow.tracing import Tracing
+from rolekit.model.envelope import decode_head
+from rolekit.model.span import SpanKind, TraceContext, context_of, may_be_sampled
+from rolekit.observe.tracing import Sampling, Tracer
+from tests.unit.fakes_flow import Line, working
+
+if TYPE_CHECKING:
+    from rolekit.model.span import Span
+
+pytestmark = [pytest.mark.anyio]
+
+THEIRS = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NOT_KEPT = THEIRS[:-1] + "0"
+
+
+class Ask(Message):
+    """Starts it."""
+
+    n: int
+
+
+class Told(Message):
+    """Goes on."""
+
+    n: int
+
+
+class Talks(WorkerRole):
+    """Two stages; notes what each saw in its headers."""
+
+    def __init__(self) -> None:
+        self.headers: list[dict[str, str]] = []
+
+    @handle
+    async def ask(self, ask: Ask, ctx: Context) -> Told:
+        self.headers.append(dict(ctx.headers))
+        if ask.n < 0:
+            raise Reject("below zero")
+        return Told(n=ask.n)
+
+    @handle
+    async def told(self, told: Told, ctx: Context) -> None:
+        self.headers.append(dict(ctx.headers))
+
+
+class Kept:
+    """The spans that a process shipped, as they ended."""
+
+    def __init__(self) -> None:
+        self.began: list[Span] = []
+        self.spans: list[Span] = []
+
+    def ship(self, span: Span) -> None:
+        (self.spans if span.ended_ns else self.began).append(span)
+
+    def tracing(self, ratio: float, *, first_per_s: int = 0) -> Tracing:
+        sampling = Sampling(ratio=ratio, first_per_s=first_per_s)
+        tracer = Tracer(self.ship, sampling, role="Talks", instance="Talks/0")
+        return Tracing(tracer, system="memory")
+
+    def named(self, name: str) -> Span:
+        (found,) = [span for span in self.spans if span.name == name]
+        return found
+
+
+async def through(line: Line[Talks], n: int, headers: dict[str, str] | None = None) -> None:
+    """Send one message, and wait until it is through."""
+    async with working(line):
+        await line.client.send(Ask(n=n), headers=headers)
+        await line.idle()
+
+
+async def test_each_step_is_caused_by_what_the_one_before_sent() -> None:
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(1))
+
+    await through(line, 1)
+
+    first, ask = kept.named("send Talks.ask"), kept.named("process Talks.ask")
+    second, told = kept.named("send Talks.told"), kept.named("process Talks.told")
+    assert [first.parent, ask.parent, second.parent, told.parent] == [
+        "", first.id, ask.id, second.id,
+    ]  # fmt: skip
+    assert len({span.trace for span in kept.spans}) == 1
+    assert [s.kind for s in (first, ask)] == [SpanKind.PRODUCER, SpanKind.CONSUMER]
+    assert ask.message == told.message != ""  # a direct step keeps the id
+    assert ask.attributes["messaging.operation.type"] == "process"
+    assert {span.id for span in kept.began} >= {first.id, ask.id, second.id, told.id}
+
+
+async def test_an_untraced_message_carries_nothing() -> None:
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(0))
+
+    await through(line, 1)
+
+    assert kept.spans == []
+    assert line.role.headers == [{}, {}]
+
+
+@pytest.mark.parametrize("header", [THEIRS, NOT_KEPT])
+async def test_a_context_that_the_sender_gave_stays_and_decides(header: str) -> None:
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(1))
+
+    await through(line, 1, {"traceparent": header, "baggage": "tenant=7", "mine": "x"})
+
+    given = context_of(header)
+    assert given is not None
+    if not given.is_sampled:
+        assert kept.spans == []
+        assert [seen["traceparent"] for seen in line.role.headers] == [header, header]
+        return
+    assert kept.named("process Talks.ask").parent == given.span
+    assert {span.trace for span in kept.spans} == {given.trace}
+    assert all(seen["baggage"] == "tenant=7" for seen in line.role.headers)
+
+
+async def test_the_first_of_a_second_is_kept_whatever_the_share() -> None:
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(0, first_per_s=1))
+
+    async with working(line):
+        await line.send(*(Ask(n=n) for n in range(50)))
+        await line.idle()
+
+    assert 1 <= sum(span.name == "send Talks.ask" for span in kept.spans) <= 3
+
+
+async def test_what_fails_is_traced_from_there_on() -> None:
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(0))
+
+    await through(line, -1)
+
+    failed = kept.named("process Talks.ask")
+    assert (failed.error, failed.detail) == ("Reject", "below zero")
+    assert failed.trace == failed.attributes["messaging.message.conversation_id"]
+    assert failed.attributes["rolekit.outcome"] == "dead"
+
+
+async def test_a_step_that_is_slow_is_traced_with_when_it_began() -> None:
+    kept = Kept()
+    tracing = kept.tracing(0)
+    tracing.slow_s = 0.0
+    line = Line(Talks, tracing=tracing)
+
+    await through(line, 1)
+
+    ask = kept.named("process Talks.ask")
+    assert ask.is_slow
+    assert ask.begun_ns < ask.ended_ns
+
+
+async def test_spans_of_a_message_are_known_before_its_output_leaves() -> None:
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(1))
+    seen: list[tuple[str, bool]] = []
+    publish = line.transport.forward
+
+    async def forward(subscription: object, pairs: list[tuple[object, object]]) -> None:
+        for _, packet in pairs:
+            if packet is not None:
+                context = context_of(decode_head(packet.head).headers["traceparent"])  # type: ignore[attr-defined]
+                assert context is not None
+                known = {span.id for span in kept.began}
+                seen.append((context.span, context.span in known))
+        await publish(subscription, pairs)  # type: ignore[arg-type]
+
+    line.transport.forward = forward  # type: ignore[method-assign,assignment]
+    await through(line, 1)
+
+    assert seen
+    assert all(is_known for _, is_known in seen)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_context"),
+    [
+        (THEIRS, True),
+        ("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", True),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", False),
+        ("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", False),
+        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", False),
+        ("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", False),
+        ("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", False),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_contexts_are_read_as_the_standard_wants(header: str, *, is_context: bool) -> None:
+    assert (context_of(header) is not None) is is_context
+
+
+def test_the_cheap_look_never_misses_what_is_sampled() -> None:
+    for flags in range(256):
+        header = f"{THEIRS[:-2]}{flags:02x}"
+        context = context_of(header)
+
+        assert context is not None
+        assert may_be_sampled(header) or not context.is_sampled
+
+
+def test_a_context_reads_what_it_wrote() -> None:
+    context = TraceContext("ab" * 16, "cd" * 8, is_sampled=True)
+
+    assert context_of(context.header()) == context
