@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.outbox")
 
-BATCH = 256
+BATCH = 1000
+"""Packets published together, half of what a broker is given unconfirmed: with less, each
+few hundred would wait for the answer to those before."""
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
 LOOK_EVERY_S = 2.0

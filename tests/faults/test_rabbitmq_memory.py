@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rolekit.transport.base import Delivery
     from rolekit.transport.rabbitmq import RabbitTransport
-    from rolekit.transport.rabbitmq.consumer import RabbitSubscription
+    from rolekit.transport.rabbitmq.subscription import RabbitSubscription
     from tests.faults.rabbit import Rig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]

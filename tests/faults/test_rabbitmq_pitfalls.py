@@ -15,6 +15,9 @@ from tests.conformance.transport import Inbox, consume, packet, packets, settled
 from tests.faults.rabbit import APP, RESUMES_S, published, within
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rolekit.transport.base import Delivery
     from tests.faults.rabbit import Rig
 
 pytestmark = [
@@ -247,4 +250,45 @@ async def test_a_flush_while_the_window_changes_leaves_it_as_it_was_asked_for(ri
             await asyncio.sleep(0)
 
     await inbox.count(22)
-    await rig.until(lambda state: state.unacked == 22)  # the former window and the present one
+    await rig.until(lambda state: state.unacked == 20)
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+async def test_a_window_that_grows_while_messages_flow_brings_none_of_them_again(
+    rig: Rig, queue_type: topology.QueueType
+) -> None:
+    transport, inbox = await rig.connect(queue_type=queue_type), Inbox()
+
+    def settle(batch: Sequence[Delivery]) -> None:
+        inbox(batch)
+        subscription.ack(batch)
+
+    subscription = await consume(transport, settle, window=2)
+    await transport.publish(packets(3000))
+
+    for window in (8, 32, 128, 512):
+        subscription.widen("q", window)
+        await inbox.count(len(inbox.got) + 150)
+
+    got = await inbox.count(3000)
+    assert not any(delivery.redelivered for delivery in got)
+    assert len(got) == 3000
+
+
+async def test_a_window_that_shrinks_holds_no_more_than_it_says(rig: Rig) -> None:
+    transport, inbox = await rig.connect(), Inbox()
+    subscription = await consume(transport, inbox, window=2)
+    await rig.until(lambda state: state.consumers == 1)
+    subscription.widen("q", 8)
+    await rig.until(lambda state: state.consumers == 2)
+    subscription.widen("q", 32)
+    await rig.until(lambda state: state.consumers == 3)
+    await transport.publish(packets(100))
+    await rig.until(lambda state: state.unacked == 32)
+
+    subscription.widen("q", 20)
+    await rig.until(lambda state: state.unacked == 44)  # 12 more come before 24 no longer do
+    subscription.ack(await inbox.count(44))
+    await rig.until(lambda state: state.unacked == 20)
+    await asyncio.sleep(0.3)
+    await rig.until(lambda state: state.unacked == 20)

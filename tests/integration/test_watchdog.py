@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from rolekit.testing.broker import PrivateBroker
     from rolekit.transport.base import Delivery
-    from rolekit.transport.rabbitmq.consumer import QueueConsumer, RabbitSubscription
+    from rolekit.transport.rabbitmq.consumer import QueueConsumer
+    from rolekit.transport.rabbitmq.subscription import RabbitSubscription
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(30)]
 

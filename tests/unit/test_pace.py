@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rolekit.flow.pacing import PACE_S, Pacing
 from rolekit.model.pace import MOST, grown, shrunk
 
 
@@ -60,3 +63,72 @@ def test_at_a_steady_rate_a_window_that_grew_does_not_shrink(least: int, rate: i
         window = grown(window, least, rate, 1.0)
 
     assert shrunk(window, least, rate, 1.0) == window
+
+
+class Windows:
+    """Notes how windows change."""
+
+    def __init__(self, least: int) -> None:
+        self.changes: list[tuple[str, int]] = []
+        self.pacing = Pacing(["q", "other"], least, self._resize)
+
+    def _resize(self, queue: str, window: int, is_smaller: bool) -> None:  # noqa: FBT001 - as it is called
+        del is_smaller
+        self.changes.append((queue, window))
+
+    def handle(self, count: int, queue: str = "q") -> None:
+        for _ in range(count):
+            self.pacing.handled(queue)
+
+    async def looked(self) -> None:
+        """Return when it has looked."""
+        self.pacing.look_soon()
+        await asyncio.sleep(PACE_S)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_a_window_grows_as_soon_as_it_is_sure_to_be_too_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = asyncio.get_running_loop().time()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
+    windows = Windows(20)
+    windows.pacing.look_soon()
+
+    windows.handle(19)
+    before = [*windows.changes]
+    windows.handle(1)
+    windows.handle(79)
+    after = [*windows.changes]
+    windows.handle(1)
+    windows.pacing.close()
+
+    assert before == []
+    assert after == [("q", 80)]
+    assert windows.changes == [("q", 80), ("q", 320)]
+
+
+@pytest.mark.anyio
+async def test_what_was_handled_before_work_came_says_nothing_of_how_quick_that_is() -> None:
+    windows = Windows(20)
+    windows.handle(30)
+
+    await windows.looked()
+    windows.pacing.close()
+
+    assert windows.changes == []
+
+
+@pytest.mark.anyio
+async def test_a_window_that_grew_in_a_while_is_let_be_in_it() -> None:
+    # The first while ends with the first look: a clock began long before work came.
+    windows = Windows(20)
+    windows.pacing.look_soon()
+    windows.handle(20_000)  # more than in a moment, however slow the machine is
+    grew_to = windows.changes[-1]
+
+    await windows.looked()
+    windows.pacing.close()
+
+    assert windows.changes[-1] == grew_to

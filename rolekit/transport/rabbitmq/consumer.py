@@ -1,9 +1,8 @@
-"""Consuming: one channel and one consumer for each queue, which come back by themselves.
+"""Consuming: one channel for each queue, which comes back by itself.
 
-A subscription owns its queues' consumers. Each is a loop that opens a channel, consumes,
-and waits until that ends: the connection is lost, the broker closes the channel or cancels
-the consumer, somebody pauses. Then it begins again. A tag names its channel too, so that
-one from before is dead, not another message's.
+It is a loop that opens a channel, consumes, and waits until that ends: the connection is
+lost, the broker closes the channel or cancels a consumer, somebody pauses. Then it begins
+again. A tag names its channel too, so that one from before is dead, not another message's.
 
 Source: RELIABILITY H11, H12, H21, H22; PITFALLS T1, T5, T7, T8, T12.
 """
@@ -26,7 +25,7 @@ from rolekit.transport.rabbitmq.demux import Tap
 from rolekit.transport.rabbitmq.session import RPC_S, lost_not_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from rolekit.transport.base import Sink
     from rolekit.transport.rabbitmq.demux import Arrived
@@ -44,6 +43,9 @@ CLOSE_S = 5.0
 TAG_BITS = 44
 """A delivery tag below, the number of its channel among all of this process above."""
 _TAG = (1 << TAG_BITS) - 1
+
+_Share = tuple[int, int]
+"""Number of a consumer on its channel, and its part of the window."""
 
 
 class QueueConsumer:
@@ -86,6 +88,8 @@ class QueueConsumer:
         self._is_wanted.set()
         self._changed = asyncio.Event()
         self._consumers = 0
+        self._shares: list[_Share] = []
+        self._prefetch = 0
         self._asked = 0
         self._is_closing = False
         # Owned by close(), which ends it.
@@ -144,7 +148,7 @@ class QueueConsumer:
             with suppress(*AWAY):
                 await channel.sent()
                 # A consumer may begin just behind this call: it must get its own window.
-                same = channel.calls.basic_qos(prefetch_count=self._asked or self._window or 1)
+                same = channel.calls.basic_qos(prefetch_count=self._prefetch or 1)
                 await asyncio.shield(self._call(same))
 
     # -- living ------------------------------------------------------------------------------
@@ -253,23 +257,30 @@ class QueueConsumer:
     async def _adjust(self, channel: Channel) -> None:
         """Consume as it is wanted now: with this window, or not at all.
 
-        The broker keeps the window of a consumer as it was when that began, so another one
-        begins, and only then the old one ends. What that delivered stays in hand.
+        The broker keeps the window of a consumer as it was when that began. So a larger one
+        is another consumer beside those there are, for the difference. A smaller one ends
+        some, which costs: what was on its way to those comes again, flagged as if somebody
+        had died of it. A queue of another program may let only one be active at a time: there
+        each replaces the one before.
         """
         wanted = self._window if self._is_wanted.is_set() else 0
         if self._is_closing or wanted == self._asked:
             return
-        old, self._asked = self._asked, wanted
-        if wanted:
+        self._asked = wanted
+        before = self._shares
+        kept = [] if self._source else _within(wanted, before)
+        self._prefetch = wanted - sum(share for _, share in kept)
+        self._shares = kept
+        if self._prefetch:
             self._consumers += 1
-            await self._call(channel.calls.basic_qos(prefetch_count=wanted))
+            self._shares = [*kept, (self._consumers, self._prefetch)]
+            await self._call(channel.calls.basic_qos(prefetch_count=self._prefetch))
             tag = self._tag(self._consumers)
             await self._call(
                 channel.calls.basic_consume(self.name, channel.take, consumer_tag=tag)
             )
-        if old:
-            before = self._consumers - 1 if wanted else self._consumers
-            await self._call(channel.calls.basic_cancel(self._tag(before)))
+        for number, _ in before[len(kept) :]:
+            await self._call(channel.calls.basic_cancel(self._tag(number)))
 
     def _tag(self, number: int) -> str:
         return f"rolekit-{self._serial}-{number}"
@@ -297,7 +308,8 @@ class QueueConsumer:
         self._channel = None
         self._open_now.pop(self._serial, None)
         self._serial = 0
-        self._asked = 0
+        self._asked = self._prefetch = 0
+        self._shares = []
         self.in_hand = 0
         await channel.close()
 
@@ -314,76 +326,12 @@ class QueueConsumer:
         self._sink(batch)
 
 
-class RabbitSubscription:
-    """Some queues consumed together; each has its own window, channel and tags."""
-
-    def __init__(
-        self, transport: RabbitTransport, queues: Sequence[str], window: int, sink: Sink
-    ) -> None:
-        self._transport = transport
-        self._open: dict[int, QueueConsumer] = {}
-        self.consumers = {
-            queue: QueueConsumer(transport, queue, window, sink, self._open) for queue in queues
-        }
-        self._of_source = {
-            queue: QueueConsumer(transport, queue, window, sink, self._open, source)
-            for queue, source in transport.sources.items()
-            if queue in self.consumers
-        }
-        self._is_closed = False
-
-    def all_consumers(self) -> list[QueueConsumer]:
-        """List those of its own queues, and those of other programs'."""
-        return [*self.consumers.values(), *self._of_source.values()]
-
-    def ack(self, deliveries: Iterable[Delivery]) -> None:
-        """Forget these for ever, soon."""
-        open_now = self._open
-        for delivery in deliveries:
-            consumer = open_now.get(delivery.tag >> TAG_BITS)
-            if consumer is None:
-                self._transport.count_stale()
-            else:
-                consumer.ack(delivery)
-
-    def release(self, deliveries: Iterable[Delivery]) -> None:
-        """Do as `ack`: no commit can settle what a broker holds."""
-        self.ack(deliveries)
-
-    def hand_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Give these back to their queues, to be delivered again, flagged."""
-        for delivery in deliveries:
-            consumer = self._open.get(delivery.tag >> TAG_BITS)
-            if consumer is not None:
-                consumer.hand_back(delivery)
-
-    async def run_alone(self, delivery: Delivery) -> None:
-        """Do nothing: the broker cannot keep it, so the store does. See `Features`."""
-
-    def widen(self, queue: str, window: int) -> None:
-        """Change how many deliveries of a queue may be in hand."""
-        self.consumers[queue].widen(window)
-        if queue in self._of_source:
-            self._of_source[queue].widen(window)
-
-    def pause(self) -> None:
-        """Take no more until `resume`."""
-        for consumer in self.all_consumers():
-            consumer.pause()
-
-    def resume(self) -> None:
-        """Take again."""
-        for consumer in self.all_consumers():
-            consumer.resume()
-
-    async def flush(self) -> None:
-        """Wait until the broker has read the acks given so far."""
-        for consumer in self.all_consumers():
-            await consumer.flush()
-
-    async def close(self) -> None:
-        """Take no more; hand back whatever is not settled."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._transport.gone(self)
-            await asyncio.gather(*(consumer.close() for consumer in self.all_consumers()))
+def _within(window: int, shares: Sequence[_Share]) -> list[_Share]:
+    """Return the first of these, as many as a window has room for."""
+    kept: list[_Share] = []
+    for share in shares:
+        window -= share[1]
+        if window < 0:
+            break
+        kept.append(share)
+    return kept

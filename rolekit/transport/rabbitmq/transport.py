@@ -32,7 +32,6 @@ from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.access import check_read, check_write
 from rolekit.transport.rabbitmq.address import AWAY, UrlFile, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
-from rolekit.transport.rabbitmq.consumer import RabbitSubscription
 from rolekit.transport.rabbitmq.foreign import packet_of
 from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.plain import PlainSession
@@ -40,6 +39,7 @@ from rolekit.transport.rabbitmq.plan import refuse_left_over
 from rolekit.transport.rabbitmq.publisher import Publisher
 from rolekit.transport.rabbitmq.session import Session
 from rolekit.transport.rabbitmq.sources import check_source
+from rolekit.transport.rabbitmq.subscription import RabbitSubscription
 from rolekit.transport.rabbitmq.watchdog import EVERY_S, Watchdog
 
 if TYPE_CHECKING:
