@@ -8,7 +8,7 @@ BENCH := .venv-bench/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test faults simulate fuzz check bench bench-quick bench-profile format clean
+.PHONY: help setup demo servers test faults load simulate fuzz check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
 	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
+
+load: servers  ## Put mailflow under load, five minutes each on Postgres alone and on RabbitMQ; reports in build/load (FOR=, RATE=)
+	$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
+	$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) --broker private
 
 simulate: $(SETUP)  ## Let 20,000 seeds of a simulated fleet live under faults (SEEDS=, FIRST=, APP=: those)
 	$(BIN)/python -m tests.property.simulate --seeds $(or $(SEEDS),20000) --first $(or $(FIRST),0) $(if $(APP),--app $(APP))

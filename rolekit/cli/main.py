@@ -13,6 +13,7 @@ from rolekit.cli.console import report
 from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
 from rolekit.cli.holes import holes
+from rolekit.cli.load import load
 from rolekit.cli.logs import logs
 from rolekit.cli.ps import ps
 from rolekit.cli.replay import replay
@@ -55,6 +56,7 @@ cli.command()(send)
 cli.command()(holes)
 cli.command()(why)
 cli.command()(trace)
+cli.command()(load)
 cli.add_typer(dead, name="dead")
 cli.add_typer(topology, name="topology")
 

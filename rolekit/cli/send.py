@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +19,11 @@ from rolekit.cli.options import (
     loaded,
     settings,
 )
-from rolekit.config import Config, nearest
-from rolekit.errors import CodecError, ConfigError
-from rolekit.model.codec import Codec
-from rolekit.model.message import AnyMessage, wire_of
+from rolekit.roles.named import named_message
 
 if TYPE_CHECKING:
-    from rolekit.model.plan import AppPlan
+    from rolekit.config import Config
+    from rolekit.model.message import AnyMessage
     from rolekit.roles.app import App
 
 
@@ -49,31 +47,12 @@ def send(  # noqa: PLR0913 - each is an option of the command
     config = settings(app, sets, config_file)
     found = loaded(config)
     data = sys.stdin.buffer.read() if body == "-" else body.encode()
-    message = _decoded(found.plan(), type_, data)
+    message = named_message(found.plan(), type_, data)
     receipt_id = asyncio.run(_send(config, found, message, (key or None, delay_s, wait_s)))
     if as_json:
         out_json({"id": receipt_id})
     else:
         out(receipt_id)
-
-
-def _decoded(plan: AppPlan, name: str, data: bytes) -> AnyMessage:
-    types = {wire: cls for wire, cls in plan.types.items() if plan.destinations.get(cls)} | {
-        cls.__name__: cls for cls in plan.destinations
-    }
-    if name not in types:
-        raise ConfigError(
-            f"{plan.name} takes no message {name}.{nearest(name, types)}",
-            fix=f"It takes {', '.join(sorted({cls.__name__ for cls in plan.destinations}))}.",
-        )
-    wire = plan.wire_names[types[name]]
-    try:
-        message = Codec(plan.types, plan.wire_names).decode(
-            wire, wire_of(types[name]).version, "json", data
-        )
-    except CodecError as error:
-        raise ConfigError(error.what, fix=error.fix) from error
-    return cast("AnyMessage", message)
 
 
 async def _send(

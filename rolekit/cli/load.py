@@ -1,0 +1,330 @@
+"""`load`: put an app under load, and say whether it stood it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from rolekit.cli.client import find
+from rolekit.cli.console import FAILED, out, out_json, say
+from rolekit.cli.ground import database_of
+from rolekit.cli.options import (
+    AppOption,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    WaitOption,
+    settings,
+)
+from rolekit.config import nearest, redact
+from rolekit.errors import ConfigError, RolekitError, Unavailable
+from rolekit.supervisor.control_restart import RestartNews, RestartOrder
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncGenerator
+
+    from rolekit.cli.client import Control
+    from rolekit.config import Config
+    from rolekit.load.capacity import Trial
+    from rolekit.load.driver import Job
+    from rolekit.load.result import Mark, Recorder, Result
+    from rolekit.load.scenario import Scenario
+    from rolekit.supervisor.status import FleetStatus
+
+_NONE = "\N{EN DASH}"
+
+
+def load(  # noqa: PLR0913 - each is an option of the command
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO", help="A TOML file.")],
+    *,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, help="Instead of the scenario's, per second.")
+    ] = 0,
+    for_s: Annotated[
+        float,
+        typer.Option("--for", metavar="SECONDS", min=0, help="Instead of the scenario's."),
+    ] = 0,
+    url: Annotated[
+        str, typer.Option("--url", help="Send there: scheme, host and port, or host:port.")
+    ] = "",
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective", metavar="NAME=BOUND", help="p99=250ms, errors=0.1%, rate=900."
+        ),
+    ] = None,
+    capacity: Annotated[
+        bool,
+        typer.Option(
+            "--find-capacity", help="Find the highest rate that meets the objectives."
+        ),
+    ] = False,
+    report: Annotated[
+        Path, typer.Option("--report", metavar="FOLDER", help="Where the report goes.")
+    ] = Path("build/load"),
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+    wait_s: WaitOption = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Put an app under load at a rate of its own (an open loop), and judge how it stood it."""
+    # Nobody else should wait for these.
+    from rolekit.load.reading import read  # noqa: PLC0415
+    from rolekit.load.scenario import changed  # noqa: PLC0415
+
+    chosen = changed(
+        read(scenario), rate=rate, for_s=for_s, url=url, objectives=objectives or ()
+    )
+    if not chosen.name:
+        chosen = msgspec.structs.replace(chosen, name=scenario.stem)
+    config = settings(app, sets, config_file)
+    try:
+        result, trials = asyncio.run(
+            _run(config, chosen, tuple(sets or ()), wait_s, is_search=capacity)
+        )
+    except KeyboardInterrupt:
+        say("Stopped; nothing was judged, and there is no report.")
+        raise
+    _tell(result, trials, report, as_json=as_json)
+    if not result.is_passed:
+        raise typer.Exit(FAILED)
+
+
+async def _run(
+    config: Config, scenario: Scenario, sets: tuple[str, ...], wait_s: float, *, is_search: bool
+) -> tuple[Result, list[Trial]]:
+    from rolekit.load.capacity import find_capacity  # noqa: PLC0415
+    from rolekit.load.driver import Job, drive  # noqa: PLC0415
+
+    watched = await asyncio.to_thread(_watched, config)
+    if watched is None:
+        say("No app of these settings runs on this host, so none is watched.")
+    async with _database(config, scenario, wait_s) as there:
+        screen = _Screen(scenario)
+        job = Job(
+            scenario=scenario,
+            app=config.app or (watched.target if watched else ""),
+            database=there.database,
+            broker=there.broker,
+            sets=sets,
+            fleet=watched,
+            on_tick=screen.tick,
+            on_mark=screen.mark,
+            shown="embedded" if config.is_embedded else redact(config.database),
+        )
+        _check_chaos(job)
+        screen.begin()
+        try:
+            if not is_search:
+                return await drive(job), []
+            return await find_capacity(
+                scenario, lambda one: drive(replace(job, scenario=one)), screen.trial
+            )
+        finally:
+            screen.end()
+
+
+@asynccontextmanager
+async def _database(
+    config: Config, scenario: Scenario, wait_s: float
+) -> AsyncGenerator[Config]:
+    """Have the database of the app at hand where an entry or a check needs it."""
+    from rolekit.load.scenario import Call, Direct  # noqa: PLC0415
+
+    if isinstance(scenario.entry, Direct | Call) or scenario.check:
+        async with database_of(config, wait_s) as there:
+            yield there
+    else:
+        yield config
+
+
+class _Fleet:
+    """A running app, looked at and disturbed through its control socket."""
+
+    def __init__(self, control: Control, first: FleetStatus, *, is_here: bool) -> None:
+        self._control = control
+        self._is_here = is_here
+        self.target = first.target
+        self.roles = [role.role for role in first.roles]
+
+    def status(self) -> FleetStatus:
+        return self._control.status_again()
+
+    def kill(self, role: str, chance: random.Random) -> str:
+        if not self._is_here:
+            raise ConfigError("the app runs elsewhere, and signals do not go there.")
+        found = [one for one in self.status().roles if one.role == role]
+        alive = [place for one in found for place in one.places if place.pid is not None]
+        if not alive:
+            raise Unavailable(f"{role} has no instance now.")
+        victim = chance.choice(alive)
+        os.kill(victim.pid or 0, signal.SIGKILL)
+        return victim.name
+
+    def restart(self, role: str) -> None:
+        order = RestartOrder(role="" if role == "*" else role)
+        last = RestartNews()
+        for news in self._control.follow("/restart", order, RestartNews):
+            last = news
+        if not last.is_done:
+            raise RolekitError(last.line or "it was not done.")
+
+
+def _watched(config: Config) -> _Fleet | None:
+    try:
+        control, status = find(config)
+    except Unavailable:
+        return None
+    return _Fleet(control, status, is_here=not config.control_address)
+
+
+def _check_chaos(job: Job) -> None:
+    """Refuse chaos that names roles nobody has, before anything is sent."""
+    for chaos in job.scenario.chaos:
+        name = chaos.kill or chaos.restart.removeprefix("*")
+        if not name:
+            continue
+        if not isinstance(job.fleet, _Fleet):
+            raise ConfigError(
+                f"{chaos.text}: no app runs here that it could be done to.",
+                fix="Start it first, or name its home: ROLEKIT_HOME.",
+            )
+        if name not in job.fleet.roles:
+            raise ConfigError(
+                f"{chaos.text}: the app has no role {name}.{nearest(name, job.fleet.roles)}"
+            )
+
+
+class _Screen:
+    """Says how a run goes: one line that changes on a terminal, else one each five seconds."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._is_terminal = sys.stderr.isatty()
+        self._said_s = 0.0
+
+    def begin(self) -> None:
+        one = self._scenario
+        say(f"{one.name}: {one.for_s:g} s, {one.clients} client processes, seed {one.seed}")
+
+    def tick(self, recorder: Recorder, at_s: float) -> None:
+        line = self._line(recorder, at_s)
+        if self._is_terminal:
+            sys.stderr.write(f"\r\x1b[2K{line}")
+            sys.stderr.flush()
+        elif at_s - self._said_s >= 5 or at_s < self._said_s:  # noqa: PLR2004 - as its class says
+            self._said_s = at_s
+            say(line)
+
+    def mark(self, mark: Mark) -> None:
+        what = f"{mark.text}: {mark.problem}" if mark.problem else mark.text
+        self._whole(f"{mark.at_s:5.0f} s  {what}")
+
+    def trial(self, trial: Trial) -> None:
+        from rolekit.load.verdict import duration  # noqa: PLC0415
+
+        outcome = "passed" if trial.is_passed else f"failed: {' '.join(trial.reasons)}"
+        self._whole(f"{trial.rate:8,.1f}/s  p99 {duration(trial.p99_us):>8}  {outcome}")
+
+    def end(self) -> None:
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+    def _whole(self, line: str) -> None:
+        self.end()
+        say(line)
+
+    def _line(self, recorder: Recorder, at_s: float) -> str:
+        from rolekit.load.verdict import duration  # noqa: PLC0415
+
+        now_s = min(int(at_s), len(recorder.seconds))
+        lately = recorder.seconds[max(0, now_s - 3) : max(1, now_s)]
+        rate = sum(second.answered for second in lately) / max(1, len(lately))
+        failed = sum(second.failed for second in recorder.seconds)
+        if at_s > self._scenario.for_s:
+            where = "waiting for what is under way"
+        else:
+            where = f"{max(at_s, 0):.0f} of {self._scenario.for_s:g} s"
+        total = recorder.total
+        p50, p99 = (
+            (duration(total.get_value_at_percentile(share)) for share in (50, 99))
+            if total.total_count
+            else (_NONE, _NONE)
+        )
+        return (
+            f"{where:>14}  {rate:8,.0f}/s answered  "
+            f"{sum(recorder.under_way.values()):6,} under way"
+            f"  {failed:,} failed  p50 {p50}  p99 {p99}"
+        )
+
+
+def _tell(result: Result, trials: list[Trial], folder: Path, *, as_json: bool) -> None:
+    from rolekit.load.report import write  # noqa: PLC0415
+    from rolekit.load.verdict import duration  # noqa: PLC0415
+
+    page, data = write(result, trials, folder)
+    if as_json:
+        out_json(_summary(result, page, data))
+        return
+    for line in result.warnings:
+        say(f"warning: {line}")
+    failed = result.failed / result.due if result.due else 0
+    latencies = "  ".join(
+        f"{name} {duration(result.at(share))}"
+        for name, share in (
+            ("p50", 50),
+            ("p90", 90),
+            ("p99", 99),
+            ("p99.9", 99.9),
+            ("max", 100),
+        )
+        if result.percentiles
+    )
+    out(
+        f"answered   {result.answered:,} of {result.due:,}, {result.rate:,.1f}/s, "
+        f"{failed:.2%} failed"
+    )
+    out(f"latency    {latencies or 'none'}")
+    for one in result.objectives:
+        out(f"objective  {one.text}: {one.measured}, {'met' if one.is_met else 'MISSED'}")
+    if result.checked is not None:
+        found = result.checked
+        out(
+            f"checked    lost {found.lost:,}, repeated {found.repeated:,}, "
+            f"out of order {found.out_of_order:,}"
+        )
+    if trials:
+        best = max((one.rate for one in trials if one.is_passed), default=0)
+        out(f"capacity   {best:,.1f}/s" if best else "capacity   none of the rates passed")
+    out(f"report     {page}")
+    out("PASSED" if result.is_passed else f"FAILED     {' '.join(result.reasons)}")
+
+
+def _summary(result: Result, page: Path, data: Path) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "passed": result.is_passed,
+        "reasons": result.reasons,
+        "warnings": result.warnings,
+        "due": result.due,
+        "answered": result.answered,
+        "failed": result.failed,
+        "rate": result.rate,
+        "percentiles_us": {str(share): value for share, value in result.percentiles},
+        "objectives": result.objectives,
+        "checked": result.checked,
+        "page": str(page),
+        "data": str(data),
+    }
