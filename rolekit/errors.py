@@ -20,6 +20,12 @@ class RolekitError(Exception):
         self.fix = fix
 
 
+def in_a_line(error: BaseException, at_most: int = 300) -> str:
+    """Name an error and what it says, in one line of so many characters at most."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":.")
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 class Retry(Exception):
     """Raised by a handler: discard this attempt's effects and try again later.
 

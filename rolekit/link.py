@@ -67,6 +67,12 @@ class Traced(msgspec.Struct, frozen=True, tag="traced"):
     span: Span
 
 
+class Ending(msgspec.Struct, frozen=True, tag="ending"):
+    """Instance to supervisor: it ends by itself, or badly, and why; a clause for people."""
+
+    why: str
+
+
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
     """Supervisor to instance: something arrived for these topics."""
 
@@ -141,7 +147,7 @@ IN_ORDER = frozenset({0, 2, ENDED})
 OWNER_BITS = 24
 """Low bits of an owner count instances; the rest is the epoch of the host."""
 
-ToSupervisor = Ready | Beat | Refused | Changed | Traced
+ToSupervisor = Ready | Beat | Refused | Ending | Changed | Traced
 ToInstance = Wake | Lease | Stop | Change
 
 _encoder = msgspec.json.Encoder()

@@ -13,7 +13,7 @@ from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor.control import Nothing, Reloaded
 from rolekit.supervisor.control_restart import RestartNews, RestartOrder
 from rolekit.supervisor.forker import AppBroken
-from rolekit.supervisor.rolling import DOMAINS, READY_S
+from rolekit.supervisor.rolling import DOMAINS
 
 
 def restart(  # noqa: PLR0913 - typer makes an option of each
@@ -27,9 +27,14 @@ def restart(  # noqa: PLR0913 - typer makes an option of each
         typer.Option("--domains", metavar="N", min=1, help="In so many parts, one by one."),
     ] = DOMAINS,
     ready_s: Annotated[
-        float,
-        typer.Option("--ready", metavar="SECONDS", min=0.1, help="For a new one to be ready."),
-    ] = READY_S,
+        float | None,
+        typer.Option(
+            "--ready",
+            metavar="SECONDS",
+            min=0.1,
+            help="For a new one to be ready; as start_s of its role says.",
+        ),
+    ] = None,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rolekit.errors import RolekitError
+from rolekit.model.recycling import START_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -32,7 +33,9 @@ class Role:
         scale: Between how many copies the fleet may move by itself.
         bind: "host:port"; the socket is the supervisor's and shared by all instances.
         max_age_s: An instance is replaced after so long at most; None: never.
-        max_messages: And after so many deliveries, or requests of a WebRole.
+        max_messages: And after so many deliveries, or requests of a WebRole,
+        max_memory_mb: and when it has so much memory; it cannot get more than twice that.
+        start_s: An instance is ready after so long at most, or ended and tried again.
     """
 
     instances: ClassVar[int] = 1
@@ -40,6 +43,8 @@ class Role:
     bind: ClassVar[str | None] = None
     max_age_s: ClassVar[float | None] = None
     max_messages: ClassVar[int | None] = None
+    max_memory_mb: ClassVar[float | None] = None
+    start_s: ClassVar[float] = START_S
 
     _resources: AsyncExitStack | None = None
     _listening: socket | None = None

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
 import structlog
 
-from rolekit.errors import ConfigError
+from rolekit.errors import ConfigError, in_a_line
 from rolekit.flow.app_client import AppClient
 from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
@@ -28,6 +28,7 @@ from rolekit.flow.outbox import Forwarder, Outbox
 from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
 from rolekit.guest.crew import guests_running
+from rolekit.model.recycling import LIMITS
 from rolekit.roles import settings
 from rolekit.roles.base import attach
 from rolekit.roles.http_server import ServerState, serve
@@ -97,6 +98,11 @@ class Services:
 class Instance:
     """One copy of a role.
 
+    Attributes:
+        why_stopped: Of one that ends by itself.
+        trouble: What went wrong at its end, a clause; empty: nothing.
+        stage: What of the role runs, or has raised; empty: nothing but its handlers.
+
     Args:
         role_class: Which role.
         services: Of this process.
@@ -120,9 +126,12 @@ class Instance:
         self._listening = listening
         self._passing = passing
         self._stopping = asyncio.Event()
+        self._starting: asyncio.Timeout | None = None
         self._grace_s = 20.0
         self._grace = Grace()
         self.why_stopped = ""
+        self.trouble = ""
+        self.stage: Literal["", "on_start", "run"] = ""
         self.consumer: Consumer | None = None
         self.keyed: KeyedConsumer | None = None
         self._pauses: set[str] = set()
@@ -144,6 +153,8 @@ class Instance:
         self._grace_s = grace_s
         self.why_stopped = self.why_stopped or why
         self._stopping.set()
+        if self._starting is not None:
+            self._starting.reschedule(asyncio.get_running_loop().time())
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Live; returns after an orderly end.
@@ -162,14 +173,41 @@ class Instance:
                 attach_front(role, self._services.client, self._transaction)
             if isinstance(role, VMRole):
                 await resources.enter_async_context(guests_running(role))
-            await role.on_start()
+            self.stage = "on_start"
+            if not await self._start(role):
+                return
+            self.stage = ""
             try:
                 await self._live(ready)
             finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(ON_STOP_S) as scope:
-                    await role.on_stop()
-                if scope.cancelled_caught:
-                    log.warning("on_stop took too long and was cancelled", limit_s=ON_STOP_S)
+                await self._put_away(role)
+
+    async def _start(self, role: Role) -> bool:
+        """Run `on_start`; False when it was told to stop meanwhile, which ends it."""
+        # In this task: what it enters, such as a task group, is left by this one too.
+        cut = self._starting = asyncio.timeout(0 if self._stopping.is_set() else None)
+        try:
+            async with cut:
+                await role.on_start()
+        except TimeoutError:
+            if not cut.expired():
+                raise
+            return False
+        finally:
+            self._starting = None
+        return True
+
+    async def _put_away(self, role: Role) -> None:
+        """Run `on_stop`; whatever it does, the instance ends."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(ON_STOP_S) as scope:
+            try:
+                await role.on_stop()
+            except Exception as error:
+                self.trouble = f"on_stop raised {in_a_line(error)}"
+                log.exception("on_stop failed; the instance ends all the same")
+        if scope.cancelled_caught:
+            self.trouble = f"on_stop took longer than {ON_STOP_S:g} s and was cancelled"
+            log.warning("on_stop took too long and was cancelled", limit_s=ON_STOP_S)
 
     async def change(self, values: Mapping[str, object]) -> bool:
         """Take other settings while running; False when a fresh instance must.
@@ -179,7 +217,7 @@ class Instance:
         """
         role, before = self.role, self._values
         now = settings.resolved(type(role), _own(type(role)(), values))
-        if not self._is_live or before.get("concurrency") != values.get("concurrency"):
+        if not self._is_live or any(before.get(name) != values.get(name) for name in _FRESH):
             return False
         changed = {
             name: value
@@ -225,6 +263,7 @@ class Instance:
             await asyncio.wait([*loops, stopped])
         for task in loops:
             if not task.cancelled() and (error := task.exception()) is not None:
+                self.stage = "run"
                 raise error
 
     async def _end(self, role: Role, loops: list[asyncio.Task[None]]) -> None:
@@ -316,8 +355,10 @@ class Instance:
 
 MAX_CONCURRENCY = 65_535
 """AMQP has 16 bits for the deliveries that a consumer may have in hand."""
-FRAMEWORK = ("concurrency", "instances", "bind", "max_age_s", "max_messages", "traces")
-"""Settings of every role: all but the first are the supervisor's."""
+FRAMEWORK = ("concurrency", "instances", "bind", "traces", *LIMITS)
+"""Settings of every role that are not its own."""
+_FRESH = ("concurrency", "max_memory_mb")
+"""Of those, the ones that an instance cannot change while it runs."""
 
 
 def _own(role: Role, values: Mapping[str, object]) -> dict[str, object]:

@@ -33,6 +33,8 @@ _BUILT_IN: Mapping[str, object] = {
     "bind": str,
     "max_age_s": float,
     "max_messages": int,
+    "max_memory_mb": float,
+    "start_s": float,
 }
 """Settings that every role has by its base class."""
 

@@ -9,7 +9,7 @@ import msgspec
 
 from rolekit.errors import ConfigError
 from rolekit.supervisor.forker import AppBroken
-from rolekit.supervisor.rolling import DOMAINS, READY_S, Pace
+from rolekit.supervisor.rolling import DOMAINS, Pace
 from rolekit.supervisor.upgrades import Outcome, Wish
 from rolekit.supervisor.wire import Problem
 
@@ -31,7 +31,7 @@ class RestartOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     role: str = ""
     to: str = ""
     domains: _Domains = DOMAINS
-    ready_s: _Seconds = READY_S
+    ready_s: _Seconds | None = None
 
 
 class RestartNews(msgspec.Struct, frozen=True, kw_only=True):

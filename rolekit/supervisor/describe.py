@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from rolekit.config import nearest
 from rolekit.errors import AppError, ConfigError, RolekitError
+from rolekit.model.recycling import LIMITS
 from rolekit.supervisor.wire import Bounds, Broken, Described, Problem, RoleSummary
 
 if TYPE_CHECKING:
@@ -175,9 +176,13 @@ def _summary(role: RoleLike, plan: AppPlan | None) -> RoleSummary:
         partitions=0 if plan is None else plan.partitions.get(role.__name__, 0),
         concurrency=getattr(role, "concurrency", 1),
         feeds=() if plan is None else _fed(handlers, plan),
-        max_age_s=getattr(role, "max_age_s", None),
-        max_messages=getattr(role, "max_messages", None),
+        limits=_limits(role),
     )
+
+
+def _limits(role: RoleLike) -> dict[str, object]:
+    said = {name: getattr(role, name, None) for name in LIMITS}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _bounds(scale: ScaleLike | None) -> Bounds | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,47 +12,24 @@ import structlog
 from rolekit import link
 from rolekit.config import nearest
 from rolekit.errors import ConfigError
-from rolekit.model.restart import RestartPolicy
+from rolekit.model.recycling import LIMITS, limits
 from rolekit.supervisor.counts import count_at_start, count_of
-from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.reasons import Reasons
-from rolekit.supervisor.slot import Crew, Hear, Slot, Spans
+from rolekit.supervisor.slot import Crew, Slot
 from rolekit.supervisor.wire import RELAY, RoleSummary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
+    from rolekit.model.recycling import Limits
     from rolekit.supervisor.host import Ground, QueueDepth
+    from rolekit.supervisor.orders import Orders
     from rolekit.supervisor.version import Version
 
 _log = structlog.get_logger("rolekit.supervisor")
 
 _PUMP_REST_S = 1.0
 _TEND_AGAIN_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
-    """What a fleet is told at its start.
-
-    Attributes:
-        settings: By role name.
-        sockets: Bound and listening, by role name; of a WebRole followed by the pair in which
-            instances pass on connections.
-        grace_s: Seconds a soft stop may take, all roles together.
-        hear: Takes over the pipes into which instances print; see `slot.Crew`.
-        spans: Collects spans of instances; None: nobody does.
-    """
-
-    settings: Mapping[str, Mapping[str, str]]
-    sockets: Mapping[str, tuple[socket.socket, ...]] = field(
-        default_factory=dict[str, tuple[socket.socket, ...]]
-    )
-    grace_s: float = 20
-    policy: RestartPolicy = field(default_factory=RestartPolicy)
-    patience: Patience = field(default_factory=Patience)
-    hear: Hear
-    spans: Spans | None = None
 
 
 class Fleet:
@@ -170,6 +146,19 @@ class Fleet:
             _log.info("scaled", role=name, instances=count)
             self._resize(self._versions[name].roles[name], count)
 
+    def limits(self, role: RoleSummary) -> Limits:
+        """Say what an instance of a role may come to, as settings say, or its class.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+        said = {name: self.setting(role.name, name) for name in LIMITS}
+        return limits(role.name, role.limits | {n: v for n, v in said.items() if v is not None})
+
+    def start_s(self, role: RoleSummary) -> float:
+        """Say how long an instance may take until it is ready, seconds."""
+        return self.limits(role).start_s or self._orders.patience.start_s
+
     def setting(self, role: str, name: str) -> str | None:
         """Return what a setting of a role says; None: nothing."""
         return self.settings.get(role, {}).get(name)
@@ -242,9 +231,15 @@ class Fleet:
         del self._versions[role]
         self._drained.pop(role, None)
 
-    def succeed(self, slot: Slot, version: Version) -> Slot:
-        """Start an instance beside the one of this place; `hand_over` gives it the place."""
-        return self._start(version, slot.role.name, slot.number)
+    def succeed(self, slot: Slot, version: Version, start_s: float | None = None) -> Slot:
+        """Start an instance beside the one of this place; `hand_over` gives it the place.
+
+        Args:
+            slot: The place.
+            version: That the instance runs.
+            start_s: So long it may take until it is ready; None: as its role says.
+        """
+        return self._start(version, slot.role.name, slot.number, start_s)
 
     def hand_over(self, slot: Slot, successor: Slot) -> bool:
         """Let a successor have a place and the old instance drain; False: it is given up."""
@@ -304,14 +299,18 @@ class Fleet:
         while len(slots) < count:
             slots.append(self._start(self._versions[role.name], role.name, len(slots)))
 
-    def _start(self, version: Version, role: str, number: int) -> Slot:
+    def _start(
+        self, version: Version, role: str, number: int, start_s: float | None = None
+    ) -> Slot:
         if self._group is None:
             raise RuntimeError("an instance before run")
+        start_s = start_s or self.start_s(version.roles[role])
         crew = replace(
             self._crew,
             forker=version.forker,
             version=version.number,
             spec=partial(self._spec, version.target),
+            patience=replace(self._orders.patience, start_s=start_s),
         )
         slot = Slot(version.roles[role], number, crew, self._orders.sockets.get(role, ()))
         self._tasks[slot] = self._group.create_task(self._tend(slot))

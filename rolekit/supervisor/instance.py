@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from rolekit import link
+from rolekit.model.recycling import START_S
 
 if TYPE_CHECKING:
     import socket
@@ -38,13 +39,13 @@ class Patience:
     """How long an instance may take for what, seconds.
 
     Attributes:
-        start_s: From its fork to its first word.
+        start_s: From its fork until it is ready.
         silence_s: Between two words; they come each second.
         term_s: From SIGTERM to SIGKILL.
         release_s: For the database to take back what it held, when the fleet stops.
     """
 
-    start_s: float = 60
+    start_s: float = START_S
     silence_s: float = 10
     term_s: float = 5
     release_s: float = 5
@@ -54,6 +55,9 @@ class Instance:
     """A running process and the line to it.
 
     Every method may be called at any time; on a process that ended they do nothing.
+
+    Attributes:
+        why: Why it ended, or what went wrong when it did, where more is known than a status.
     """
 
     @classmethod
@@ -78,6 +82,7 @@ class Instance:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_span: Callable[[Span], None] = lambda _: None
         self.refused = ""
+        self.why = ""
         self.in_hand = 0
         self.handled = 0
         self.cpu_s = 0.0
@@ -85,7 +90,7 @@ class Instance:
         self.notes: dict[str, str] = {}
         self._birth = birth
         self._patience = patience
-        self._heard_at = time.monotonic()
+        self._born_at = self._heard_at = time.monotonic()
         self._spoken = asyncio.Event()
         self._handled: deque[tuple[float, int]] = deque(maxlen=_RATE_BEATS)
         self._reader, self._writer = line
@@ -186,36 +191,55 @@ class Instance:
                 self._handled.append((now, message.handled))
             case link.Refused(why):
                 self.refused = why
+            case link.Ending(why):
+                self.why = why
             case link.Changed():
                 if self._changed is not None and not self._changed.done():
                     self._changed.set_result(message)
 
     async def _watch(self) -> None:
-        """Return never; end a process that says nothing for too long."""
-        patience = self._patience
-        allowed_s = patience.start_s
+        """Return never; end a process that is not ready in time, or says nothing for long."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(allowed_s):
+            async with asyncio.timeout(self._patience.start_s):
                 await self._spoken.wait()
-                allowed_s = patience.silence_s
         while True:
-            left_s = self._heard_at + allowed_s - time.monotonic()
+            due_s, why = self._due()
+            left_s = due_s - time.monotonic()
             if left_s > 0:
                 await asyncio.sleep(left_s)
-                if self._heard_at + allowed_s - time.monotonic() < -_OVERSLEPT_S:
+                if (overslept_s := time.monotonic() - due_s) > _OVERSLEPT_S:
                     # It is this process that was stopped or starved: what came is unread.
                     self._heard_at = time.monotonic()
+                    self._born_at += overslept_s
                 continue
-            _log.error(
-                "instance says nothing: its loop is blocked or it is stopped; dumping its "
-                f"stacks, then SIGTERM, then SIGKILL in {patience.term_s:g} s",
-                instance=self.name,
-                pid=self.pid,
-                silent_s=round(allowed_s, 1),
-            )
-            self.send_signal(signal.SIGUSR2)
-            await asyncio.sleep(min(_DUMP_S, patience.term_s))
-            self.send_signal(signal.SIGTERM)
-            await asyncio.sleep(patience.term_s)
-            self.send_signal(signal.SIGKILL)
-            self._heard_at = time.monotonic()
+            await self._end(why)
+            self._born_at = self._heard_at = time.monotonic()
+
+    def _due(self) -> tuple[float, str]:
+        """Say until when there is patience, as it is now, and what will have been too slow."""
+        patience = self._patience
+        silent = (
+            self._heard_at + patience.silence_s,
+            f"it said nothing for {patience.silence_s:g} s: its loop was blocked, or stopped",
+        )
+        late = (
+            self._born_at + patience.start_s,
+            f"it was not ready in {patience.start_s:g} s, its start_s",
+        )
+        if self.ready_at is not None:
+            return silent
+        return min(silent, late) if self._spoken.is_set() else late
+
+    async def _end(self, why: str) -> None:
+        patience = self._patience
+        self.why = why
+        _log.error(
+            f"{why}; dumping its stacks, then SIGTERM, then SIGKILL in {patience.term_s:g} s",
+            instance=self.name,
+            pid=self.pid,
+        )
+        self.send_signal(signal.SIGUSR2)
+        await asyncio.sleep(min(_DUMP_S, patience.term_s))
+        self.send_signal(signal.SIGTERM)
+        await asyncio.sleep(patience.term_s)
+        self.send_signal(signal.SIGKILL)

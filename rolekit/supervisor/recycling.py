@@ -16,6 +16,7 @@ import structlog
 
 from rolekit.model import recycling
 from rolekit.supervisor.rolling import DOMAINS, NotReady, replace
+from rolekit.supervisor.usage import own_mb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,21 +38,19 @@ class Recycling:
 
     Args:
         fleet: The fleet.
-        ready_s: So long a new instance may take until it is ready.
 
     Raises:
         ConfigError: A limit that the settings name cannot be used.
     """
 
-    def __init__(self, fleet: Fleet, *, ready_s: float) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._ready_s = ready_s
         self._draws: WeakKeyDictionary[Instance, float] = WeakKeyDictionary()
         self._asked: dict[Slot, str] = {}
         self._under_way: dict[Slot, asyncio.Task[None]] = {}
         self._not_before_s: dict[str, float] = {}
         for role in fleet.roles.values():
-            self._limits(role)
+            fleet.limits(role)
 
     def check(self, role: RoleSummary, settings: Mapping[str, str]) -> None:
         """Refuse limits that cannot be used.
@@ -59,7 +58,8 @@ class Recycling:
         Raises:
             ConfigError: They cannot.
         """
-        recycling.limits(role.name, settings.get("max_age_s"), settings.get("max_messages"))
+        said = {name: value for name, value in settings.items() if name in recycling.LIMITS}
+        recycling.limits(role.name, role.limits | said)
 
     def ask(self, slot: Slot, why: str) -> None:
         """Have the instance of a place replaced soon."""
@@ -79,7 +79,7 @@ class Recycling:
         slots = self._fleet.slots(role.name)
         at_once = math.ceil(len(slots) / DOMAINS)
         at_once -= sum(slot in self._under_way for slot in slots)
-        limits = self._limits(role)
+        limits = self._fleet.limits(role)
         for slot in slots:
             if at_once <= 0:
                 return
@@ -93,26 +93,23 @@ class Recycling:
         if instance is None or instance.ready_at is None:
             return self._asked.get(slot, "")
         draw = self._draws.setdefault(instance, random.random())  # noqa: S311 - spread
-        reached = limits.reached(age_s=instance.lived_s, handled=instance.handled, draw=draw)
+        reached = limits.reached(
+            age_s=instance.lived_s,
+            handled=instance.handled,
+            draw=draw,
+            memory_mb=0 if limits.memory_mb is None else own_mb(instance.pid),
+        )
         return self._asked.get(slot, "") or reached
 
     async def _recycle(self, slot: Slot, why: str) -> None:
         role = slot.role.name
         _log.info("recycling: another is ready before it goes", instance=slot.name, why=why)
+        self._fleet.reasons.add(role, f"{slot.name} recycled: {why}")
         try:
-            await replace(self._fleet, [slot], self._fleet.version(role), ready_s=self._ready_s)
+            await replace(self._fleet, [slot], self._fleet.version(role))
         except NotReady as problem:
             _log.error("not recycled", instance=slot.name, why=str(problem), again_s=_AGAIN_S)
+            self._fleet.reasons.add(role, f"{slot.name} not recycled: {problem}")
             self._not_before_s[role] = asyncio.get_running_loop().time() + _AGAIN_S
         finally:
             del self._under_way[slot]
-
-    def _limits(self, role: RoleSummary) -> Limits:
-        fleet = self._fleet
-        age_s = fleet.setting(role.name, "max_age_s")
-        messages = fleet.setting(role.name, "max_messages")
-        return recycling.limits(
-            role.name,
-            role.max_age_s if age_s is None else age_s,
-            role.max_messages if messages is None else messages,
-        )

@@ -43,7 +43,7 @@ _OF_THE_SUPERVISOR = (
     "log_format",
 )
 _OF_A_VERSION = ("horizon_s", "results_s", "keep_sent", "handlers", "log", "log_format")
-_NOT_INSTANCES = frozenset({"instances", "max_age_s", "max_messages"})
+_NOT_INSTANCES = frozenset({"instances", "max_age_s", "max_messages", "start_s"})
 """Settings of a role that only its supervisor reads."""
 
 Settings = dict[str, str]

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("rolekit.supervisor")
 
 DOMAINS = 5
-READY_S = 60.0
 _LOOK_S = 0.02  # how often it looks whether successors are ready
 _DEATHS = 3  # of a successor that never was ready: it will not be
 
@@ -49,11 +48,11 @@ class Pace:
 
     Attributes:
         domains: Into how many parts the places of a role are divided, one after another.
-        ready_s: So long a new instance may take until it is ready.
+        ready_s: So long a new instance may take until it is ready; None: as its role says.
     """
 
     domains: int = DOMAINS
-    ready_s: float = READY_S
+    ready_s: float | None = None
 
 
 class Roll:
@@ -98,7 +97,7 @@ class Roll:
         self._before[role] = old
         if old is None:
             self._fleet.adopt(role, self._version)
-            await _until_ready(self._fleet.slots(role), self._pace.ready_s)
+            await _until_ready(self._fleet.slots(role), self._ready_s(role))
             self._say(f"{role}: started, it is new.")
             return
         await self._move(role, self._version)
@@ -132,18 +131,30 @@ class Roll:
             total = max(total, done)
             self._say(f"{role}: {done} of {total} run version {to.number}.")
 
+    def _ready_s(self, role: str) -> float:
+        return self._pace.ready_s or self._fleet.start_s(self._version.roles[role])
+
     def _others(self, role: str, than: Version) -> list[Slot]:
         return [one for one in self._fleet.slots(role) if one.version != than.number]
 
 
-async def replace(fleet: Fleet, places: Sequence[Slot], to: Version, *, ready_s: float) -> None:
-    """Give places to new instances; each is ready before an old one drains.
+async def replace(
+    fleet: Fleet, places: Sequence[Slot], to: Version, *, ready_s: float | None = None
+) -> None:
+    """Give places of a role to new instances; each is ready before an old one drains.
+
+    Args:
+        fleet: Whose.
+        places: Not none.
+        to: What they run from then on.
+        ready_s: So long each may take until it is ready; None: as the role says.
 
     Raises:
         NotReady: One is not in time, and the old ones go on; or one died soon after, and the
             places are given.
     """
-    pairs = {old: fleet.succeed(old, to) for old in places}
+    ready_s = ready_s or fleet.start_s(to.roles[places[0].role.name])
+    pairs = {old: fleet.succeed(old, to, ready_s) for old in places}
     try:
         await _until_ready(pairs.values(), ready_s)
     except BaseException:

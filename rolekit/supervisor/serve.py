@@ -21,13 +21,14 @@ from rolekit.observe import logs
 from rolekit.observe.collecting import Collector
 from rolekit.supervisor import control_server, linux, watching
 from rolekit.supervisor.autoscale import Autoscaler
-from rolekit.supervisor.fleet import Fleet, Orders
+from rolekit.supervisor.fleet import Fleet
 from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
 from rolekit.supervisor.host import Ground
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.notify import Systemd
+from rolekit.supervisor.orders import Orders
 from rolekit.supervisor.printer import Printer
 from rolekit.supervisor.recycling import Recycling
 from rolekit.supervisor.reload import Reload
@@ -328,7 +329,7 @@ class _Supervisor:
         )
         scaler = self._scaler = Autoscaler(fleet, ground.measure, self._manner.damping)
         self._upgrades.attach(fleet, ground)
-        recycling = Recycling(fleet, ready_s=self._manner.patience.start_s)
+        recycling = Recycling(fleet)
         self._reload = Reload(fleet, recycling, self._config, self._reread)
         config = self._config
         answering = control_server.serve(

@@ -237,13 +237,16 @@ class Slot:
             self._crew.tell(self.role.name, f"{self.name} refused to start: {self.refused}")
             _log.error("refused to start", instance=self.name, why=instance.refused)
         elif self._leaving.is_set():
+            if instance.why:
+                self._crew.tell(self.role.name, f"{self.name} stopped, but {instance.why}")
             _log.info("stopped", instance=self.name, how=_ending(status))
         else:
-            self._crew.tell(self.role.name, f"{self.name} ended: {_ending(status)}")
+            how = f"{instance.why} ({_ending(status)})" if instance.why else _ending(status)
+            self._crew.tell(self.role.name, f"{self.name} ended: {how}")
             _log.warning(
                 "instance ended; what it held is handed back, and another starts",
                 instance=self.name,
-                how=_ending(status),
+                how=how,
                 was_ready=instance.ready_at is not None,
             )
 

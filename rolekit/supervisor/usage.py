@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _USER, _SYSTEM = 11, 12  # fields of /proc/PID/stat behind the name, from 0: proc_pid_stat(5)
 _KIB = 1024
+_RESIDENT, _SHARED = 1, 2  # fields of /proc/PID/statm, in pages: proc_pid_statm(5)
+_PAGE_BYTES = resource.getpagesize()
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -57,6 +60,18 @@ def used_by(status: FleetStatus) -> FleetUsage:
         supervisor=next(iter(_read([status.pid])), None),
         processes=tuple(_read(pids)),
     )
+
+
+def own_mb(pid: int) -> float:
+    """Read how much memory of a process no file backs, MB; 0 when it is gone.
+
+    What it shares with its zygote counts, unlike in `Usage`: telling that apart takes ten
+    times as long.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        fields = (Path("/proc") / str(pid) / "statm").read_text().split()
+        return (int(fields[_RESIDENT]) - int(fields[_SHARED])) * _PAGE_BYTES / _KIB**2
+    return 0.0
 
 
 def _read(pids: Iterable[int]) -> list[Usage]:

@@ -47,8 +47,7 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
         partitions: Into how many its keys are divided; 0: it has none.
         concurrency: Deliveries one instance works on side by side, as the class says.
         feeds: Names of the gathers that what it returns can end up in.
-        max_age_s: An instance is replaced after so long, as the class says.
-        max_messages: And after so many deliveries.
+        limits: Of its instances, as the class says; see `model.recycling`.
     """
 
     name: str
@@ -61,8 +60,7 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 0
     concurrency: int = 1
     feeds: tuple[str, ...] = ()
-    max_age_s: float | None = None
-    max_messages: int | None = None
+    limits: dict[str, object] = {}
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from rolekit import link
-from rolekit.errors import AppError, ConfigError
+from rolekit.errors import AppError, ConfigError, in_a_line
 from rolekit.observe import logs
 from rolekit.roles.host import Instance
 from rolekit.roles.http_passing import Passing
+from rolekit.wiring.memory import bound_memory
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
 from rolekit.wiring.tracing import tracing_of
@@ -118,11 +119,14 @@ async def _live_on(
     member = _Member(spec, shared.app, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:
+        bound_memory(spec.role, member.max_memory_mb)
         await member.run(reader)
     except BaseExceptionGroup as group:
-        return await _say_why(_first(group), writer)
+        return await _say_why(_first(group), writer, member.stage)
     except Exception as error:  # noqa: BLE001 - the edge of one instance
-        return await _say_why(error, writer)
+        return await _say_why(error, writer, member.stage)
+    if member.why:
+        await _tell(link.Ending(member.why), writer)
     return DONE if member.was_told else link.ENDED
 
 
@@ -157,6 +161,28 @@ class _Member:
     def was_told(self) -> bool:
         """Whether its end was asked for."""
         return self._stopped.is_set()
+
+    @property
+    def max_memory_mb(self) -> float | None:
+        """As the settings say, or the class."""
+        if self._instance is None:
+            return None
+        said = self._spec.settings.get("max_memory_mb")
+        return float(said) if said else self._instance.role.max_memory_mb
+
+    @property
+    def stage(self) -> str:
+        """What of the role runs, or has raised; empty: nothing but its handlers."""
+        return "" if self._instance is None else self._instance.stage
+
+    @property
+    def why(self) -> str:
+        """Why it ended by itself, or what went wrong at its end; empty: nothing."""
+        live = self._instance
+        if live is None:
+            return ""
+        by_itself = "" if self.was_told else live.why_stopped or "its run returned"
+        return "; ".join(filter(None, (by_itself, live.trouble)))
 
     def stop(self, grace_s: float, *, is_last: bool = False) -> None:
         """Begin to stop."""
@@ -244,12 +270,18 @@ def _first(group: BaseException) -> BaseException:
     return error
 
 
-async def _say_why(error: BaseException, writer: asyncio.StreamWriter) -> int:
+async def _say_why(error: BaseException, writer: asyncio.StreamWriter, stage: str = "") -> int:
     """Tell the supervisor and the log why this instance ends."""
     if isinstance(error, (AppError, ConfigError)):
-        writer.write(link.encode(link.Refused(str(error))))
-        with suppress(OSError):
-            await writer.drain()
+        await _tell(link.Refused(str(error)), writer)
         return REFUSED
     log.error("the instance failed; its supervisor starts another", exc_info=error)
+    why = in_a_line(error)
+    await _tell(link.Ending(f"{stage} raised {why}" if stage else why), writer)
     return link.ENDED
+
+
+async def _tell(message: link.ToSupervisor, writer: asyncio.StreamWriter) -> None:
+    writer.write(link.encode(message))
+    with suppress(OSError):
+        await writer.drain()

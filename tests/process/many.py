@@ -1,4 +1,4 @@
-"""`rolekit up` of `many_app`, on real servers, and how to look at it from outside."""
+"""`rolekit up` of `many_app`, or another, on real servers, and how to look at it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Many:
         database: URL.
         broker: URL.
         patch: Sets the same environment for this process, whose client sends.
+        app: Name of the app, in `tests.process.NAME_app`.
         settings: Further environment variables.
     """
 
@@ -38,14 +39,17 @@ class Many:
         database: str,
         broker: str,
         patch: pytest.MonkeyPatch,
+        app: str = "many",
         **settings: str,
     ) -> None:
         self.home = home
+        self._app = app
         self.hits = home / "hits"
         self.hits.touch()
         self.sent = 0
         self._log = home / "up.log"
         environment = {
+            "ROLEKIT_APP": f"tests.process.{app}_app:app",
             "ROLEKIT_DATABASE": database,
             "ROLEKIT_BROKER": broker,
             "ROLEKIT_HOME": str(home),
@@ -55,13 +59,13 @@ class Many:
         }
         for name, value in environment.items():
             patch.setenv(name, value)
-        self._control = Control(home / "many.sock")
+        self._control = Control(home / f"{app}.sock")
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "rolekit", "up", "tests.process.many_app:app"],
+                [sys.executable, "-m", "rolekit", "up"],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -97,7 +101,7 @@ class Many:
             AssertionError: It is not, in time; with its log.
         """
         try:
-            eventually(lambda: "many is up" in self.log, START_S)
+            eventually(lambda: f"{self._app} is up" in self.log, START_S)
         except TimeoutError:
             raise AssertionError(self.log) from None
 

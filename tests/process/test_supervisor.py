@@ -56,6 +56,10 @@ def test_a_crash_loop_is_bounded_and_named_and_others_go_on(tmp_path: Path) -> N
 
         assert looping.state == "crash-looping"
         assert looping.places[0].restarts == 4
+        assert [(one.what, one.times) for one in looping.reasons] == [
+            ("Crashing/0 ended: exit code 3", 4),
+            ("Crashing/0 is crash-looping", 1),
+        ]
         assert fleet.role("Steady").ready == 2
 
 
@@ -136,10 +140,13 @@ def test_a_soft_stop_that_takes_too_long_becomes_a_hard_one(tmp_path: Path) -> N
 
 def test_a_hung_instance_shows_its_stacks_and_is_replaced(tmp_path: Path) -> None:
     with Supervised("deaf", tmp_path, silence_s=0.4, term_s=0.2, first_s=0.05) as fleet:
-        fleet.wait_for_line("instance says nothing")
+        fleet.wait_for_line("it said nothing for 0.4 s")
         fleet.wait_for_line("SIGKILL", within_s=5)
         eventually(lambda: fleet.role("Deaf").places[0].restarts >= 1)
+        why = fleet.role("Deaf").reasons[0].what
 
+        assert why.startswith("Deaf/0 ended: it said nothing for 0.4 s: its loop was blocked")
+        assert why.endswith("(SIGKILL)")
         assert 'fleet_app.py", line' in fleet.output  # faulthandler, of the blocked line
 
 
@@ -285,7 +292,7 @@ def test_a_supervisor_that_was_stopped_blames_nobody_for_its_silence(tmp_path: P
         time.sleep(1)  # nor that it has drawn its conclusions
 
         assert fleet.pids("Steady") == before
-        assert "says nothing" not in fleet.output
+        assert "said nothing" not in fleet.output
 
 
 def test_a_stop_during_the_start_ends_it(tmp_path: Path) -> None:

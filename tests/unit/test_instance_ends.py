@@ -51,6 +51,13 @@ class Failing(_Worker):
         raise ZeroDivisionError
 
 
+class Waiting(_Worker):
+    """Waits in on_start for what does not come."""
+
+    async def on_start(self) -> None:
+        await asyncio.Event().wait()
+
+
 class Refusing(_Worker):
     """Cannot start with these settings."""
 
@@ -60,7 +67,7 @@ class Refusing(_Worker):
 
 @pytest.mark.parametrize(
     ("role", "status"),
-    [(Told, 0), (Refusing, 2), (Brief, link.ENDED), (Failing, link.ENDED)],
+    [(Told, 0), (Waiting, 0), (Refusing, 2), (Brief, link.ENDED), (Failing, link.ENDED)],
 )
 def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
     role: type[WorkerRole], status: int, monkeypatch: pytest.MonkeyPatch
@@ -74,7 +81,7 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
     async def live() -> int:
         ours, theirs = socket.socketpair()
         with ours:
-            if role is Told:
+            if role in (Told, Waiting):
                 ours.send(link.encode(link.Stop(0)))
             async with asyncio.timeout(SOON_S):
                 none = (None, None)

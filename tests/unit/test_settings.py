@@ -62,6 +62,7 @@ def test_settings_are_annotated_attributes_of_simple_types() -> None:
 
     assert names == [
         *("instances", "concurrency", "bind", "max_age_s", "max_messages"),
+        *("max_memory_mb", "start_s"),
         *("region", "api_key", "count", "share", "loud"),
         *("folder", "colour", "names", "ports", "maybe"),
     ]
@@ -79,7 +80,8 @@ def test_a_setting_knows_its_default_and_its_variable() -> None:
 def test_a_web_role_has_no_concurrency() -> None:
     names = [setting.name for setting in settings_of(WebRole)]
 
-    assert names == ["instances", "bind", "max_age_s", "max_messages"]
+    limits = ["max_age_s", "max_messages", "max_memory_mb", "start_s"]
+    assert names == ["instances", "bind", *limits]
 
 
 @pytest.mark.parametrize(
