@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rolekit.cli.client import find, is_ready
 from rolekit.cli.console import FAILED, console, grid, out, out_json, visible
+from rolekit.cli.glance import NOT_READY, READY
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.cli.watching import again
 from rolekit.cli.why import told
@@ -68,7 +69,7 @@ def _say_ready(is_so: bool, *, as_json: bool) -> None:  # noqa: FBT001 - what it
     if as_json:
         out_json({"ready": is_so})
     else:
-        out("Ready." if is_so else "Not ready: `rolekit ps` shows which roles are not.")
+        out(READY if is_so else NOT_READY)
     if not is_so:
         raise typer.Exit(FAILED)
 

@@ -71,6 +71,25 @@ def test_ready_is_0_when_every_place_is_filled(
     assert (code, capsys.readouterr().out) == (0, "Ready.\n")
 
 
+def test_a_health_check_loads_no_command_line(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['ps', '--ready']\n"
+        "from rolekit.__main__ import main\n"
+        "try: main()\n"
+            "except SystemExit as end: print(end.code, 'typer' in sys.modules)"
+    )
+    environ = {**os.environ, "ROLEKIT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True, text=True, check=True, cwd=tmp_path, env=environ,
+        )  # fmt: skip
+
+    assert done.stdout.splitlines() == ["Ready.", "False False"]
+
+
 def test_ready_is_1_while_a_role_cannot_keep_an_instance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
