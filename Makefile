@@ -8,7 +8,7 @@ BENCH := .venv-bench/.set-up
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test faults load simulate fuzz check bench bench-quick bench-profile format clean
+.PHONY: help setup demo secrets servers test compose-test faults load simulate fuzz check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ servers: $(SETUP)
 
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
 	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile)
+
+secrets:  ## Make the passwords of docker-compose.yml, in deploy/secrets
+	@$(PYTHON) deploy/make_secrets.py
+
+compose-test: $(SETUP)  ## Run docker-compose.yml on a real engine: mail, kills, a restart of the broker (COPIES=)
+	$(BIN)/python -m tests.compose $(if $(COPIES),--copies $(COPIES))
 
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
 	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)

@@ -77,15 +77,16 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    """Load what has this name; Python asks once, and remembers."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # or a type checker would believe any name
 
+    def __getattr__(name: str) -> object:
+        """Load what has this name; Python asks once, and remembers."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = found
+        return found
 
-def __dir__() -> list[str]:
-    """List what is there, loaded or not."""
-    return sorted({*globals(), *_MODULE_OF})
+    def __dir__() -> list[str]:
+        """List what is there, loaded or not."""
+        return sorted({*globals(), *_MODULE_OF})

@@ -1,5 +1,7 @@
 """The demo: `make demo`, or `python -m examples.mailflow.demo [--once]`.
 
+With `--front` and `--smtp` it sends to a mailflow that runs elsewhere, as in containers.
+
 Starts mailflow with several instances, on the embedded database or on one of yours, sends
 the samples to hundreds of recipients over HTTP and SMTP, follows them, prints a report in
 the order of its recipients, and checks in the database that nothing was lost, repeated or
@@ -28,8 +30,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from examples.mailflow import checker, fleet, spamcheck
-from examples.mailflow.load import Mail, NotAccepted, Sender, make_load
+from examples.mailflow.load import Mail, NotAccepted, Sender, Target, make_load
 from examples.mailflow.samples import all_samples
+from rolekit import config
 from rolekit.errors import RolekitError
 from rolekit.store import embedded
 
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 STALLED_S = 60.0
 """Seconds without a new line in any report after which the demo stops waiting."""
+
+PATIENCE_S = 120.0
+"""Seconds for which a mail is tried."""
 
 _SHOWN = 12
 _STYLES = {"delivered": "green", "junk": "yellow", "bounced": "red", "lost": "bold red"}
@@ -64,6 +70,7 @@ class Options:
     home: Path
     copies: int
     people: int
+    target: Target | None
 
 
 @dataclass(slots=True)
@@ -102,25 +109,46 @@ def _say_failed(console: Console, why: str) -> None:
 
 def _options() -> Options:
     parser = argparse.ArgumentParser(
-        prog="mailflow demo", description=(__doc__ or "").split("\n\n")[1]
+        prog="mailflow demo", description=(__doc__ or "").split("\n\n")[2]
     )
     parser.add_argument("--once", action="store_true", help="end when all mail is delivered")
     parser.add_argument(
         "--database",
-        default=os.environ.get("ROLEKIT_DATABASE", ""),
+        default="",
         help="postgresql://…, instead of the embedded one",
     )
     parser.add_argument("--home", type=Path, default=Path(".rolekit/demo"))
     parser.add_argument("--copies", type=int, default=2000, help="copies to send, about")
     parser.add_argument("--people", type=int, default=300, help="mailboxes to send to")
+    parser.add_argument("--front", metavar="URL", help="of a mailflow that runs elsewhere")
+    parser.add_argument("--smtp", metavar="HOST:PORT", help="of the same one")
     given = parser.parse_args()
+    if not given.database:
+        given.database = config.load(os.environ).database
     return Options(
+        target=_target(parser, given),
         once=given.once,
         database=given.database,
         home=given.home.resolve(),
         copies=given.copies,
         people=given.people,
     )
+
+
+def _target(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Target | None:
+    """Read where a mailflow runs elsewhere; None: the demo starts one."""
+    if not given.front and not given.smtp:
+        return None
+    host, _, port = (given.smtp or "").rpartition(":")
+    if not given.front or not host or not port.isdecimal():
+        parser.error(
+            "a mailflow elsewhere takes both --front http://host:port and --smtp host:port"
+        )
+    if not given.database:
+        parser.error(
+            "what became of the mail is read in its database: --database postgresql://…"
+        )
+    return Target(front=given.front.rstrip("/"), smtp_host=host, smtp_port=int(port))
 
 
 async def _demo(options: Options, console: Console) -> checker.Findings:
@@ -130,6 +158,8 @@ async def _demo(options: Options, console: Console) -> checker.Findings:
     mails = make_load(
         all_samples(), copies=options.copies, people=options.people, run=secrets.token_hex(4)
     )
+    if options.target is not None:
+        return await _demo_elsewhere(options.database, options.target, mails, console)
     async with _database(options) as url:
         ports = fleet.addresses() if options.once else fleet.addresses(http=8025, smtp=2525)
         home = fleet.Home(folder=options.home, database=options.database, settings=ports)
@@ -143,7 +173,7 @@ async def _demo(options: Options, console: Console) -> checker.Findings:
             console.print(
                 f"{count} instances of {len(ready.view.roles)} roles ready in {took_s:.1f} s"
             )
-            findings, followed = await _send_and_check(ready, connection, mails, console)
+            findings, followed = await _send_and_check(ready.target, connection, mails, console)
             _print_report(followed, console)
             _print_problems(findings, console)
             if not options.once:
@@ -151,8 +181,19 @@ async def _demo(options: Options, console: Console) -> checker.Findings:
     return findings
 
 
+async def _demo_elsewhere(
+    database: str, target: Target, mails: Sequence[Mail], console: Console
+) -> checker.Findings:
+    console.print(f"Sending to {target.front} and {target.smtp_host}:{target.smtp_port} …")
+    async with _connected(database) as connection:
+        findings, followed = await _send_and_check(target, connection, mails, console)
+    _print_report(followed, console)
+    _print_problems(findings, console)
+    return findings
+
+
 async def _send_and_check(
-    ready: fleet.Fleet,
+    target: Target,
     connection: asyncpg.Connection[asyncpg.Record],
     mails: Sequence[Mail],
     console: Console,
@@ -169,13 +210,16 @@ async def _send_and_check(
     with Progress(*columns, console=console) as bars:
         accepted = bars.add_task("mails accepted", total=len(mails))
         closed = bars.add_task("copies closed", total=copies)
-        async with asyncio.TaskGroup() as tasks, Sender(ready.target) as sender:
+        async with (
+            asyncio.TaskGroup() as tasks,
+            Sender(target, patience_s=PATIENCE_S) as sender,
+        ):
 
             def on_sent(mail: Mail, mail_id: str) -> None:
                 bars.advance(accepted)
                 if mail is biggest:
                     followed.mail_id = mail_id
-                    tasks.create_task(_follow(ready.target.front, followed))
+                    tasks.create_task(_follow(target.front, followed))
 
             sent = await sender.send_all(mails, on_sent=on_sent)
             await wait_until_closed(

@@ -1,10 +1,22 @@
-"""Making mailflow's own tables."""
+"""Making mailflow's own tables.
+
+`MailFront` does it at its first start. Where it has no right to, whoever has runs
+`python -m examples.mailflow.schema` before, with the same settings as `rolekit migrate`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
+
+import asyncpg
+
+from rolekit import config
+from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
     from rolekit.flow.context import Transaction
@@ -18,6 +30,8 @@ def _statements() -> list[LiteralString]:
 
 
 STATEMENTS = _statements()
+_THERE = "select 1 from pg_tables where schemaname = 'mail' and tablename = 'report'"
+_TURN = "select pg_advisory_xact_lock(hashtext('mailflow schema'))"
 
 
 async def create(tx: Transaction) -> None:
@@ -25,9 +39,37 @@ async def create(tx: Transaction) -> None:
 
     Where all is there nothing is said: even `if not exists` waits for whoever writes.
     """
-    there = "select 1 from pg_tables where schemaname = 'mail' and tablename = 'report'"
-    if await tx.fetch_one(int, there):
+    if await tx.fetch_one(int, _THERE):
         return
-    await tx.execute("select pg_advisory_xact_lock(hashtext('mailflow schema'))")
-    for statement in STATEMENTS:
+    for statement in (_TURN, *STATEMENTS):
         await tx.execute(statement)
+
+
+async def create_at(url: str) -> None:
+    """Make what is missing in a database that nobody need use yet."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            for statement in (_TURN, *STATEMENTS):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def main() -> int:
+    """Make them in the database that settings name."""
+    try:
+        url = config.load(os.environ).database
+        if not url:
+            print("No database is named: set ROLEKIT_DATABASE.", file=sys.stderr)  # noqa: T201
+            return 2
+        asyncio.run(create_at(url))
+    except (RolekitError, OSError, asyncpg.PostgresError) as error:
+        print(f"mailflow's tables were not made: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print("mailflow's tables are there.")  # noqa: T201  a command
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -76,7 +76,7 @@ def test_a_health_check_loads_no_command_line(tmp_path: Path) -> None:
         "import sys; sys.argv[1:] = ['ps', '--ready']\n"
         "from rolekit.__main__ import main\n"
         "try: main()\n"
-            "except SystemExit as end: print(end.code, 'typer' in sys.modules)"
+        "except SystemExit as end: print(end.code, 'typer' in sys.modules)"
     )
     environ = {**os.environ, "ROLEKIT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     with Supervised("steady", tmp_path) as fleet:

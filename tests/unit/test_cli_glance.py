@@ -97,4 +97,4 @@ def test_settings_that_may_lead_elsewhere_are_left_to_the_command_line(
 def test_rolekit_is_not_loaded_for_it_but_knows_its_names() -> None:
     assert {*rolekit.__all__, "field"} <= set(dir(rolekit))
     with pytest.raises(AttributeError, match="module 'rolekit' has no attribute 'Rolle'"):
-        _ = rolekit.Rolle  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+        _ = rolekit.Rolle  # type: ignore[attr-defined]

@@ -1,0 +1,140 @@
+"""`make compose-test`: the real containers under load, kills and a restart of the broker.
+
+Ends with the demo's line: what was sent, and that nothing of it was lost, repeated or
+reordered. Takes an engine where there is one, and starts one where it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import smtplib
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from deploy import make_secrets
+from examples.mailflow.samples.odd import GTUBE
+from tests.compose.engine import Docker, Failed, engine
+from tests.compose.images import have_images
+from tests.compose.mailflow import Mailflow
+from tests.engine import NoEngine
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Generator
+
+FRONT = "http://127.0.0.1:8025"
+SMTP = ("127.0.0.1", 2525)
+ACCEPTED = 250
+WORKERS = 4
+KILLED = 3
+CLOSED = "select count(*) from mail.report"
+JUNK = f"From: a@far.example\r\nSubject: offer\r\n\r\n{GTUBE}\r\n"
+
+
+def main() -> int:
+    """Run it; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make compose-test", description=__doc__)
+    parser.add_argument("--copies", type=int, default=3000, help="copies to send, about")
+    parser.add_argument("--keep", action="store_true", help="leave the containers as they are")
+    given = parser.parse_args()
+    try:
+        with engine() as docker:
+            line = _run(docker, given.copies, keeps=given.keep)
+    except (NoEngine, Failed, httpx.HTTPError, smtplib.SMTPException) as error:
+        print(f"The containers failed: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(line)  # noqa: T201  the line that scripts read
+    return 0
+
+
+def _run(docker: Docker, copies: int, *, keeps: bool) -> str:
+    overrides = have_images(docker)
+    docker.say("images are there")
+    with _secrets() as secrets:
+        mailflow = Mailflow(docker, overrides, secrets)
+        try:
+            docker.compose("build")
+            docker.say("mailflow is built")
+            mailflow.up("--scale", f"worker={WORKERS}")
+            docker.say(f"all containers are healthy, {WORKERS} of them workers")
+            line = _send_and_break(mailflow, copies)
+            _send_junk(mailflow)
+            mailflow.until(mailflow.is_healthy, "all containers are healthy again")
+        finally:
+            if not keeps:
+                mailflow.down()
+                docker.say("everything is removed, volumes too")
+    return line
+
+
+@contextlib.contextmanager
+def _secrets() -> Generator[Path]:
+    with tempfile.TemporaryDirectory(prefix="rolekit-secrets-") as folder:
+        make_secrets.make(Path(folder))
+        yield Path(folder)
+
+
+def _send_and_break(mailflow: Mailflow, copies: int) -> str:
+    """Let the demo send, and break things while mail is on its way; return its last line.
+
+    Raises:
+        Failed: The demo found something wrong, or nothing was under way when it broke.
+    """
+    docker = mailflow.docker
+    options = ["--copies", str(copies), "--people", "100"]
+    demo = docker.begin_compose(
+        *("run", "--rm", "demo", "--once", "--front", "http://front:8025"),
+        *("--smtp", "smtp:2525", *options),
+    )
+    _until_closed(mailflow, demo, copies // 20)
+    mailflow.kill9(mailflow.containers("worker")[:KILLED])
+    docker.say(f"killed {KILLED} workers, at {mailflow.count(CLOSED)} of {copies} copies")
+    _until_closed(mailflow, demo, copies // 10)
+    at = mailflow.count(CLOSED)
+    docker.compose("restart", "-t", "10", "broker")
+    docker.say(f"restarted the broker, at {at} of {copies} copies")
+    said = docker.end(demo).strip()
+    docker.say("the demo has ended")
+    if mailflow.restarts("worker") != KILLED:
+        raise Failed(f"{mailflow.restarts('worker')} restarts of workers, not {KILLED}.")
+    print(said)  # noqa: T201  the report, for whoever watches
+    return said.splitlines()[-1]
+
+
+def _until_closed(mailflow: Mailflow, demo: subprocess.Popen[str], copies: int) -> None:
+    while mailflow.count(CLOSED) < copies:
+        if demo.poll() is not None:
+            raise Failed(f"The demo ended before anything broke: {mailflow.docker.end(demo)}")
+        time.sleep(0.2)
+
+
+def _send_junk(mailflow: Mailflow) -> None:
+    """Send what every filter takes for junk, from outside and by SMTP, and see it marked.
+
+    Raises:
+        Failed: It was not.
+    """
+    with smtplib.SMTP(*SMTP, timeout=30) as smtp:
+        smtp.ehlo("far.example")
+        smtp.mail("a@far.example")
+        smtp.rcpt("person-001@mail.example")
+        code, said = smtp.data(JUNK)
+    mail_id = said.decode().rpartition(" ")[2]
+    if code != ACCEPTED:
+        raise Failed(f"SMTP did not take the mail: {code} {said.decode()}")
+    with httpx.stream("GET", f"{FRONT}/mail/{mail_id}/live", timeout=60) as live:
+        report = "".join(live.iter_text())
+    is_junk = f"mail_id = '{mail_id}' and folder = 'junk'"
+    if mailflow.count(f"select count(*) from mail.mailbox where {is_junk}") != 1:  # noqa: S608 - our own mail
+        raise Failed(f"The mail with GTUBE was not marked as junk: {report}")
+    mailflow.docker.say("mail with GTUBE came in by SMTP and was marked as junk")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
