@@ -17,10 +17,12 @@ from rolekit.guest.hosts import Process
 from rolekit.guest.http_guest import Http, HttpGuest
 from rolekit.guest.http_wire import HttpAnswer
 from rolekit.guest.limits import Limits
+from rolekit.guest.mail_guest import Lmtp, MailGuest, MailReply, Smtp
 from rolekit.guest.once import Exec, ExecGuest, Output
 from rolekit.guest.pipes import Stdin, Stdout
 from rolekit.guest.sandbox import Sandbox
 from rolekit.guest.servers import Server
+from rolekit.guest.serves import Serves
 from rolekit.guest.talks import FrameGuest, Frames, LineGuest, Lines, Session, Talks
 
 __all__ = [
@@ -35,11 +37,16 @@ __all__ = [
     "Limits",
     "LineGuest",
     "Lines",
+    "Lmtp",
+    "MailGuest",
+    "MailReply",
     "Output",
     "Process",
     "Sandbox",
     "Server",
+    "Serves",
     "Session",
+    "Smtp",
     "Speaks",
     "Stdin",
     "Stdout",

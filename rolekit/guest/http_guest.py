@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from rolekit.errors import GuestFailed
 from rolekit.guest.current import current_message
 from rolekit.guest.http_wire import NO_ANSWER, HttpAnswer, HttpWire, Stale, request_of
-from rolekit.guest.servers import Server, until_well
+from rolekit.guest.servers import PROBE_S, Server, until_well
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 IDLE_S = 2.0
 """A connection that rested for longer is not used again: servers end them, unannounced."""
-PROBE_S = 5.0
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 

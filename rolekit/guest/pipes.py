@@ -58,6 +58,11 @@ class Stdin(asyncio.BaseProtocol):
             if not self._may_write.is_set():
                 await self._may_write.wait()
 
+    def end(self) -> None:
+        """Let the guest read an end; what it writes may still be read."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
     def close(self, *, at_once: bool = False) -> None:
         """Let the guest read an end, behind what was written; or drop that."""
         if self._transport is not None:

@@ -21,6 +21,8 @@ PORT, SOCKET = "{port}", "{socket}"
 INNER_PORT = 8080
 """What a guest with a network of its own is told, where it does not say which it has."""
 LONGEST_PATH_BYTES = 107
+PROBE_S = 5.0
+"""A check that takes longer has failed."""
 AGAIN_S, AGAIN_MAX_S = 0.005, 0.25
 """Between looks whether a guest that starts is well."""
 

@@ -60,6 +60,7 @@ class Slot:
         self._uses = 0
         self._born_s = 0.0
         self._is_up = False
+        self._serving: Serving | None = None
         self.session: object = None
         self.calls = 0
         self.retired = ""
@@ -99,10 +100,10 @@ class Slot:
 
     def _too_slow(self, what: str) -> GuestFailed:
         tail = b"" if self._pipes is None else self._pipes.tail()
-        if not isinstance(self.session, Serving) or self._door is None:
+        if self._serving is None or self._door is None:
             return GuestFailed(f"{what}.", stderr_tail=tail)
         return GuestFailed(
-            f"{what}: {self.session.tried}",
+            f"{what}: {self._serving.tried}",
             stderr_tail=tail,
             fix=f"It shall listen at {self._door.address}: tell it by {{port}} or {{socket}} "
             "in its command, or by PORT, which is in its environment.",
@@ -138,15 +139,16 @@ class Slot:
         )
         pipes.give_away()
         pipes.stdin.close()
-        self.session = speaks.open(door, None)
+        self.session = session = speaks.open(door, None)
+        if isinstance(session, Serving):
+            self._serving = session
 
     async def _ready(self) -> None:
         """Wait until the guest can be asked, or has ended."""
-        session = self.session
-        if isinstance(session, Session):
-            await session.ready()
-        elif isinstance(session, Serving) and self._end is not None:
-            ready = asyncio.ensure_future(session.ready())
+        if isinstance(self.session, Session):
+            await self.session.ready()
+        elif self._serving is not None and self._end is not None:
+            ready = asyncio.ensure_future(self._serving.ready())
             try:
                 either: list[asyncio.Future[Any]] = [ready, self._end]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -170,8 +172,9 @@ class Slot:
 
     async def empty(self) -> None:
         """Have nothing of the guest left."""
-        if isinstance(self.session, Serving):
-            self.session.close()
+        if self._serving is not None:
+            self._serving.close()
+            self._serving = None
         self.session = None
         self._is_up = False
         await self._keeper.clear()
@@ -235,14 +238,14 @@ class Slot:
 
     @property
     def _is_noisy(self) -> bool:
-        return isinstance(self.session, Serving) and self.session.is_noisy
+        return self._serving is not None and self._serving.is_noisy
 
     def is_clean_after(self, error: BaseException) -> bool:
         """Whether a call that failed has left nothing that could reach the next."""
         if self.is_exec:
             return isinstance(error, Exception) and not self.why_unfit()
         # Servers say with these that they have answered, or were not even asked.
-        is_answer = isinstance(self.session, Serving) and isinstance(error, (Retry, Reject))
+        is_answer = self._serving is not None and isinstance(error, (Retry, Reject))
         return is_answer and not self.why_unfit()
 
     def _noise(self) -> None:

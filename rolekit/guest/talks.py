@@ -66,6 +66,18 @@ class Session:
         """
         return await self._stdout.read_exactly(size_bytes)
 
+    async def read_to_end(self) -> bytes:
+        """Return everything that the guest writes until it ends, or ends the connection.
+
+        Raises:
+            GuestFailed: It wrote more than it may.
+        """
+        return await self._stdout.read_to_end()
+
+    def end_writing(self) -> None:
+        """Let the guest read an end: nothing more is written."""
+        self._stdin.end()
+
 
 S = TypeVar("S", bound=Session)
 G = TypeVar("G")

@@ -70,6 +70,20 @@ def processes(token: str) -> list[int]:
     return found
 
 
+def first_of(token: str) -> set[int]:
+    """Return those of `processes` that none of them has started: one for each guest."""
+    found = set(processes(token))
+    parents = {pid: _parent(pid) for pid in found}
+    return {pid for pid, parent in parents.items() if parent and parent not in found}
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it is gone
+        return 0
+
+
 def groups() -> list[Path]:
     """Return the cgroups that guests of this process have."""
     name = f"rolekit-guest-{os.getpid()}-*"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HTTP = r"""
+LISTEN = r"""
 use Socket;
 my $at = shift; my $l;
 $SIG{CHLD} = "IGNORE"; $SIG{TERM} = sub { exit 3 };
@@ -14,6 +14,10 @@ if ($at =~ m{^/}) {
     bind $l, sockaddr_in($at, INADDR_LOOPBACK) or die "bind: $!\n";
 }
 listen $l, 64 or die;
+"""
+HTTP = (
+    LISTEN
+    + r"""
 sub say_so {
     my ($status, $body, @head) = @_;
     unshift @head, "HTTP/1.1 $status X", "Content-Length: " . length $body;
@@ -70,7 +74,69 @@ while (accept my $c, $l) {
     exit;
 }
 """
+)
 """In Perl, since that is on each machine and starts at once. A connection is a process."""
+
+MAIL = (
+    LISTEN
+    + r"""
+my $is_lmtp = shift eq "lmtp";
+sub say_so { print "@_\r\n" }
+sub verdict {
+    my $told = shift; my $main = getppid;
+    return "451 later" if $told =~ /^later/;
+    return "550-never\r\n550 ever" if $told =~ /^never/;
+    if ($told =~ /^exit/)    { kill TERM => $main; sleep 1000 }
+    if ($told =~ /^kill/)    { kill KILL => $main; sleep 1000 }
+    if ($told =~ /^drop/)    { exit }
+    if ($told =~ /^hang/)    { sleep 1000 }
+    if ($told =~ /^garbage/) { return "what?" }
+    if ($told =~ /^odd/)     { return "354 go on" }
+    if ($told =~ /^flood/)   { my $x = "x" x 65536; print $x for 1 .. 16384 }
+    if ($told =~ /^partial/) { print "25"; exit }
+    if ($told =~ /^write/)   { open my $f, ">", "mark" or die }
+    if ($told =~ /^look/)    { return -e "mark" ? "250 there" : "250 nothing" }
+    if ($told =~ /^last/)    { say_so "250 fine"; kill KILL => $main; exit }
+    return "250 fine";
+}
+while (accept my $c, $l) {
+    if (fork) { close $c; next }
+    select $c; $| = 1; binmode $c; my @to;
+    say_so "220 here";
+    while (defined(my $line = <$c>)) {
+        $line =~ s/\r?\n$//;
+        if ($line =~ /^(EHLO|LHLO) / && ($1 eq "LHLO") == $is_lmtp) {
+            say_so "250-here"; say_so "250-SIZE 1000"; say_so "250 8BITMIME"; next }
+        if ($line =~ /^MAIL FROM:<(.*)>(.*)$/) { @to = (); say_so verdict($1); next }
+        if ($line =~ /^RCPT TO:<(.*?)>$/) {
+            my $who = $1; my $v = $who =~ /^full/ ? "250 fine" : verdict($who);
+            push @to, $who if $v =~ /^250/; say_so $v; next }
+        if ($line eq "DATA") {
+            if ($to[0] =~ /^nodata/) { say_so "554 no"; next }
+            say_so "354 go"; my $mail = "";
+            while (defined(my $l = <$c>)) { last if $l eq ".\r\n"; $l =~ s/^\.//; $mail .= $l }
+            my $hex = unpack "H*", $mail;
+            say_so /^full/ ? "452 $_ is full" : "250 $hex" for $is_lmtp ? @to : $to[0]; next }
+        if ($line eq "QUIT") { say_so "221 bye"; exit }
+        say_so "500 what";
+    }
+    exit;
+}
+"""
+)
+
+COUNT = (
+    LISTEN
+    + r"""
+while (accept my $c, $l) {
+    if (fork) { close $c; next }
+    select $c; $| = 1; print "hello\n"; my $told = <$c>; my $all = join "", <$c>;
+    kill KILL => getppid if $told =~ /die/;
+    sleep 1000 if $told =~ /hang/;
+    print scalar(split " ", $all), "\n" if $told =~ /count/; exit;
+}
+"""
+)
 
 PORT, SOCKET = "{port}", "{socket}"
 
@@ -78,3 +144,8 @@ PORT, SOCKET = "{port}", "{socket}"
 def http_server(token: str, at: str) -> tuple[str, ...]:
     """Return the command of a server that listens at "{port}" or "{socket}"."""
     return ("perl", "-e", HTTP, at, token)
+
+
+def mail_server(token: str, at: str, kind: str) -> tuple[str, ...]:
+    """Return the command of a server of mail, "smtp" or "lmtp"."""
+    return ("perl", "-e", MAIL, at, kind, token)
