@@ -33,6 +33,7 @@ class Launch:
         pids: For its user namespace; None where it has none.
         uid: Whose rights it is started with; None: those of the instance.
         has_own_network: Whether a port of it is nobody else's.
+        can_wait: Whether it can be made ready before its arguments are known.
     """
 
     prefix: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Launch:
     pids: int | None = None
     uid: int | None = None
     has_own_network: bool = False
+    can_wait: bool = False
 
 
 class Host(Protocol):
@@ -82,6 +84,7 @@ class Process:
             command=(str(Path(found).absolute()), *command[1:]),
             env={"PATH": path, **kept_environment()},
             limits=resource_limits(limits),
+            can_wait=True,
         )
 
 

@@ -12,8 +12,9 @@ On the channel (SOCK_SEQPACKET, JSON):
 
     in    {"start": …} with descriptors    {"kill": true}
           {"connect": …} with a socket, over which the answer goes
-    out   {"ready": true}    {"started": pid}    {"refused": why}
-          {"ended": status, "because": "memory" | "pids" | ""}
+          {"go": true}: what waits has been told what to become
+    out   {"ready": true}    {"started": pid, "scratch": folder}    {"refused": why}
+          {"ended": status, "because": "memory" | "pids" | "", "never": why it never ran}
 """
 
 from __future__ import annotations
@@ -50,15 +51,18 @@ else:  # as a script: from beside it, and nothing else from there
 class Start(TypedDict):
     """How to start a guest. With it come stdin, stdout, stderr, then others, in order.
 
+    The others are the gate of a guest that waits to become a program, and for a sandbox its
+    filter and files.
+
     Attributes:
         argv: Program, with its path, and arguments.
         env: All of its environment, but HOME and TMPDIR where it has a scratch folder.
         limits: Resource limits, by the name that `resource` has for them.
         pids: For the user namespace of a sandbox; None where there is none.
         uid: To become; None: stay.
-        files: Names of the files that come last, for the scratch folder.
         has_scratch: Whether to make a scratch folder and to start in it.
         is_reached: Whether somebody will connect to it.
+        waits: Whether there is a gate, over which arguments come when they are known.
     """
 
     argv: list[str]
@@ -66,9 +70,9 @@ class Start(TypedDict):
     limits: dict[str, int]
     pids: int | None
     uid: int | None
-    files: list[str]
     has_scratch: bool
     is_reached: bool
+    waits: bool
 
 
 class Terms(TypedDict):
@@ -96,10 +100,13 @@ CLEAR_S = 10.0
 REMOVE_S = 3.0
 ABOVE = 64
 """Descriptors are moved above these before they get the numbers that the guest expects."""
-SECCOMP_FD, INFO_FD, BLOCK_FD, FIRST_FILE_FD = 3, 4, 5, 6
-"""Where bubblewrap finds its filter, says which process it made, and waits before that runs."""
+SECCOMP_FD, INFO_FD, BLOCK_FD, GATE_FD, FIRST_FILE_FD = 3, 4, 5, 6, 7
+"""Where bubblewrap finds its filter, says which process it made, and waits before that runs;
+where what it runs is told what to become; where bubblewrap finds files."""
 BWRAP_PIDS = 2
 """Bubblewrap is a process outside of its sandbox and one inside, beside the guest's."""
+WAITS = "\0"
+"""Said by a guest that has come to its gate."""
 OOM_SCORE = b"500"
 SOCKET = "guest.sock"
 """Where a server with the files of the machine listens, in the keeper's folder."""
@@ -163,6 +170,8 @@ class Keeper:
         self._runs = 0
         self._main = 0
         self._beside = 0
+        self._said: int | None = None
+        self._waits = False
         self._because = ""
         self._inside: inside.Namespaces | None = None
         self._helpers: set[int] = set()
@@ -188,7 +197,7 @@ class Keeper:
 
     def _serve(self, poll: select.poll, woken: int) -> None:
         while True:
-            is_watched = self._main and not self._groups.folders
+            is_watched = self._main and not self._waits and not self._groups.folders
             ready = {fd for fd, _ in poll.poll(LOOK_MS if is_watched else None)}
             if woken in ready:
                 os.read(woken, 4096)
@@ -207,7 +216,12 @@ class Keeper:
             return False
         for fd in fds:  # Python 3.11 does not pass MSG_CMSG_CLOEXEC on
             os.set_inheritable(fd, False)  # noqa: FBT003 - its only way
-        order = json.loads(text)
+        self._follow(json.loads(text), fds)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _follow(self, order: dict[str, object], fds: list[int]) -> None:
         if "start" in order:
             try:
                 self._start(cast("Start", order["start"]), fds)
@@ -215,45 +229,44 @@ class Keeper:
                 self._tell({"refused": str(error)})
         elif "connect" in order:
             if self._inside is not None:
-                self._helpers.add(inside.connect(order["connect"], fds[0], self._inside))
+                self._helpers.add(
+                    inside.connect(
+                        cast("inside.Connect", order["connect"]), fds[0], self._inside
+                    )
+                )
+        elif "go" in order:
+            self._waits = False
         elif self._main:
             self._clear()
-        for fd in fds:
-            os.close(fd)
-        return True
 
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self, order: Start, fds: list[int]) -> None:
-        scratch = self._scratch(order, fds) if order["has_scratch"] else None
+        scratch = self._scratch() if order["has_scratch"] else None
         said, fault = os.pipe2(os.O_CLOEXEC)
         inner = (
             () if order["pids"] is None else (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
         )
         me, pid = os.getpid(), os.fork()
         if pid == 0:
-            self._become(order, _numbered(fds, inner), scratch, fault, me)
+            self._become(order, _numbered(order, fds, inner), scratch, fault, me)
         os.close(fault)
-        why = os.read(said, 4096).decode()
-        os.close(said)
+        why = os.read(said, 4096).decode().removeprefix(WAITS)
         if inner:
             why = self._bound(order, inner, started=not why) or why
         if why:
+            os.close(said)
             self._clear()
             self._tell({"refused": why})
             return
-        self._main = pid
+        self._main, self._said, self._waits = pid, said, order["waits"]
         self._beside = 0 if order["pids"] is None else BWRAP_PIDS
-        self._tell({"started": pid})
+        self._tell({"started": pid, "scratch": str(scratch or "")})
 
-    def _scratch(self, order: Start, fds: list[int]) -> Path:
+    def _scratch(self) -> Path:
         self._runs += 1
         scratch = self._folder / str(self._runs)
         scratch.mkdir(mode=0o700)
-        for name, fd in zip(order["files"], fds[len(fds) - len(order["files"]) :], strict=True):
-            with (scratch / name).open("wb") as file, os.fdopen(os.dup(fd), "rb") as given:
-                given.seek(0)
-                shutil.copyfileobj(given, file)
         return scratch
 
     def _become(
@@ -272,13 +285,6 @@ class Keeper:
             os.setsid()
             Path("/proc/self/oom_score_adj").write_bytes(OOM_SCORE)
             self._groups.join()
-            for name, value in order["limits"].items():
-                kind = getattr(resource, name)
-                hard = resource.getrlimit(kind)[1]
-                most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.setrlimit(kind, (most, most))
-            if self._user_limit:
-                resource.setrlimit(resource.RLIMIT_NPROC, (self._user_limit, self._user_limit))
             if order["uid"] is not None:
                 os.setgroups([])
                 os.setgid(order["uid"])
@@ -296,10 +302,28 @@ class Keeper:
             }
             for fd, number in high.items():
                 os.dup2(fd, number)
-            os.execve(order["argv"][0], order["argv"], env)  # noqa: S606 - what a keeper is for
+            argv = order["argv"]
+            if not argv:
+                os.write(fault, WAITS.encode())
+                if not (told := _read_all(GATE_FD)):
+                    os._exit(0)  # it is not wanted any more
+                going = json.loads(told)
+                argv, env = going["argv"], env | going["env"]
+                os.set_inheritable(GATE_FD, False)  # noqa: FBT003 - its only way
+            self._limit(order["limits"])  # what waits is larger than some programs may be
+            os.execve(argv[0], argv, env)  # noqa: S606 - what a keeper is for
         except BaseException as error:  # noqa: BLE001 - the edge of a process
             os.write(fault, str(error).encode()[:4096])
         os._exit(127)
+
+    def _limit(self, limits: dict[str, int]) -> None:
+        for name, value in limits.items():
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (most, most))
+        if self._user_limit:
+            resource.setrlimit(resource.RLIMIT_NPROC, (self._user_limit, self._user_limit))
 
     def _bound(self, order: Start, inner: tuple[int, ...], *, started: bool) -> str:
         """Limit the processes in a sandbox, which has a count of its own, and let it run.
@@ -361,15 +385,24 @@ class Keeper:
                 time.sleep(0.001)
         if self._main:
             self._main = 0
+            never = self._last_said()
             because = "memory" if self._groups.has_killed() else self._because
             self._because = ""
-            self._tell(
-                {"ended": -signal.SIGKILL if status is None else status, "because": because}
-            )
+            ended = -signal.SIGKILL if status is None else status
+            self._tell({"ended": ended, "because": because, "never": never})
         if self._inside is not None:
             self._inside.close()
             self._inside = None
         self._end_scratch()
+
+    def _last_said(self) -> str:
+        """Return why the guest, which is gone, never became a program; empty: it did."""
+        if self._said is None:
+            return ""
+        said = _read_all(self._said).decode(errors="replace")
+        os.close(self._said)
+        self._said = None
+        return said.removeprefix(WAITS)
 
     def _frozen(self) -> set[int]:
         """Stop all of them before any is killed: who is stopped starts no others."""
@@ -390,6 +423,8 @@ class Keeper:
 
     def _look(self) -> None:
         """Judge a guest by what it uses, where no cgroup does it."""
+        if self._said is not None and not select.select([self._said], [], [], 0)[0]:
+            return  # it has not become a program yet: that would have closed the pipe
         used_bytes = count = 0
         page = resource.getpagesize()
         for pid in set(_descendants()) - self._helpers:
@@ -408,13 +443,15 @@ class Keeper:
             self._channel.send(json.dumps(report).encode())
 
 
-def _numbered(fds: list[int], inner: tuple[int, ...]) -> dict[int, int]:
+def _numbered(order: Start, fds: list[int], inner: tuple[int, ...]) -> dict[int, int]:
     """Say which descriptor gets which number in the guest."""
-    if not inner:
-        return dict(zip(fds[:3], range(3), strict=True))
-    first, rest = dict(zip(fds[:4], range(4), strict=True)), fds[4:]
-    files = dict(zip(rest, range(FIRST_FILE_FD, FIRST_FILE_FD + len(rest)), strict=True))
-    return first | {inner[1]: INFO_FD, inner[2]: BLOCK_FD} | files
+    places, rest = dict(zip(fds[:3], range(3), strict=True)), fds[3:]
+    if order["waits"]:
+        places[rest.pop(0)] = GATE_FD
+    if inner:
+        places[rest.pop(0)] = SECCOMP_FD
+    places |= dict(zip(rest, range(FIRST_FILE_FD, FIRST_FILE_FD + len(rest)), strict=True))
+    return places | {inner[1]: INFO_FD, inner[2]: BLOCK_FD} if inner else places
 
 
 def _read_all(fd: int) -> bytes:

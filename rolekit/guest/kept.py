@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
 from rolekit.guest import cgroups, inside, keeper, leftovers
+from rolekit.guest.going import SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from rolekit.guest.limits import Limits
 
 READY_S = 30.0
+GATE = 3
+"""Place of a gate among the descriptors for a guest."""
 END_S = 15.0
 """A keeper has cleared up after a guest within this, or is given up."""
 
@@ -36,12 +39,21 @@ class Ended(Exception):
     Args:
         status: Exit status, or minus the signal.
         because: "memory" or "pids" where it was killed for that.
+        refused: Why it never became the program; empty: it did.
     """
 
-    def __init__(self, status: int, because: str = "") -> None:
-        super().__init__(status, because)
+    def __init__(self, status: int, because: str = "", refused: str = "") -> None:
+        super().__init__(status, because, refused)
         self.status = status
         self.because = because
+        self.refused = refused
+
+    def why_in(self, limits: Limits) -> str:
+        """Say which limit it was killed for; empty: none."""
+        return {
+            "memory": f" It used more than its memory_mb, {limits.memory_mb}, and was killed.",
+            "pids": f" It was more processes than its pids, {limits.pids}, and was killed.",
+        }.get(self.because, "")
 
 
 class Keeper:
@@ -62,6 +74,7 @@ class Keeper:
         self._ready = asyncio.Event()
         self._started: asyncio.Future[int] | None = None
         self._ended: asyncio.Future[Ended] | None = None
+        self.scratch = ""
         self.is_lost = False
 
     @property
@@ -129,14 +142,15 @@ class Keeper:
 
         Args:
             launch: How.
-            pipes: Descriptors of its stdin, stdout and stderr; the caller closes them.
+            pipes: Descriptors of its stdin, stdout and stderr, and of its gate, where it shall
+                wait for `going.told` and has no program before. The caller closes them.
             argv: Program, with its path, and arguments.
             env: Besides that of the launch.
-            files: Put into its scratch folder, by name.
+            files: For a sandbox: put into the folder that it starts in, by name.
             is_reached: Whether `connect` will be called for it.
 
         Returns:
-            Its end.
+            Its end. Before, `scratch` is the folder that it starts in, without a sandbox.
 
         Raises:
             GuestFailed: It did not start; says why.
@@ -148,15 +162,18 @@ class Keeper:
         try:
             if wanted:  # may be large, so not on the loop
                 await asyncio.to_thread(_hold, held, wanted)
+            waits = len(pipes) > GATE
+            if waits and launch.filter is not None:
+                argv = (SHELL, "-c", SCRIPT)
             order = keeper.Start(
                 argv=[*_prefix(launch, list(given), env or {}), *argv],
                 env=launch.env | dict(env or {}),
                 limits=launch.limits,
                 pids=launch.pids,
                 uid=launch.uid,
-                files=list(given),
                 has_scratch=launch.filter is None,
                 is_reached=is_reached,
+                waits=waits,
             )
             return await self._order(order, [*pipes, *held])
         finally:
@@ -214,6 +231,12 @@ class Keeper:
         told = json.loads(text)
         raise OSError(told["errno"], told["error"])
 
+    def go(self) -> None:
+        """Say that the guest has been told what to become: it is watched from here on."""
+        if not self._groups and self._channel is not None and not self.is_lost:
+            with contextlib.suppress(OSError):
+                self._channel.send(b'{"go": true}')
+
     def kill(self) -> None:
         """Have the guest killed that runs, with all that it started."""
         if self._channel is not None and not self.is_lost:
@@ -265,15 +288,16 @@ class Keeper:
         match report:
             case {"ready": True}:
                 self._ready.set()
-            case {"started": int(pid)} if self._started is not None:
+            case {"started": int(pid), "scratch": str(scratch)} if self._started is not None:
+                self.scratch = scratch
                 if not self._started.done():
                     self._started.set_result(pid)
             case {"refused": str(why)} if self._started is not None:
                 if not self._started.done():
                     self._started.set_exception(GuestFailed(f"it was not started: {why}."))
                 self._is_over(Ended(-9))
-            case {"ended": int(status), "because": str(because)}:
-                self._is_over(Ended(status, because))
+            case {"ended": int(status), "because": str(because), "never": str(why)}:
+                self._is_over(Ended(status, because, why))
             case _:
                 pass
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rolekit.errors import ConfigError
 from rolekit.guest import seccomp
+from rolekit.guest.going import SHELL
 from rolekit.guest.hosts import (
     MIB,
     Launch,
@@ -69,7 +70,13 @@ class Sandbox:
             pids=limits.pids + 1,  # the first process in it is bubblewrap's own
             uid=NOBODY if os.geteuid() == 0 else None,
             has_own_network=True,
+            can_wait=self._has_shell(bwrap),
         )
+
+    def _has_shell(self, bwrap: str) -> bool:
+        """Whether what the guest sees has a shell, which a guest that waits is."""
+        trial = ("--unshare-user", "--ro-bind", self.root, "/", SHELL, "-c", "exit 0")
+        return _tried([bwrap, *trial]).returncode == 0
 
     def _arguments(self, limits: Limits) -> Iterator[str]:
         size = str(limits.scratch_mb * MIB)

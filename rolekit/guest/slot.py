@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +10,17 @@ from rolekit.errors import GuestFailed, Reject, Retry
 from rolekit.guest.current import NOTHING, current_message
 from rolekit.guest.hosts import MIB
 from rolekit.guest.kept import Ended, Keeper
-from rolekit.guest.once import Exec, Output
+from rolekit.guest.once import Exec
 from rolekit.guest.pipes import Pipes
+from rolekit.guest.runner import FLUSH_S, Runner
 from rolekit.guest.servers import Door, Server, Serving
 from rolekit.guest.talks import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from rolekit.guest.declare import Guest
     from rolekit.guest.hosts import Launch
-
-SIGNAL_BASE = 128
-FLUSH_S = 1.0
-"""What a dead guest had said is read within this: its pipe may be in the hands of others."""
 
 
 class Slot:
@@ -54,6 +50,7 @@ class Slot:
         self._launch = launch
         self._on_unfit = on_unfit
         self._keeper = Keeper(guest.limits)
+        self._runner: Runner | None = None
         self._pipes: Pipes | None = None
         self._door: Door | None = None
         self._end: asyncio.Future[Ended] | None = None
@@ -89,7 +86,10 @@ class Slot:
             self._keeper = Keeper(self._guest.limits)
             await self._keeper.start()
         if self.is_exec:
-            self.session = self._guest.speaks.open(self, None)
+            limits = self._guest.limits
+            self._runner = Runner(self._place, self._launch, limits, self._keeper)
+            await self._runner.fill()
+            self.session = self._guest.speaks.open(self._runner, None)
             return
         limit_s = self._guest.limits.start_s
         try:
@@ -177,6 +177,9 @@ class Slot:
             self._serving = None
         self.session = None
         self._is_up = False
+        if self._runner is not None:
+            await self._runner.close()
+            self._runner = None
         await self._keeper.clear()
         if self._pipes is not None:
             self._pipes.close()
@@ -259,7 +262,7 @@ class Slot:
             await asyncio.wait([self._end], timeout=FLUSH_S)
             if self._end.done():
                 ended = self._end.result()
-                status, because = ended.status, self._because(ended)
+                status, because = ended.status, ended.why_in(self._guest.limits)
         tail = b"" if self._pipes is None else self._pipes.tail()
         how = because or ("" if status is None else f" Its exit status was {status}.")
         what = (
@@ -271,66 +274,3 @@ class Slot:
             stderr_tail=error.stderr_tail or tail,
             fix=error.fix,
         )
-
-    def _because(self, ended: Ended) -> str:
-        limits = self._guest.limits
-        return {
-            "memory": f" It used more than its memory_mb, {limits.memory_mb}, and was killed.",
-            "pids": f" It was more processes than its pids, {limits.pids}, and was killed.",
-        }.get(ended.because, "")
-
-    # -- a program that runs once ------------------------------------------------------------
-
-    async def run_once(
-        self, stdin: bytes, arguments: Sequence[str], files: Mapping[str, bytes]
-    ) -> Output:
-        """Run it to its end; see `Runs`."""
-        pipes = await self._piped()
-        try:
-            return await self._run(pipes, stdin, arguments, files)
-        except BaseException:
-            self._keeper.kill()
-            raise
-        finally:
-            await asyncio.shield(self.empty_run())
-
-    async def empty_run(self) -> None:
-        """Have nothing left of a run, and be ready for the next."""
-        session = self.session
-        await self.empty()
-        self.session = session
-
-    async def _run(
-        self,
-        pipes: Pipes,
-        stdin: bytes,
-        arguments: Sequence[str],
-        files: Mapping[str, bytes],
-    ) -> Output:
-        env = current_message.get().environment()
-        pipes.stdout.begin()
-        argv = (self._launch.command[0], *arguments)
-        self._end = await self._keeper.launch(
-            self._launch, pipes.theirs, argv, env=env, files=files
-        )
-        pipes.give_away()
-        writing = asyncio.create_task(self._feed(pipes, stdin))
-        try:
-            stdout = await pipes.stdout.read_to_end()
-            ended = await asyncio.shield(self._end)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pipes.stderr.wait_closed(), FLUSH_S)
-        finally:
-            writing.cancel()
-        tail = bytes(pipes.stderr.tail)
-        if why := self._because(ended):
-            raise GuestFailed(f"{self._place}:{why}", status=ended.status, stderr_tail=tail)
-        status = ended.status
-        if self._launch.filter is not None and status > SIGNAL_BASE:
-            status = SIGNAL_BASE - status  # bubblewrap says it as a shell does
-        return Output(stdout, tail, status)
-
-    async def _feed(self, pipes: Pipes, stdin: bytes) -> None:
-        if stdin:
-            await pipes.stdin.write(stdin)
-        pipes.stdin.close()

@@ -1,0 +1,264 @@
+"""Runs a program once a call, in a guest that was made ready before.
+
+    ready ──go──▶ running ──▶ ended ──▶ ready again, while nobody waits
+
+What takes long is done ahead: pipes, a process with its limits in its cgroup, a scratch
+folder, or a whole sandbox. There it waits for what only the call knows, arguments and
+environment, and becomes the program. Each run has a guest of its own, which is used once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rolekit.errors import GuestFailed
+from rolekit.guest import going
+from rolekit.guest.current import current_message
+from rolekit.guest.hosts import MIB
+from rolekit.guest.once import Output
+from rolekit.guest.pipes import Pipes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rolekit.guest.hosts import Launch
+    from rolekit.guest.kept import Ended, Keeper
+    from rolekit.guest.limits import Limits
+
+SIGNAL_BASE = 128
+FLUSH_S = 1.0
+"""What a dead guest had said is read within this: its pipe may be in the hands of others."""
+AT_ONCE_BYTES = 1 << 16
+"""A pipe that is empty takes so much without a wait."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ready:
+    """A guest that waits to become the program.
+
+    Attributes:
+        gate: Where it is told what to be; closed, it ends. None: it is started by the call.
+        scratch: Its folder, where we can write to it; else empty.
+    """
+
+    pipes: Pipes
+    born_s: float
+    gate: int | None = None
+    ended: asyncio.Future[Ended] | None = None
+    scratch: str = ""
+
+    def close(self) -> None:
+        """Let go of it: what has not been told to go ends."""
+        self.pipes.close()
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            os.close(gate)
+
+
+class Runner:
+    """Runs one program after another on one keeper.
+
+    Args:
+        place: "Role.attribute", for people.
+        launch: How its host starts the guest.
+        limits: Of each run.
+        keeper: Starts them. It runs.
+    """
+
+    def __init__(self, place: str, launch: Launch, limits: Limits, keeper: Keeper) -> None:
+        self._place = place
+        self._launch = launch
+        self._limits = limits
+        self._keeper = keeper
+        self._making: asyncio.Task[_Ready] | None = None
+        self._is_over = False
+
+    async def fill(self) -> None:
+        """Have a guest ready for the first call.
+
+        Raises:
+            GuestFailed: There is none; says why.
+        """
+        self._make_ahead()
+        if self._making is not None:
+            await self._making
+
+    async def close(self) -> None:
+        """Let go of the guest that is ready; nothing of it is left. Safe to call twice."""
+        self._is_over = True
+        making, self._making = self._making, None
+        if making is not None:
+            making.cancel()
+            (made,) = await asyncio.gather(making, return_exceptions=True)
+            if isinstance(made, _Ready):
+                made.close()
+        await self._keeper.clear()
+
+    async def run_once(
+        self, stdin: bytes, arguments: Sequence[str], files: Mapping[str, bytes]
+    ) -> Output:
+        """Run it to its end; see `Runs`."""
+        ready = await self._taken(files)
+        try:
+            return await self._run(ready, stdin, arguments, files)
+        except BaseException:
+            self._keeper.kill()
+            raise
+        finally:
+            await asyncio.shield(self._after(ready))
+            self._make_ahead()  # it begins when the caller waits for something
+
+    # -- making ready ------------------------------------------------------------------------
+
+    async def _taken(self, files: Mapping[str, bytes]) -> _Ready:
+        """Take the guest that is ready, or have one made where it is not what is wanted."""
+        if self._making is not None:
+            try:
+                ready = await asyncio.shield(self._making)
+            except GuestFailed:
+                self._making = None  # perhaps it can be made by now
+            else:
+                self._making = None
+                if self._fits(ready, files):
+                    return ready
+                ready.close()
+        return await self._make(files)
+
+    def _fits(self, ready: _Ready, files: Mapping[str, bytes]) -> bool:
+        if ready.ended is None:
+            return True
+        if ready.ended.done() or time.monotonic() - ready.born_s > self._limits.age_s:
+            return False
+        return not files or bool(ready.scratch)
+
+    def _make_ahead(self) -> None:
+        if not self._is_over and not self._keeper.is_lost:
+            self._making = asyncio.create_task(self._make({}))
+            self._making.add_done_callback(_seen)
+
+    async def _make(self, files: Mapping[str, bytes]) -> _Ready:
+        await self._keeper.clear()
+        pipes = Pipes(self._place, self._limits.output_mb * MIB)
+        ready = _Ready(pipes=pipes, born_s=time.monotonic())
+        try:
+            await pipes.open()
+            if self._launch.can_wait:
+                await self._start(ready, files)
+        except BaseException:
+            ready.close()
+            await asyncio.shield(self._keeper.clear())
+            raise
+        return ready
+
+    async def _start(self, ready: _Ready, files: Mapping[str, bytes]) -> None:
+        theirs, ready.gate = os.pipe2(os.O_CLOEXEC)
+        try:
+            # Where we can write to its folder, files are put there once it is made.
+            given = None if self._launch.filter is None else files
+            ready.ended = await self._keeper.launch(
+                self._launch, [*ready.pipes.theirs, theirs], (), files=given
+            )
+        finally:
+            os.close(theirs)
+        ready.scratch = self._keeper.scratch
+        ready.pipes.give_away()
+
+    async def _after(self, ready: _Ready) -> None:
+        """Have nothing left of a run."""
+        await self._keeper.clear()
+        ready.close()
+
+    # -- a run -------------------------------------------------------------------------------
+
+    async def _run(
+        self,
+        ready: _Ready,
+        stdin: bytes,
+        arguments: Sequence[str],
+        files: Mapping[str, bytes],
+    ) -> Output:
+        message = current_message.get()
+        pipes = ready.pipes
+        pipes.begin(message)
+        end = await self._go(ready, arguments, message.environment(), files)
+        writing = asyncio.create_task(_feed(pipes, stdin))
+        try:
+            stdout = await pipes.stdout.read_to_end()
+            ended = await asyncio.shield(end)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pipes.stderr.wait_closed(), FLUSH_S)
+        finally:
+            writing.cancel()
+        return self._judged(ended, Output(stdout, bytes(pipes.stderr.tail), ended.status))
+
+    async def _go(
+        self,
+        ready: _Ready,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        files: Mapping[str, bytes],
+    ) -> asyncio.Future[Ended]:
+        """Have the guest become the program."""
+        argv = (self._launch.command[0], *arguments)
+        if ready.ended is None or ready.gate is None:
+            end = ready.ended = await self._keeper.launch(
+                self._launch, ready.pipes.theirs, argv, env=env, files=files
+            )
+            ready.pipes.give_away()
+            return end
+        if files and ready.scratch:
+            await asyncio.to_thread(_put, Path(ready.scratch), files)
+        told = going.told(self._launch, argv, env)
+        self._keeper.go()
+        gate, ready.gate = ready.gate, None
+        if len(told) <= AT_ONCE_BYTES:
+            os.set_blocking(gate, False)
+            _tell(gate, told)
+        else:
+            await asyncio.to_thread(_tell, gate, told)
+        return ready.ended
+
+    def _judged(self, ended: Ended, output: Output) -> Output:
+        why = ended.why_in(self._limits)
+        if ended.refused:
+            why = f" it was not started: {ended.refused}."
+        if why:
+            raise GuestFailed(
+                f"{self._place}:{why}", status=ended.status, stderr_tail=output.stderr_tail
+            )
+        if self._launch.filter is not None and output.status > SIGNAL_BASE:
+            # bubblewrap says it as a shell does
+            return Output(output.stdout, output.stderr_tail, SIGNAL_BASE - output.status)
+        return output
+
+
+async def _feed(pipes: Pipes, stdin: bytes) -> None:
+    if stdin:
+        await pipes.stdin.write(stdin)
+    pipes.stdin.close()
+
+
+def _tell(gate: int, told: bytes) -> None:
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it is gone: its end says so
+            while told:
+                told = told[os.write(gate, told) :]
+    finally:
+        os.close(gate)
+
+
+def _put(scratch: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        (scratch / name).write_bytes(data)
+
+
+def _seen(making: asyncio.Task[_Ready]) -> None:
+    """Take note of a failure; who calls next is told."""
+    if not making.cancelled():
+        making.exception()

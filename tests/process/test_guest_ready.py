@@ -1,0 +1,210 @@
+"""A guest that is made ready before its call: it runs as if it had been started for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from rolekit import VMRole
+from rolekit.errors import GuestFailed
+from rolekit.guest import Exec, Guest, Limits, Process, Sandbox
+from rolekit.guest.crew import guests_running
+from tests.process.guest_programs import Leftovers, leftovers_in, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+each_host = pytest.mark.parametrize("host", [Process(), Sandbox()], ids=["process", "sandbox"])
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
+    leftovers = leftovers_in(tmp_path, monkeypatch)
+    yield leftovers
+    assert leftovers.all() == []
+
+
+def children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
+def no_groups(name: str, limits: Limits) -> list[str]:
+    return []
+
+
+def keepers() -> list[int]:
+    return [pid for pid in children(os.getpid()) if pid in processes("keeper.py")]
+
+
+@each_host
+async def test_the_next_guest_is_there_before_its_call(
+    host: Process | Sandbox, left: Leftovers
+) -> None:
+    class Role(VMRole):
+        guest = Guest(Exec("/bin/echo", "done"), host=host)
+
+    role = Role()
+    async with guests_running(role):
+        (keeper,) = keepers()
+        (first,) = children(keeper)
+
+        assert (await role.guest.run()).stdout == b"done\n"
+
+        await left.soon(lambda: bool(children(keeper)))
+        assert first not in children(keeper)
+
+
+@each_host
+async def test_a_guest_that_was_killed_while_it_waited_costs_one_call_at_most(
+    host: Process | Sandbox, left: Leftovers
+) -> None:
+    class Role(VMRole):
+        guest = Guest(Exec("/bin/echo", "done"), host=host)
+
+    role = Role()
+    async with guests_running(role):
+        (keeper,) = keepers()
+        (waiting,) = children(keeper)
+        os.kill(waiting, signal.SIGKILL)
+        await left.soon(lambda: waiting not in children(keeper))
+        with contextlib.suppress(GuestFailed):  # its end may not be known here yet
+            await role.guest.run()
+
+        assert (await role.guest.run()).stdout == b"done\n"
+
+
+async def test_a_guest_that_has_waited_too_long_is_not_used(left: Leftovers) -> None:
+    class Role(VMRole):
+        guest = Guest(Exec("sh", "-c", "echo $$"), host=Process(), limits=Limits(age_s=0.1))
+
+    role = Role()
+    async with guests_running(role):
+        (keeper,) = keepers()
+        (waiting,) = children(keeper)
+        await asyncio.sleep(0.2)  # it is about time that passes
+
+        assert int((await role.guest.run()).stdout) != waiting
+
+
+@each_host
+async def test_any_argument_arrives_as_it_is(host: Process | Sandbox, left: Leftovers) -> None:
+    arguments = [
+        "",
+        "it's",
+        "two\nlines\n",
+        "\n\n",
+        '"$n" `id` $(id) \\ \\n * ~ ; & | > <',
+        os.fsdecode(bytes(range(1, 256))),
+        "x" * 100_000,
+    ]
+
+    class Role(VMRole):
+        guest = Guest(Exec("/usr/bin/perl", "-e", 'print join "\\0", @ARGV', "{}"), host=host)
+
+    role = Role()
+    async with guests_running(role):
+        got = (await role.guest.run(b"", *arguments)).stdout
+
+    assert got == b"\0".join(map(os.fsencode, arguments))
+
+
+@each_host
+async def test_the_environment_is_the_one_that_it_is_given(
+    host: Process | Sandbox, left: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANG", "C.UTF-8")
+
+    class Role(VMRole):
+        guest = Guest(Exec("/usr/bin/env", "-0"), host=host)
+
+    role = Role()
+    async with guests_running(role):
+        got = (await role.guest.run()).stdout.decode()
+
+    names = {line.partition("=")[0] for line in got.split("\0") if line}
+    assert names - {"LC_ALL", "LC_CTYPE", "TZ"} == {"PATH", "HOME", "TMPDIR", "LANG"}
+
+
+@each_host
+async def test_nothing_of_what_made_it_ready_is_open_in_the_program(
+    host: Process | Sandbox, left: Leftovers
+) -> None:
+    class Role(VMRole):
+        guest = Guest(Exec("/bin/ls", "/proc/self/fd"), host=host)
+
+    role = Role()
+    async with guests_running(role):
+        got = (await role.guest.run()).stdout
+
+    assert got.split() == [b"0", b"1", b"2", b"3"]  # 3: the folder that is listed
+
+
+@each_host
+async def test_files_come_to_a_guest_that_was_ready(
+    host: Process | Sandbox, left: Leftovers
+) -> None:
+    class Role(VMRole):
+        guest = Guest(Exec("sh", "-c", "cat a b && ls"), host=host)
+
+    role = Role()
+    async with guests_running(role):
+        first = await role.guest.run(b"", files={"a": b"one\n", "b": b"two\n"})
+        with pytest.raises(GuestFailed, match="No such file"):
+            await role.guest.run()
+
+    assert first.stdout.split() == [b"one", b"two", b"a", b"b"]
+
+
+async def test_arguments_that_the_system_does_not_take_are_said(left: Leftovers) -> None:
+    class Role(VMRole):
+        guest = Guest(Exec("/bin/echo"), host=Process())
+
+    role = Role()
+    async with guests_running(role):
+        with pytest.raises(GuestFailed, match=r"was not started: .*[Aa]rgument list too long"):
+            await role.guest.run(b"", "x" * 200_000)
+
+        assert (await role.guest.run(b"", "short")).stdout == b"short\n"
+
+
+async def test_a_system_without_a_shell_has_its_guests_started_by_the_call(
+    left: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rolekit.guest.sandbox.SHELL", "/none")
+
+    class Role(VMRole):
+        guest = Guest(Exec("/bin/cat"), host=Sandbox())
+
+    role = Role()
+    async with guests_running(role):
+        assert children(keepers()[0]) == []
+
+        assert (await role.guest.run(b"text")).stdout == b"text"
+
+
+@each_host
+async def test_what_waits_is_not_judged_by_the_memory_of_the_program(
+    host: Process | Sandbox, left: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rolekit.guest.cgroups.make", no_groups)
+
+    class Role(VMRole):
+        guest = Guest(Exec("/bin/cat"), host=host, limits=Limits(memory_mb=9))
+
+    role = Role()
+    async with guests_running(role):
+        (keeper,) = keepers()
+        waiting = children(keeper)
+        await asyncio.sleep(0.3)  # it is looked at each 50 ms
+
+        assert children(keeper) == waiting
+        assert (await role.guest.run(b"text")).stdout == b"text"
