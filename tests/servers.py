@@ -100,6 +100,22 @@ def find_perl() -> Path:
     return Path(found)
 
 
+def find_spamd() -> Path:
+    """Return SpamAssassin's daemon, on PATH."""
+    found = shutil.which("spamd")
+    if found is None:
+        raise NoServer("Tests need spamd on PATH: run `apt-get install spamd` as root.")
+    return Path(found)
+
+
+def find_apache() -> Path:
+    """Return Apache httpd, by the name that Debian gives it, on PATH."""
+    found = shutil.which("apache2")
+    if found is None:
+        raise NoServer("Tests need apache2 on PATH: run `apt-get install apache2` as root.")
+    return Path(found)
+
+
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now."""
     with socket.socket() as listener:
@@ -245,6 +261,8 @@ def main() -> int:
         ("Mail client", find_swaks, "swaks"),
         ("Sandbox", find_bubblewrap, "bubblewrap"),
         ("Perl", find_perl, "perl"),
+        ("SpamAssassin", find_spamd, "spamd"),
+        ("Apache", find_apache, "apache2"),
     )
     try:
         for what, find, package in wanted:

@@ -125,6 +125,12 @@ def redirect(path: str) -> Response:
     return Response(status_code=303, headers=HEADERS | {"Location": path})
 
 
+def untrusted(html: str) -> Response:
+    """Show a page that is not ours: it may do nothing, load nothing, and lead nowhere."""
+    headers = HEADERS | {"Content-Security-Policy": "default-src 'none'; sandbox"}
+    return Response(html, headers=headers, media_type="text/html; charset=utf-8")
+
+
 def download(data: bytes, name: str, media_type: str = "application/octet-stream") -> Response:
     """Hand out bytes from a mail: always to be saved, never to be shown or run."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_. ") else "_" for c in name)
