@@ -11,7 +11,7 @@ TESTS ?=
 .PHONY: help setup demo secrets servers test compose-test faults load simulate fuzz check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP)  ## Make .venv and install rolekit with everything that demo and tests need
 

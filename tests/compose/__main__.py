@@ -100,10 +100,11 @@ def _send_and_break(mailflow: Mailflow, copies: int) -> str:
     docker.compose("restart", "-t", "10", "broker")
     docker.say(f"restarted the broker, at {at} of {copies} copies")
     said = docker.end(demo).strip()
-    docker.say("the demo has ended")
-    if mailflow.restarts("worker") != KILLED:
-        raise Failed(f"{mailflow.restarts('worker')} restarts of workers, not {KILLED}.")
     print(said)  # noqa: T201  the report, for whoever watches
+    restarts = mailflow.restarts("worker")
+    docker.say(f"the demo has ended; workers were started again {restarts} times")
+    if restarts < KILLED:  # more: one that began to start while the broker was away
+        raise Failed(f"{restarts} restarts of workers, not {KILLED}.")
     return said.splitlines()[-1]
 
 
