@@ -89,6 +89,8 @@ async def call(
     arguments = {name: given[what] for name, what in handler.plan.arguments}
     with limit:
         if handler.around is None or ctx is None:
+            if handler.plan.call == "async":  # the usual one, without another call
+                return _listed(handler.plan, await handler.method(**arguments))
             return await _run(handler, arguments, limit, chunks)
         async with handler.around(ctx):
             return await _run(handler, arguments, limit, chunks)

@@ -7,7 +7,6 @@ cancel a timer for each.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,18 +17,12 @@ class Overran(TimeoutError):
     """A call took longer than its handler may take."""
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
-    until_s: float
-    cancelling: int
-    is_over: bool = False
-
-
 class Deadlines:
     """Cancels what overruns, each call in a task of its own."""
 
     def __init__(self) -> None:
-        self._calls: dict[asyncio.Task[Any], _Call] = {}
+        self._calls: dict[asyncio.Task[Any], Limit] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = float("inf")
 
@@ -37,15 +30,20 @@ class Deadlines:
         """Bound the block that this is entered for; it raises `Overran` when over."""
         return Limit(self, seconds)
 
-    def begin(self, seconds: float) -> tuple[asyncio.Task[Any], _Call]:
-        """Note a call of the running task."""
-        task = asyncio.current_task()
+    def begin(self, call: Limit, seconds: float) -> asyncio.Task[Any]:
+        """Note a call of the running task, and until when it may take."""
+        loop = self._loop
+        # Asking for the running loop costs a system call.
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
+            loop = self._loop = asyncio.get_running_loop()
+            task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - handlers run in tasks
-        loop = task.get_loop()
-        call = self._calls[task] = _Call(loop.time() + seconds, task.cancelling())
+        call.until_s = loop.time() + seconds
+        self._calls[task] = call
         if call.until_s < self._due_s:
             self._arm(loop, call.until_s)
-        return task, call
+        return task
 
     def end(self, task: asyncio.Task[Any]) -> None:
         """Forget a call."""
@@ -76,18 +74,22 @@ class Deadlines:
 class Limit:
     """One bounded block; see `Deadlines.limit`."""
 
-    __slots__ = ("_call", "_deadlines", "_seconds", "_task")
+    __slots__ = ("_cancelling", "_deadlines", "_seconds", "_task", "is_over", "until_s")
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._deadlines = deadlines
         self._seconds = seconds
+        self.until_s = float("inf")
+        self.is_over = False
 
     def renew(self) -> None:
         """Let the time begin anew; a call that is over stays so."""
-        self._call.until_s = asyncio.get_running_loop().time() + self._seconds
+        self.until_s = asyncio.get_running_loop().time() + self._seconds
 
     def __enter__(self) -> None:
-        self._task, self._call = self._deadlines.begin(self._seconds)
+        self.is_over = False
+        self._task = self._deadlines.begin(self, self._seconds)
+        self._cancelling = self._task.cancelling()
 
     def __exit__(
         self,
@@ -96,9 +98,9 @@ class Limit:
         trace: TracebackType | None,
     ) -> None:
         self._deadlines.end(self._task)
-        if not self._call.is_over:
+        if not self.is_over:
             return
         # As asyncio.timeout: a cancellation of ours becomes an Overran, another's goes on.
-        is_ours = self._task.uncancel() <= self._call.cancelling
+        is_ours = self._task.uncancel() <= self._cancelling
         if is_ours and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise Overran(f"It took longer than {self._seconds:g} s.") from error

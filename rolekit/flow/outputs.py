@@ -9,7 +9,6 @@ Source: DESIGN 4.4 and "Order (a)".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -37,13 +36,12 @@ Results = Sequence[object]
 """What a handler returned or yielded, in order; a tuple in it stands at one position."""
 
 
-@dataclass(slots=True)
-class Outputs:
+class Outputs(msgspec.Struct):
     """Everything a step sends or closes."""
 
-    packets: list[Packet] = field(default_factory=list[Packet])
-    closings: list[Closing] = field(default_factory=list[Closing])
-    replies: list[Reply] = field(default_factory=list[Reply])
+    packets: list[Packet] = []
+    closings: list[Closing] = []
+    replies: list[Reply] = []
     opening: Opening | None = None
 
 

@@ -117,9 +117,11 @@ class Runtime:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """A delivery whose head was read.
+    """A delivery whose head was read; nothing of it changes.
+
+    It is not frozen, since one is made for each delivery, and that takes four times as long.
 
     Attributes:
         delivery: As the transport gave it.

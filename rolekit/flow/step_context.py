@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from dataclasses import dataclass
+import os
 from decimal import Decimal
-from secrets import randbits
+from random import Random
 from typing import TYPE_CHECKING, LiteralString, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -30,9 +30,12 @@ R = TypeVar("R")
 S = TypeVar("S", bound=State)
 P = ParamSpec("P")
 
+versions = Random()  # noqa: S311 - nobody gains by guessing one
+"""Versions of states: no two alike, also of processes forked from one. Nobody else seeds it."""
+os.register_at_fork(after_in_child=versions.seed)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who a context is for.
 
     Attributes:
@@ -76,6 +79,7 @@ class StepContext(Context[object]):
         self._caller = caller
         self._until = asyncio.get_running_loop().time() + caller.timeout_s
         self._states: dict[StateKey, tuple[int, bytes, State, bool]] = {}
+        self._changed: list[StateChange] | None = None
         self._open: OpenStep | None = None
         self.writes: list[Write] = []
         self.sent: list[Packet] = []
@@ -214,14 +218,18 @@ class StepContext(Context[object]):
         return await self._runtime.blobs.load(blob)
 
     def changed_states(self) -> list[StateChange]:
-        """Return the states that are not as they were loaded, and those to be checked."""
+        """Return the states that are not as they were loaded, and those to be checked.
+
+        Asked when the call is over: what it changes later is no part of its step.
+        """
+        if self._changed is not None:
+            return self._changed
         changes: list[StateChange] = []
-        if not self._states:
-            return changes
+        self._changed = changes
         for key, (version, before, state, is_kept) in self._states.items():
             body = encode_value(state)
             if body != before or is_kept:
-                token, is_change = randbits(62) | 1, body != before
+                token, is_change = versions.getrandbits(62) | 1, body != before
                 changes.append(StateChange(key, version, body, token, is_change))
         return changes
 

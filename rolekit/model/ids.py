@@ -29,12 +29,15 @@ def derive(parent: str, *slot: str | int) -> str:
 
     Source: DESIGN 4.4, "Output of a recorded step: blake2b-128(id, slot)".
     """
-    digest = blake2b(bytes.fromhex(parent), digest_size=ID_BYTES)
-    for part in slot:
-        data = str(part).encode()
-        digest.update(len(data).to_bytes(4, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+    data = bytes.fromhex(parent) + b"".join([_prefixed(part) for part in slot])
+    return blake2b(data, digest_size=ID_BYTES).hexdigest()
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _prefixed(part: str | int) -> bytes:
+    """Encode a part of a slot; most are names of handlers and small numbers."""
+    data = str(part).encode()
+    return len(data).to_bytes(4, "big") + data
 
 
 def keyed(*parts: str) -> str:

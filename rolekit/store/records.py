@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from rolekit.model.envelope import Packet
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.model.envelope import Packet
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing, Cursor
     from rolekit.store.keys import KeyedStep
@@ -194,8 +197,7 @@ class StateKey(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class StateChange:
+class StateChange(msgspec.Struct, frozen=True):
     """A state to save if its version is still the one that was read (0: not there).
 
     Attributes:
@@ -314,8 +316,7 @@ class Step:
         return (self.id, self.generation)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A packet in the outbox: committed, not confirmed by the broker yet.
 
     Attributes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -305,3 +307,19 @@ async def test_a_commit_that_failed_takes_along_what_went_on_from_it() -> None:
 
 def changing(number: int, change: StateChange) -> Step:
     return Step(id=f"{number:032x}", generation=0, birth_ms=NOW_MS, states=[change])
+
+
+FORKED = """
+import os
+from rolekit.flow.step_context import versions
+read, write = os.pipe()
+if not os.fork():
+    os.write(write, str(versions.getrandbits(62)).encode())
+    os._exit(0)
+os.wait()
+assert os.read(read, 100) != str(versions.getrandbits(62)).encode()
+"""
+
+
+def test_no_two_processes_forked_from_one_draw_the_same_versions() -> None:
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from rolekit.model.envelope import Packet
+
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
-
     from rolekit.errors import RolekitError
-    from rolekit.model.envelope import Packet
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
+class Batch(msgspec.Struct, eq=False):
     """What one call of `publish` wants, and how far it is.
 
     `sent` counts packets that were written. It is done when its last one is confirmed, or
@@ -27,12 +27,11 @@ class Batch:
     done: asyncio.Future[None]
     until_s: float
     sent: int = 0
-    unroutable: set[int] = field(default_factory=set[int])
-    refused: set[int] = field(default_factory=set[int])
+    unroutable: set[int] = set()
+    refused: set[int] = set()
 
 
-@dataclass(slots=True, eq=False)
-class Piece:
+class Piece(msgspec.Struct, eq=False):
     """Packets that were written together: numbers `first` to `last` of the channel."""
 
     batch: Batch
