@@ -12,6 +12,7 @@ from rolekit.supervisor.control import Scaled, ScaleOrder
 from tests.process.supervised import ROOT, eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pytest
@@ -30,6 +31,7 @@ class Many:
         broker: URL.
         patch: Sets the same environment for this process, whose client sends.
         app: Name of the app, in `tests.process.NAME_app`.
+        command: Module that is run, and its arguments.
         settings: Further environment variables.
     """
 
@@ -40,10 +42,12 @@ class Many:
         broker: str,
         patch: pytest.MonkeyPatch,
         app: str = "many",
+        command: Sequence[str] = ("rolekit", "up"),
         **settings: str,
     ) -> None:
         self.home = home
         self._app = app
+        self._command = command
         self.hits = home / "hits"
         self.hits.touch()
         self.sent = 0
@@ -65,7 +69,7 @@ class Many:
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "rolekit", "up"],
+                [sys.executable, "-m", *self._command],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -132,6 +136,11 @@ class Many:
             return found.ready == found.running == count
 
         eventually(is_done, within_s)
+
+    @property
+    def go(self) -> Path:
+        """The file that lets go of what `Holder` holds."""
+        return self.hits.with_name("hits.go")
 
     def send(self, count: int, kind: str = "Work") -> None:
         """Send so many more messages of this class."""

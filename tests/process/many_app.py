@@ -6,7 +6,9 @@ is after how many seconds a connection to the database counts as idle.
 
 from __future__ import annotations
 
+import asyncio
 import os
+from pathlib import Path
 
 from rolekit import App, Context, Message, WorkerRole, database, handle
 
@@ -47,6 +49,27 @@ class Writer(WorkerRole):
         _hit(note.number)
 
 
+class Hold(Message):
+    """One that is held until a test lets it go."""
+
+    number: int
+
+
+class Holder(WorkerRole):
+    """Writes a row a message, once there is a file of the name of HITS and `.go` behind it."""
+
+    instances = 0
+    concurrency = 1
+
+    @handle
+    async def hold(self, hold: Hold, ctx: Context) -> None:
+        """Say that it began, and count it in the database in the end."""
+        _hit(hold.number)
+        while not Path(os.environ["HITS"] + ".go").exists():  # noqa: ASYNC110 - made by another process
+            await asyncio.sleep(0.02)
+        ctx.write("insert into noted (number) values ($1)", hold.number)
+
+
 def _hit(number: int) -> None:
     file = os.open(os.environ["HITS"], os.O_WRONLY | os.O_APPEND)
     os.write(file, f"{os.getpid()} {number}\n".encode())  # one write: others write too
@@ -55,4 +78,4 @@ def _hit(number: int) -> None:
 
 database.IDLE_CONNECTION_S = float(os.environ.get("IDLE_S", database.IDLE_CONNECTION_S))
 
-app = App("many", roles=[W, Writer])
+app = App("many", roles=[W, Writer, Holder])

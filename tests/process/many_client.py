@@ -13,7 +13,7 @@ from tests.process import many_app
 
 async def main(name: str, first: int, count: int, rate: float = 0) -> None:
     """Send so many, numbered from the first on."""
-    kind = {"Work": many_app.Work, "Note": many_app.Note}[name]
+    kind = {"Work": many_app.Work, "Note": many_app.Note, "Hold": many_app.Hold}[name]
     async with many_app.app.client() as client:
         if not rate:
             await client.send_many(
