@@ -25,6 +25,7 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
 _ON = ("true", "1", "yes", "on")
 _SWITCH = (*_ON, "false", "0", "no", "off")
 _FORMATS = ("auto", "pretty", "json")
+_METHODS = ("fork", "spawn")
 
 
 def load(
@@ -220,6 +221,7 @@ def _finish(found: _Found) -> Config:
         horizon_s=_number("horizon_s", top, found.sources),
         results_s=_number("results_s", top, found.sources),
         keep_sent=_one_of("keep_sent", top.get("keep_sent", "false").lower(), _SWITCH) in _ON,
+        start_method=_one_of("start_method", top.get("start_method", "fork"), _METHODS),
         traces=share("traces", top.get("traces", "0.01")),
         slow_s=1.0 if slow_s is None else slow_s,
         otlp=top.get("otlp", ""),

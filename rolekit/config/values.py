@@ -28,6 +28,7 @@ TOP = (
     "horizon_s",
     "results_s",
     "keep_sent",
+    "start_method",
     "traces",
     "slow_s",
     "otlp",
@@ -58,6 +59,8 @@ class Config:
         grace_s: Seconds a soft stop may take.
         horizon_s: Dedup window; None: as the app says.
         results_s: How long replies are kept; None: as the app says.
+        start_method: How `rolekit up` starts instances: "fork" from one process that has
+            imported the app, or "spawn", where each imports it itself.
         keep_sent: Keep what was sent for the horizon, for `rolekit replay`.
         traces: Share of traces that is kept, 0 to 1, of those that begin; None: nothing is
             traced, whatever happens.
@@ -86,6 +89,7 @@ class Config:
     horizon_s: float | None = None
     results_s: float | None = None
     keep_sent: bool = False
+    start_method: str = "fork"
     traces: float | None = 0.01
     slow_s: float = 1.0
     otlp: str = ""

@@ -94,10 +94,11 @@ class Forker:
         broker: URL; what instances need for it is imported once.
         environ: Variables over those of this process.
         roles: Which are run here; empty: all.
+        start_method: How instances are started: "fork", or "spawn".
         import_s: How long the import of the app may take.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each but the first may be left out
         self,
         app: str,
         *,
@@ -105,9 +106,10 @@ class Forker:
         broker: str = "",
         environ: Mapping[str, str] | None = None,
         roles: Collection[str] = (),
+        start_method: str = "fork",
         import_s: float = 120,
     ) -> None:
-        self._load = wire.Load(app, target, broker)
+        self._load = wire.Load(app, target, broker, start_method)
         given = {**os.environ, **(environ or {})}
         self._environ = {name: value for name, value in given.items() if name not in _KEPT}
         self._roles = roles

@@ -39,6 +39,7 @@ _OF_THE_SUPERVISOR = (
     "home",
     "grace_s",
     "control",
+    "start_method",
     "log",
     "log_format",
 )

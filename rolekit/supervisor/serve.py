@@ -114,6 +114,7 @@ async def serve(
             broker=now.broker,
             environ=now.environment(),
             roles=manner.roles,
+            start_method=linux.start_method(config.start_method),
         )
 
     forker = forker_of(config.app)
@@ -125,6 +126,8 @@ async def serve(
                 return 0
             for warning in config.unknown_roles(app.names):
                 say(f"warning: {warning}")
+            if linux.start_method(config.start_method) == "spawn":
+                say("Instances are spawned, not forked: each imports the app itself.")
             upgrades = Upgrades(app.app, forker_of)
             upgrades.begin_with(config.app, app, forker)
             reread = reread or (lambda: config)

@@ -75,11 +75,13 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     Attributes:
         broker: As the settings name it; what instances need for it is loaded once, here.
+        start_method: How instances are started: "fork", or "spawn".
     """
 
     app: str
     target: str
     broker: str = ""
+    start_method: str = "fork"
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from rolekit.supervisor import linux, output, warden, wire
 from rolekit.supervisor.describe import examine
+from rolekit.supervisor.spawning import spawn
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -59,8 +60,13 @@ def main(descriptor: int, supervisor_pid: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # From here on it sees by itself when those above are gone, and takes everybody along.
     linux.outlive_parent()
-    Zygote(channel, target, warden_pid).run()
+    Zygote(channel, target, warden_pid, spawned=_spawned(order[0])).run()
     return 0
+
+
+def _spawned(load: wire.Load) -> str:
+    """Name the function that instances run in interpreters of their own; empty: in forks."""
+    return load.target if load.start_method == "spawn" else ""
 
 
 def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | None]:
@@ -73,7 +79,7 @@ def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | No
     warm_up: WarmUp | None = getattr(module, "warm_up", None)
     if warm_up is not None:
         warm_up(load.app, load.broker)
-    if why := _thread_trouble():
+    if not _spawned(load) and (why := _thread_trouble()):
         return wire.Broken(wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)), None
     gc.collect()
     gc.disable()
@@ -83,7 +89,7 @@ def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | No
 
 _THREAD_FIX = (
     "Start threads and connections in on_start. A numeric library that starts its own obeys "
-    "OPENBLAS_NUM_THREADS=1 or OMP_NUM_THREADS=1."
+    'OPENBLAS_NUM_THREADS=1 or OMP_NUM_THREADS=1. Or set start_method = "spawn".'
 )
 
 
@@ -105,10 +111,13 @@ class Zygote:
     or group it may be, and goes after it.
     """
 
-    def __init__(self, channel: socket.socket, target: Target, warden_pid: int) -> None:
+    def __init__(
+        self, channel: socket.socket, target: Target, warden_pid: int, spawned: str = ""
+    ) -> None:
         self._channel = channel
         self._target = target
         self._warden_pid = warden_pid
+        self._spawned = spawned
         self._numbers: dict[int, int] = {}  # pid -> number; ours and not reaped yet
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -140,7 +149,7 @@ class Zygote:
         return True
 
     def _fork(self, order: wire.Fork, fds: list[int]) -> None:
-        if why := _thread_trouble():
+        if not self._spawned and (why := _thread_trouble()):
             self._tell(wire.NotStarted(order.number, f"The zygote has {why} {_THREAD_FIX}"))
         else:
             self._fork_now(order, fds)
@@ -154,7 +163,7 @@ class Zygote:
         printed = pipe = -1
         try:
             printed, pipe = os.pipe2(os.O_CLOEXEC)
-            pid = os.fork()
+            pid = spawn(self._spawned, order.spec, fds, pipe) if self._spawned else os.fork()
         except OSError as error:  # no memory, or too many processes or open files
             for fd in (printed, pipe):
                 if fd >= 0:
@@ -166,7 +175,7 @@ class Zygote:
             os.close(self._woken)
             os.close(printed)
             output.send_to(pipe)
-            _become(order.spec, fds, self._target, me)
+            become(order.spec, fds, self._target, me)
         os.close(pipe)
         self._numbers[pid] = order.number
         pidfd = os.pidfd_open(pid)  # certain to be this child: nobody else reaps it
@@ -203,8 +212,8 @@ def _only_wake(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: the wake-up descriptor says it, but only if there is a handler."""
 
 
-def _become(spec: InstanceSpec, fds: list[int], target: Target, zygote_pid: int) -> NoReturn:
-    """Turn this forked process into an instance; never returns."""
+def become(spec: InstanceSpec, fds: list[int], target: Target, zygote_pid: int) -> NoReturn:
+    """Turn this process, which was just forked or spawned, into an instance; never returns."""
     code = _CRASHED
     try:
         os.setsid()

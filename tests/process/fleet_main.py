@@ -64,7 +64,11 @@ def main() -> int:
     options = [one for one in rest if "=" in one]
     numbers = {name: float(value) for name, _, value in (one.partition("=") for one in options)}
     grace_s = numbers.pop("grace_s", 5)
-    module = {"slow": "slow_app", "watched": "watched_app"}.get(app, "fleet_app")
+    module = {
+        "slow": "slow_app",
+        "watched": "watched_app",
+        "threaded": "threaded_app",
+    }.get(app, "fleet_app")
     settings = [f"app={module}:{app}", f"home={home}", f"grace_s={grace_s}"]
     if "port" in numbers:
         settings.append(f"Front.bind=127.0.0.1:{numbers.pop('port'):.0f}")
@@ -76,6 +80,8 @@ def main() -> int:
         environ = {"ROLEKIT_CONTROL_TOKEN": CONTROL_TOKEN}
         return load(environ, settings=settings, folder=Path(home))
 
+    if app == "threaded":
+        settings.append("start_method=spawn")
     config = read()
     logs.set_up("debug", "json")
 
