@@ -46,7 +46,12 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
     async with database_of(config, wait_s) as there:
         await _migrate(there, found)
         link = wiring.open_host(
-            found.app, there.database, there.broker, found.queues, found.sources
+            found.app,
+            there.database,
+            there.broker,
+            found.queues,
+            found.sources,
+            found.names_here,
         )
         async with link as host:
             if there.pooler:
@@ -55,6 +60,7 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
             async def adopt(version: Described) -> None:
                 await _migrate(there, version)
                 host.look_at(version.queues)
+                host.roles = version.names_here
 
             yield Ground(
                 host=host,

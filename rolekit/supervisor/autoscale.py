@@ -3,13 +3,14 @@
 Nothing is asked of anybody while no role has a rule. Looking takes a small share of the time,
 however long it takes: a deep queue in a database is counted less often.
 
-Each supervisor decides for its host. What other hosts settle does not arrive, as far as it can
-see, so several share the load; what waits is taken for its own by each, so a burst wakes all.
+Each supervisor decides for its host. Several that run a role share its load: what others
+settle does not arrive, as far as one can see, and each takes its part of what waits as its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,7 @@ from rolekit.model.gauging import Ages, Counted, Gauge, Look
 from rolekit.model.policy import Scale
 from rolekit.model.scaling import Damping, Load, Past, decide
 from rolekit.supervisor.counts import AUTO, has_rule
+from rolekit.supervisor.host import is_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -252,12 +254,17 @@ class Autoscaler:
     def _decide(self, role: RoleSummary, backlog: Backlog) -> None:
         assert role.scale is not None  # noqa: S101 - it has a rule
         watched, now_s = self._watch(role), self._clock()
+        if not self._is_told(role, backlog):
+            watched.now = "the broker is too busy to say how long queues are; it stays as it is"
+            return
         load = self._load(role, watched, backlog, now_s)
         scale = Scale(
             min=role.scale.min, max=role.scale.max, target_age_s=role.scale.target_age_s
         )
         decision = decide(scale, self._damping, load, watched.past, now_s)
-        watched.now = f"{decision.count}: {decision.why}"
+        hosts = backlog.hosts.get(role.name, 1)
+        shared = f"; one of {hosts} hosts, which share what waits" if hosts > 1 else ""
+        watched.now = f"{decision.count}: {decision.why}{shared}"
         if watched.by_hand:
             return
         watched.past = decision.past
@@ -273,6 +280,15 @@ class Autoscaler:
         watched.said = (f"scaling {decision.move}: {short}", self._clock() + SHOWN_S)
         _log.info(f"scaling {decision.move}: {decision.why}", role=name, before=before)
 
+    def _is_told(self, role: RoleSummary, backlog: Backlog) -> bool:
+        places = self._fleet.slots(role.name)
+        ready = sum(one.instance is not None and one.instance.is_ready for one in places)
+        return all(
+            is_told(backlog.depths[queue], ready)
+            for queue in role.queues
+            if queue in backlog.depths
+        )
+
     def _load(
         self, role: RoleSummary, watched: _Watched, backlog: Backlog, now_s: float
     ) -> Load:
@@ -280,10 +296,12 @@ class Autoscaler:
         instances = [slot.instance for slot in (*kept, *leaving) if slot.instance is not None]
         ready = [slot.instance for slot in kept if slot.instance and slot.instance.is_ready]
         standing = [backlog.depths[queue] for queue in role.queues if queue in backlog.depths]
-        waiting = sum(one.waiting for one in standing)
+        hosts = max(backlog.hosts.get(role.name, 1), 1)
+        waiting = math.ceil(sum(one.waiting for one in standing) / hosts)
         # A broker may not tell what is in hand; a beat may be a second old.
         in_hand = max(
-            sum(one.in_hand for one in standing), sum(one.in_hand for one in instances)
+            sum(one.in_hand for one in standing) // hosts,
+            sum(one.in_hand for one in instances),
         )
         counts = {
             one.pid: Counted(settled=one.handled, in_hand=one.in_hand, cpu_s=one.cpu_s)

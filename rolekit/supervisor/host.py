@@ -6,7 +6,7 @@ Each of these bears an outage: it waits, tries again, or says less, and never en
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ class Standing(Protocol):
         """Age of the oldest waiting message, seconds; 0 when none waits."""
         ...
 
+    @property
+    def consumers(self) -> int | None:
+        """Who takes from it, on any host; None: nobody tells."""
+        ...
+
 
 class QueueDepth(Standing, Protocol):
     """What stands in the queue of one handler, and what died there."""
@@ -40,6 +45,16 @@ class QueueDepth(Standing, Protocol):
     def dead(self) -> int:
         """Dead letters of this handler that are open."""
         ...
+
+
+def is_told(standing: Standing, ready: int) -> bool:
+    """Whether a broker said what stands in a queue, from which so many instances here take.
+
+    One that is too busy to look says that nothing is there, and nobody takes from it.
+
+    Source: RabbitMQ 3.10, `rabbit_quorum_queue:stat/2`.
+    """
+    return not (ready and standing.consumers == 0 and standing.waiting == 0)
 
 
 class HostLink(Protocol):
@@ -79,10 +94,12 @@ class Backlog:
     Attributes:
         depths: By queue.
         stood_s: By gather: how long the sequence that stood still longest has, seconds.
+        hosts: By role: how many supervisors run it; those that none is known of are missing.
     """
 
     depths: Mapping[str, Standing]
     stood_s: Mapping[str, float]
+    hosts: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class TraceKeeper(Protocol):

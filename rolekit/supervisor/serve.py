@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,14 +32,13 @@ from rolekit.supervisor.orders import Orders
 from rolekit.supervisor.printer import Printer
 from rolekit.supervisor.recycling import Recycling
 from rolekit.supervisor.reload import Reload
-from rolekit.supervisor.sockets import address_of, shared_by
+from rolekit.supervisor.sockets import Doors
 from rolekit.supervisor.status import FleetStatus, roles_of
 from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
 from rolekit.supervisor.usage import FleetUsage, used_by
 from rolekit.supervisor.wire import Described, RoleSummary
 
 if TYPE_CHECKING:
-    import socket
     from pathlib import Path
 
     from rolekit.config import Config
@@ -215,7 +214,7 @@ class _Supervisor:
         self._say = say
         self._manner = manner
         self._settings = {role.name: config.for_role(role.name) for role in app.roles}
-        self._shared: Mapping[str, tuple[socket.socket, ...]] = {}
+        self._doors = Doors()
         self._fleet: Fleet | None = None
         self._reload: Reload | None = None
         self._reread = reread
@@ -228,7 +227,9 @@ class _Supervisor:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
         with contextlib.ExitStack() as held:
             held.enter_context(only_one(self._config.home, self._app.app))
-            self._shared = self._listen(held)
+            held.callback(self._doors.close_all)
+            for role in self._app.roles:
+                self._doors.open(role, self._settings[role.name].get("bind", role.bind))
             async with contextlib.AsyncExitStack() as grounds:
                 async with stops.cutting() as cut:
                     ground = await grounds.enter_async_context(open_ground(self._app))
@@ -249,7 +250,7 @@ class _Supervisor:
             pid=os.getpid(),
             state=state,
             is_database_away=depths is None,
-            roles=roles_of(fleet, depths, self._addresses(), self._scaling()),
+            roles=roles_of(fleet, depths, self._doors.addresses, self._scaling()),
         )
 
     async def usage(self) -> FleetUsage:
@@ -299,28 +300,20 @@ class _Supervisor:
         assert self._scaler is not None  # noqa: S101 - made with the fleet
         return self._scaler
 
-    def _listen(self, held: contextlib.ExitStack) -> dict[str, tuple[socket.socket, ...]]:
-        shared: dict[str, tuple[socket.socket, ...]] = {}
-        for role in self._app.roles:
-            bind = self._settings[role.name].get("bind", role.bind)
-            if bind:
-                shared[role.name] = held.enter_context(shared_by(role, bind))
-        return shared
+    def _settings_of(self, role: str) -> dict[str, str]:
+        return self.config.for_role(role)
 
     @property
     def config(self) -> Config:
         """The settings as they were read last."""
         return self._config if self._reload is None else self._reload.config
 
-    def _addresses(self) -> dict[str, str]:
-        return {name: address_of(shared[0]) for name, shared in self._shared.items()}
-
     async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
         collector = self._collector(ground)
         fleet = self._fleet = Fleet(
             Orders(
                 settings=self._settings,
-                sockets=self._shared,
+                sockets=self._doors.shared,
                 grace_s=self._config.grace_s,
                 policy=self._manner.policy,
                 patience=self._manner.patience,
@@ -331,7 +324,7 @@ class _Supervisor:
             self._upgrades.latest,
         )
         scaler = self._scaler = Autoscaler(fleet, ground.measure, self._manner.damping)
-        self._upgrades.attach(fleet, ground)
+        self._upgrades.attach(fleet, ground, self._doors, self._settings_of)
         recycling = Recycling(fleet)
         self._reload = Reload(fleet, recycling, self._config, self._reread)
         config = self._config
@@ -409,6 +402,6 @@ class _Supervisor:
 
     def _line(self, fleet: Fleet, role: RoleSummary) -> str:
         line = f"{role.name} x {len(fleet.slots(role.name))}"
-        if address := self._addresses().get(role.name):
+        if address := self._doors.addresses.get(role.name):
             line += f"  {'http://' if role.is_web else ''}{address}"
         return line

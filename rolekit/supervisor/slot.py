@@ -264,7 +264,10 @@ class Slot:
             if not release.done():
                 await asyncio.wait((release,), timeout=self._crew.patience.release_s)
             if not release.done():
-                _log.warning("not handed back yet: the database is away", instance=self.name)
+                _log.warning(
+                    "not handed back, the database is away or busy; the next start does it",
+                    instance=self.name,
+                )
             elif (error := release.exception()) is not None:
                 _log.error("handing back failed", instance=self.name, error=str(error))
         finally:

@@ -77,6 +77,45 @@ def shared_by(role: RoleSummary, bind: str) -> Generator[tuple[socket.socket, ..
         yield (listening, *map(held.enter_context, pair))
 
 
+class Doors:
+    """The sockets of a fleet's roles: opened before a role begins, closed when it is gone.
+
+    Attributes:
+        shared: What instances of a role share, by its name, as `shared_by` gives it.
+    """
+
+    def __init__(self) -> None:
+        self.shared: dict[str, tuple[socket.socket, ...]] = {}
+        self._held: dict[str, ExitStack] = {}
+
+    def open(self, role: RoleSummary, bind: str | None) -> None:
+        """Open those of a role, if it listens at all.
+
+        Raises:
+            ConfigError: As `listen`.
+        """
+        if bind:
+            with ExitStack() as held:
+                self.shared[role.name] = held.enter_context(shared_by(role, bind))
+                self._held[role.name] = held.pop_all()
+
+    def close(self, role: str) -> None:
+        """Close those of a role, if it has any."""
+        self.shared.pop(role, None)
+        if held := self._held.pop(role, None):
+            held.close()
+
+    def close_all(self) -> None:
+        """Close those of all."""
+        for role in list(self._held):
+            self.close(role)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where roles listen, by name."""
+        return {name: address_of(shared[0]) for name, shared in self.shared.items()}
+
+
 def address_of(listening: socket.socket) -> str:
     """Return where it really listens, as "host:port"."""
     host, port = listening.getsockname()[:2]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from rolekit.supervisor.host import is_told
 from rolekit.supervisor.reasons import Reason
 from rolekit.supervisor.wire import RELAY
 
@@ -57,7 +58,8 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
         running: Instances that have a process.
         instances: Instances it should have.
         in_hand: Deliveries its instances have taken and not settled.
-        waiting: Messages nobody holds; None: it has no queue, or the database is away.
+        waiting: Messages nobody holds; None: it has no queue, or the database is away, or the
+            broker is too busy to say.
         oldest_s: Age of the oldest of them.
         rate: Deliveries settled per second.
         dead: Open dead letters.
@@ -131,16 +133,18 @@ def _role(
     # A keyed handler has no queue of its own, but dead letters.
     names = dict.fromkeys((*role.handlers, *role.queues))
     queues = [depths[name] for name in names if name in depths] if depths else []
+    ready = sum(one.is_ready for one in instances)
+    told = queues if all(is_told(one, ready) for one in queues) else []
     about = (fleet.notes.get(role.name), scaler.note(role.name))
     return RoleStatus(
         role=role.name,
         state=_state(fleet, role.name),
         running=len(instances),
         instances=fleet.wanted(role.name),
-        ready=sum(one.is_ready for one in instances),
+        ready=ready,
         in_hand=sum(one.in_hand for one in instances),
-        waiting=sum(one.waiting for one in queues) if queues else None,
-        oldest_s=_oldest_s(queues, instances),
+        waiting=sum(one.waiting for one in told) if told else None,
+        oldest_s=_oldest_s(told, instances),
         rate=sum(one.rate for one in instances),
         dead=sum(one.dead for one in queues) if queues else None,
         address=address,

@@ -16,6 +16,7 @@ import structlog
 from rolekit.config import nearest
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor.rolling import Pace, Roll, in_order
+from rolekit.supervisor.sockets import Doors
 from rolekit.supervisor.version import version_of
 from rolekit.supervisor.wire import RELAY
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from rolekit.supervisor.forker import Forker
     from rolekit.supervisor.host import Ground
     from rolekit.supervisor.version import Version
-    from rolekit.supervisor.wire import Described
+    from rolekit.supervisor.wire import Described, RoleSummary
 
 _log = structlog.get_logger("rolekit.supervisor")
 
@@ -103,6 +104,8 @@ class Upgrades:
         self._target = ""
         self._fleet: Fleet | None = None
         self._ground: Ground | None = None
+        self._doors = Doors()
+        self._settings_of: Callable[[str], dict[str, str]] = lambda _role: {}
         self._current: Restart | None = None
 
     def begin_with(self, target: str, app: Described, forker: Forker) -> None:
@@ -115,9 +118,23 @@ class Upgrades:
         """The version that was imported last."""
         return self._versions[-1]
 
-    def attach(self, fleet: Fleet, ground: Ground) -> None:
-        """Take note of the fleet, once it is there."""
+    def attach(
+        self,
+        fleet: Fleet,
+        ground: Ground,
+        doors: Doors,
+        settings_of: Callable[[str], dict[str, str]],
+    ) -> None:
+        """Take note of the fleet, once it is there.
+
+        Args:
+            fleet: Whose versions these are.
+            ground: What it stands on.
+            doors: Its sockets.
+            settings_of: Says the settings of a role that it did not have until now.
+        """
         self._fleet, self._ground = fleet, ground
+        self._doors, self._settings_of = doors, settings_of
 
     def begin(self, wish: Wish) -> Restart:
         """Begin a restart.
@@ -169,16 +186,21 @@ class Upgrades:
         target = wish.to or (fleet.version(wish.role).target if wish.role else self._target)
         restart.say(f"Importing {target}.")
         version, app = await self._load(target)
+        names = [wish.role] if wish.role else list(version.roles)
+        new = [name for name in names if name not in fleet.roles]
         try:
             self._check(wish, version, app)
             assert self._ground is not None  # noqa: S101 - there with the fleet
             await self._ground.adopt(app)
+            for name in new:
+                self._prepare(version.roles[name])
         except BaseException:
+            self._close(new)
             await self._forget(version)
             raise
-        names = [wish.role] if wish.role else list(version.roles)
         roll = Roll(fleet, version, in_order(version, names), wish.pace, restart.say)
         if not await roll.run():
+            self._close(new)
             return Outcome()
         if not wish.role:
             self._target = target
@@ -186,12 +208,26 @@ class Upgrades:
         restart.say(f"Done: version {version.number} runs ({target}).")
         return Outcome(is_done=True)
 
+    def _prepare(self, role: RoleSummary) -> None:
+        """Have settings and sockets ready for a role that the fleet did not have.
+
+        Raises:
+            ConfigError: It cannot listen where it should.
+        """
+        settings = self._running().settings[role.name] = self._settings_of(role.name)
+        self._doors.open(role, settings.get("bind", role.bind))
+
+    def _close(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._doors.close(name)
+
     async def _drop(self, names: Iterable[str], restart: Restart) -> None:
         fleet = self._running()
         for name in names:
             places = list(fleet.slots(name))
             fleet.drop(name)
             await fleet.gone(places)
+            self._close([name])
             restart.say(f"{name}: stopped, the app does not have it any more.")
 
     async def _load(self, target: str) -> tuple[Version, Described]:
@@ -234,8 +270,9 @@ class Upgrades:
             )
         running = self._running().roles
         for name in [wish.role] if wish.role else known:
-            now = running[name].bind if name in running else None
-            then = version.roles[name].bind
+            if name not in running:
+                continue
+            now, then = running[name].bind, version.roles[name].bind
             if now != then:
                 raise ConfigError(
                     f"{name} listens on {now or 'nothing'}, and would on {then or 'nothing'}; "

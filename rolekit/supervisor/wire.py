@@ -122,6 +122,11 @@ class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
         return [role.name for role in self._all]
 
     @property
+    def names_here(self) -> list[str]:
+        """Of the roles that this supervisor runs."""
+        return [role.name for role in self.roles]
+
+    @property
     def _all(self) -> tuple[RoleSummary, ...]:
         return (*self.roles, *self.elsewhere)
 

@@ -87,11 +87,13 @@ class Depth:
         waiting: Packets nobody holds.
         in_hand: Packets delivered and not yet settled.
         oldest_s: Age of the oldest waiting packet in seconds; 0 when none waits.
+        consumers: Who takes from it, on any host; None: nobody tells.
     """
 
     waiting: int = 0
     in_hand: int = 0
     oldest_s: float = 0
+    consumers: int | None = None
 
 
 class Subscription(Protocol):

@@ -36,6 +36,7 @@ class QueueDepth:
     in_hand: int
     oldest_s: float
     dead: int
+    consumers: int | None = None
 
 
 class Host(PostgresHost):
@@ -62,7 +63,11 @@ class Host(PostgresHost):
         there = {name: depths.get(name, Depth()) for name in names}
         return {
             name: QueueDepth(
-                d.waiting + aside.get(name, 0), d.in_hand, d.oldest_s, dead.get(name, 0)
+                d.waiting + aside.get(name, 0),
+                d.in_hand,
+                d.oldest_s,
+                dead.get(name, 0),
+                d.consumers,
             )
             for name, d in there.items()
         }
@@ -70,7 +75,8 @@ class Host(PostgresHost):
     async def backlog(self, queues: Sequence[str], gathers: Mapping[str, float]) -> Backlog:
         """Say what stands in these queues, and how long sequences have stood still."""
         depths = await self._queues.of(queues)
-        return Backlog(depths, await self.standing(gathers) if gathers else {})
+        stood_s = await self.standing(gathers) if gathers else {}
+        return Backlog(depths, stood_s, await self.hosts())
 
 
 class _PostgresQueues:
@@ -119,6 +125,7 @@ async def open_host(
     broker: str,
     queues: Sequence[str] = (),
     sources: Mapping[str, str] | None = None,
+    roles: Sequence[str] = (),
 ) -> AsyncGenerator[Host]:
     """Open a supervisor's link: take the lease, renew it and listen inside the block.
 
@@ -128,6 +135,7 @@ async def open_host(
         broker: URL of the queues; empty: in the database.
         queues: That are looked at, on a broker that cannot list them.
         sources: Queues of other programs, by the handler that takes from them.
+        roles: That run here, for hosts which share their work.
     """
     async with AsyncExitStack() as held:
         state = Database(database, app_name, max_connections=4)
@@ -149,6 +157,7 @@ async def open_host(
                 PostgresTransport(there, owner=0, bell=Bell(), joins_store=joins)
             )
         host = Host(store, looked_at, databases)
+        host.roles = list(roles)
         await host.start()
         running = asyncio.create_task(host.run())
         try:

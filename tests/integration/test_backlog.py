@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Imported now, since importing it later would block the loop.
+import rolekit.transport.rabbitmq  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from rolekit import App, Message, Reject, Run, WorkerRole, gather, handle, wiring
 from rolekit.config import Config
 from rolekit.testing import run_app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from rolekit.supervisor.host import Backlog
+    from rolekit.wiring.hosting import Host
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
@@ -84,6 +88,22 @@ async def test_one_that_stood_for_longer_than_asked_is_not(rolekit_database: str
 
 async def test_where_no_sequence_is_open_nothing_stands(rolekit_database: str) -> None:
     assert (await measured(rolekit_database, ["a", "b"])).stood_s == {}
+
+
+async def test_hosts_that_run_a_role_are_counted_and_others_not(rolekit_database: str) -> None:
+    await wiring.migrate(app.name, rolekit_database)
+
+    def host(*roles: str) -> AbstractAsyncContextManager[Host]:
+        return wiring.open_host(app.name, rolekit_database, "", roles=roles)
+
+    async with host("Writer") as one, host("Other"):
+        alone = (await one.backlog([], {})).hosts
+        async with host("Writer", "Other"):
+            both = (await one.backlog([], {})).hosts
+        again = (await one.backlog([], {})).hosts
+
+    assert alone == again == {"Writer": 1, "Other": 1}
+    assert both == {"Writer": 2, "Other": 2}
 
 
 async def test_queues_of_a_broker_are_measured_there(

@@ -43,6 +43,12 @@ class Front(WebRole):
     bind = "127.0.0.1:0"
 
 
+class Side(WebRole):
+    """Another one."""
+
+    bind = "127.0.0.1:0"
+
+
 class Loud(WebRole):
     """Prints 300 kB before it says its process id to whoever connects."""
 
@@ -104,6 +110,7 @@ refusing = _App("refusing", Refusing)
 
 # Other versions of `steady`; the last one of Steady's instances shows what is wrong with them.
 steady_next = _App("steady", Steady, Front, Parent)
+steady_wide = _App("steady", Steady, Front, Side)
 steady_late = _App("steady", Steady, Front)
 steady_dying = _App("steady", Steady, Front)
 steady_short = _App("steady", Steady, Front)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -114,6 +115,54 @@ def is_back(fleet: Supervised, before: Sequence[int]) -> bool:
     return fleet.status().state == "ready" and all(
         one.version == 1 for name in ("Steady", "Front") for one in places(fleet, name)
     )
+
+
+def answers(address: str) -> bool:
+    """Whether an instance says its process id to whoever connects there."""
+    host, port = address.rsplit(":", 1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            return connection.recv(100).isdigit()
+    except ConnectionRefusedError:
+        return False
+
+
+def test_a_new_role_that_listens_gets_socket_and_settings_and_gives_them_back(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rolekit.toml").write_text("[roles.Side]\ninstances = 2\n")
+    with Supervised("steady", tmp_path) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        forth = restart(tmp_path, "--to", "fleet_app:steady_wide")
+        side = fleet.role("Side")
+        answered = answers(side.address)
+        back = restart(tmp_path, "--to", "fleet_app:steady")
+
+        assert (forth, side.ready, answered) == (0, 2, True)
+        assert back == 0
+        assert not answers(side.address)
+
+
+def test_a_new_role_that_cannot_listen_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        Supervised("steady", tmp_path) as fleet,
+    ):
+        port = taken.getsockname()[1]
+        bind = f'[roles.Side]\nbind = "127.0.0.1:{port}"\n'
+        (tmp_path / "rolekit.toml").write_text(bind)
+        fleet.wait_for_line("steady is up")
+        before = fleet.pids("Steady")
+
+        code = restart(tmp_path, "--to", "fleet_app:steady_wide")
+
+        assert code == 2
+        assert f"Port {port} is in use, so Side cannot listen" in capsys.readouterr().err
+        assert fleet.pids("Steady") == before
+        eventually(lambda: len(zygotes(fleet)) == 1)
 
 
 def test_it_goes_back_when_a_new_one_does_not_become_ready_in_time(

@@ -62,6 +62,8 @@ class Ship:
         default_factory=list[tuple[Sequence[str], Mapping[str, float]]]
     )
     is_away: bool = False
+    is_busy: bool = False
+    hosts: int = 1
     now_s: float = 1000
     copies: list[Copy] = field(default_factory=lambda: [Copy(1)])
     pids: int = 1
@@ -105,8 +107,14 @@ class Ship:
         if self.is_away:
             raise Unavailable("The database is away.")
         self.asked.append((queues, gathers))
-        depth = Depth(self.waiting, 0, self.oldest_s)
-        return Backlog({"Deliverer.deliver": depth}, {"Reporter.report": self.stood_s})
+        depth = Depth(self.waiting * self.hosts, 0, self.oldest_s, consumers=len(self.copies))
+        if self.is_busy:
+            depth = Depth(consumers=0)
+        return Backlog(
+            {"Deliverer.deliver": depth},
+            {"Reporter.report": self.stood_s},
+            {"Deliverer": self.hosts},
+        )
 
 
 class Deck:
@@ -151,6 +159,36 @@ async def test_a_burst_takes_it_up_and_later_down_and_says_why() -> None:
     assert "(" not in shown
     assert deck.scaler.note("Deliverer") == ""
     assert deck.scaler.now("Deliverer") == "1: nothing to do"
+
+
+async def test_a_broker_too_busy_to_say_what_waits_is_not_taken_for_an_empty_queue() -> None:
+    deck = Deck()
+    await deck.sail(3)
+    deck.ship.waiting = 100_000
+    await deck.sail(4)
+    deck.ship.is_busy = True
+
+    await deck.sail(150)
+    in_the_dark = deck.scaler.now("Deliverer")
+    deck.ship.is_busy = False
+    await deck.sail(150)
+
+    assert "too busy to say" in in_the_dark
+    assert [what.partition(":")[0] for what in deck.said] == ["1 \u2192 50", "50 \u2192 1"]
+    assert len(deck.ship.copies) == 1
+
+
+async def test_hosts_share_what_waits() -> None:
+    alone, among_two = Deck(), Deck()
+    among_two.ship.hosts = 2
+    for deck in (alone, among_two):
+        await deck.sail(3, each_per_s=40)
+        deck.ship.waiting = 2000  # of what waits, this host's part
+        await deck.sail(4, each_per_s=40)
+
+    assert 1 < len(among_two.ship.copies) == len(alone.ship.copies) < 50
+    assert "one of 2 hosts" in among_two.scaler.now("Deliverer")
+    assert "hosts" not in alone.scaler.now("Deliverer")
 
 
 async def test_what_more_is_needed_than_allowed_is_shown() -> None:

@@ -19,6 +19,7 @@ import structlog
 from rolekit.database import Database, load_queries, translated
 from rolekit.errors import RolekitError
 from rolekit.store.lease import AWAY_S, LEASE_S, RENEW_S, Lease
+from rolekit.store.postgres.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,6 +34,10 @@ LATE_S = 75.0
 
 class PostgresHost:
     """Keeps one host's lease in the database, and in the broker's where that is another.
+
+    Attributes:
+        epoch: Of the lease.
+        roles: That run on this host; told to others with the next renewal.
 
     Args:
         databases: The app's first; its epoch counts. Then the broker's, if it is another.
@@ -54,7 +59,9 @@ class PostgresHost:
         self._lease = Lease(self._renew, self._hand_back_late)
         self._dead: dict[int, float] = {}
         self._crashed: set[int] = set()
+        self._releasing = Together(self._release_all)
         self.epoch = 0
+        self.roles: list[str] = []
 
     async def start(self) -> None:
         """Take the lease; end those of supervisors of this machine that are gone."""
@@ -94,15 +101,23 @@ class PostgresHost:
             self._crashed.add(owner)
         while True:
             try:
-                await self._hand_back([owner])
-            except RolekitError as error:
-                log.warning(
-                    "cannot hand back what an instance held", owner=owner, error=str(error)
-                )
+                await self._releasing.ask([owner])
+            except RolekitError:
                 await asyncio.sleep(AWAY_S)
             else:
                 self._dead[owner] = asyncio.get_running_loop().time()
                 return
+
+    async def _release_all(self, owners: list[int]) -> Mapping[int, None]:
+        """Hand back what these held, together: at the end of a fleet there are many."""
+        try:
+            await self._hand_back(owners)
+        except RolekitError as error:
+            log.warning(
+                "cannot hand back what instances held", owners=owners[:10], error=str(error)
+            )
+            raise
+        return dict.fromkeys(owners)
 
     async def _hand_back(self, owners: Sequence[int]) -> None:
         if self._has_queues:
@@ -150,6 +165,13 @@ class PostgresHost:
             )
         return {row["gather"]: max(row["stood_s"], 0.0) for row in found}
 
+    async def hosts(self) -> dict[str, int]:
+        """Say of each role how many hosts that hold a lease run it."""
+        first = self._databases[0]
+        async with first.connection() as connection:
+            found = await connection.fetch(self._sql[first]["hosts_of_roles"])
+        return {row["role"]: row["hosts"] for row in found}
+
     async def topics(self) -> AsyncIterator[list[str]]:
         """Say for which topics something arrived, again and again."""
         while True:
@@ -163,7 +185,11 @@ class PostgresHost:
         for database in self._databases:
             async with database.connection() as connection:
                 await connection.execute(
-                    self._sql[database]["renew_host"], self.epoch, *self._identity, LEASE_S
+                    self._sql[database]["renew_host"],
+                    self.epoch,
+                    *self._identity,
+                    LEASE_S,
+                    self.roles,
                 )
                 await connection.execute(self._sql[database]["end_stale_hosts"])
                 await connection.execute(self._sql[database]["end_stale_members"])

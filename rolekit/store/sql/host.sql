@@ -3,10 +3,11 @@ insert into {s}.host (name, pid, started, lease_until)
 values ($1, $2, $3, now() + make_interval(secs => $4)) returning epoch;
 
 -- renew_host: Keep a host's lease, or take it again.
-insert into {s}.host as held (epoch, name, pid, started, lease_until)
-values ($1, $2, $3, $4, now() + make_interval(secs => $5))
+insert into {s}.host as held (epoch, name, pid, started, lease_until, roles)
+values ($1, $2, $3, $4, now() + make_interval(secs => $5), $6)
 on conflict (epoch) do update set
     lease_until = excluded.lease_until,
+    roles = excluded.roles,
     held_since = case when held.lease_until < now() then now() else held.held_since end
 returning epoch;
 
@@ -18,6 +19,10 @@ select to_regclass('{s}.host') is not null;
 
 -- count_hosts: Count the hosts that hold a lease.
 select count(*) from {s}.host where lease_until > now();
+
+-- hosts_of_roles: Count the hosts that hold a lease, by the roles that run there.
+select role, count(*) as hosts from {s}.host, unnest(roles) as role
+where lease_until > now() group by role;
 
 -- end_hosts: End these leases.
 delete from {s}.host where epoch = any($1::bigint[]);

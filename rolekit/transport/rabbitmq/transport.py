@@ -225,16 +225,23 @@ class RabbitTransport:
         return subscription
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
-        """Say how many wait in each of these queues; the broker tells no more."""
+        """Say how many wait in each of these queues, and who takes them; no more is told.
+
+        A quorum queue that is too busy to answer within 250 ms is said to have neither.
+        """
         session = await self._consuming.session(LOOK_S)
         names = {queue: self._feeding(queue) for queue in queues}
         with self._calling():
             all_names = [name for several in names.values() for name in several]
             found = await topology.counts(session, all_names)
-        return {
-            queue: Depth(sum(found.get(n, topology.NOTHING).messages for n in several))
-            for queue, several in names.items()
-        }
+        depths: dict[str, Depth] = {}
+        for queue, several in names.items():
+            there = [found.get(name, topology.NOTHING) for name in several]
+            depths[queue] = Depth(
+                sum(one.messages for one in there),
+                consumers=min(one.consumers for one in there),
+            )
+        return depths
 
     def _feeding(self, queue: str) -> list[str]:
         """Name the queues on the broker that a handler takes from: its own comes first."""
