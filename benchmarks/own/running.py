@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,18 +12,21 @@ from typing import TYPE_CHECKING
 from benchmarks.meter import Meter
 from benchmarks.own.app import HITS, TABLE, app
 from benchmarks.own.profiling import profile
-from rolekit.link import OWNER_BITS
+from rolekit.flow.tracing import Tracing
+from rolekit.link import OWNER_BITS, Traced, encode
+from rolekit.observe.tracing import Sampling, Tracer
 from rolekit.roles.host import Instance
 from rolekit.wiring import migrate, open_host
+from rolekit.wiring.instance import UNSHIPPED_BYTES
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from socket import socket
 
     from benchmarks.meter import Job
     from rolekit.flow.app_client import AppClient
+    from rolekit.model.span import Span
     from rolekit.roles.base import Role
     from rolekit.roles.host import Services
     from rolekit.wiring.hosting import Host
@@ -51,7 +55,7 @@ class Ground:
 
     @asynccontextmanager
     async def instance(
-        self, role: type[Role], listening: socket | None = None
+        self, role: type[Role], listening: socket.socket | None = None
     ) -> AsyncGenerator[None]:
         """Run one instance of a role inside the block."""
         ready = asyncio.Event()
@@ -72,9 +76,12 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
     plan = app.plan()
     queues = plan.queues()
     await migrate(app.name, job.database, job.broker, queues, partitions=plan.partitions)
-    async with open_host(app.name, job.database, job.broker, queues) as host:
+    async with (
+        open_host(app.name, job.database, job.broker, queues) as host,
+        _traced(job) as tracing,
+    ):
         owner = host.epoch << OWNER_BITS | 1
-        services = build(plan, owner, job.database, job.broker).services
+        services = build(plan, owner, job.database, job.broker, tracing=tracing).services
         async with services.running():
             async with services.runtime.store.transaction() as tx:
                 await tx.execute(TABLE, ())
@@ -88,6 +95,33 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
             stopped.set()
             tasks[1].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _traced(job: Job) -> AsyncGenerator[Tracing | None]:
+    """Ship spans as an instance does, to a process that throws them away; None: trace nothing.
+
+    The share that is kept is the job's option `traces`.
+    """
+    ratio = job.options.get("traces")
+    if ratio is None:
+        yield None
+        return
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader = await asyncio.create_subprocess_exec(
+            "cat", stdin=theirs, stdout=asyncio.subprocess.DEVNULL
+        )
+    _, writer = await asyncio.open_connection(sock=ours)
+
+    def ship(span: Span) -> None:
+        if writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
+            writer.write(encode(Traced(span)))
+
+    tracer = Tracer(ship, Sampling(ratio=ratio), role="Stages", instance="Stages/0")
+    yield Tracing(tracer, system="rabbitmq", prefix=f"{app.name}.", leaves_later=True)
+    writer.close()
+    await reader.wait()
 
 
 async def _listen(host: Host, services: Services, owner: int) -> None:

@@ -13,6 +13,7 @@ from benchmarks.scenarios.publish import PUBLISH
 from benchmarks.scenarios.scale_out import SCALE_OUT
 from benchmarks.scenarios.split_gather import SPLIT_GATHER
 from benchmarks.scenarios.stages import STAGES
+from benchmarks.scenarios.tracing import TRACING
 
 ALL = (
     PUBLISH,
@@ -27,5 +28,5 @@ ALL = (
     SCALE_OUT,
     GROWTH,
 )
-LONG = (GROWTH_DEEP, KEYED)
+LONG = (GROWTH_DEEP, KEYED, TRACING)
 """Only when asked for by name."""

@@ -3,7 +3,7 @@
 Each value remembers where it came from, so `rolekit config` can say it.
 """
 
-from rolekit.config.sources import load, share
+from rolekit.config.sources import level, load, share
 from rolekit.config.values import Config, LogFormat, nearest, redact
 
-__all__ = ["Config", "LogFormat", "load", "nearest", "redact", "share"]
+__all__ = ["Config", "LogFormat", "level", "load", "nearest", "redact", "share"]

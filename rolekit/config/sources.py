@@ -275,9 +275,19 @@ def _one_of(name: str, value: str, known: Iterable[str]) -> str:
         raise ConfigError(
             f"{name} is {value!r}; one of {', '.join(known)} is expected."
             f"{nearest(value, known)}",
-            fix=f"Correct ROLEKIT_{name.upper()} or the settings file.",
+            fix="Correct it in the environment or the settings file; `rolekit config` says "
+            "where it comes from.",
         )
     return value
+
+
+def level(name: str, text: str) -> str:
+    """Read a level of log lines.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    return _one_of(name, text.lower(), _LEVELS)
 
 
 def share(name: str, text: str) -> float | None:

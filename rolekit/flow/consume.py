@@ -29,6 +29,7 @@ from rolekit.flow.handling import Handling
 from rolekit.flow.lanes import Lanes
 from rolekit.flow.pacing import Pacing
 from rolekit.flow.suspicion import Suspicions
+from rolekit.observe.current import Hand, in_hand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -258,6 +259,9 @@ class Consumer:
         """Process deliveries one after another, until cancelled."""
         loop, lanes = asyncio.get_running_loop(), self._lanes
         turns, is_woken = 0, True
+        hand = Hand()
+        in_hand.set(hand)
+        own_context = copy_context()
         while True:
             delivery = lanes.next()
             if is_woken:
@@ -270,12 +274,14 @@ class Consumer:
                     return
                 resting: asyncio.Future[None] = loop.create_future()
                 self._resting.append(resting)
+                hand.packet = None
                 await resting
                 turns, is_woken = 0, True
                 continue
             self._busy += 1
             if lanes.waiting:
                 self._wake()
+            hand.packet = delivery.packet
             try:
                 if not self._committer.has_room:
                     await self._committer.room()
@@ -287,7 +293,7 @@ class Consumer:
                 lanes.done(delivery)
                 if self._ended is not None:
                     self._ended(delivery)
-            if copy_context() != self._context:
+            if copy_context() != own_context:
                 # What a handler set is its message's; the next one begins without it.
                 return
             turns += 1

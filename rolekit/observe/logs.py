@@ -1,7 +1,8 @@
 """Log lines: pretty on a terminal, JSON elsewhere, and never able to forge another line.
 
-Each line carries `app`, `role` and `instance` where they are known. Values that came with
-a message may hold anything, so control characters are written as escapes in both forms.
+Each line carries `app`, `role` and `instance` where they are known, and the message in hand
+and its trace, also lines that a handler logs. Values that came with a message may hold
+anything, so control characters are written as escapes in both forms.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
+
+from rolekit.observe.current import name_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, MutableMapping
@@ -45,6 +48,7 @@ def set_up(level: str, form: str, **fields: object) -> None:
         return
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_message,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if not pretty else "%H:%M:%S", utc=True),
         _shared,
@@ -75,6 +79,19 @@ def set_up(level: str, form: str, **fields: object) -> None:
     for noisy in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _shared.how, _shared.handler, _shared.values = how, handler, fields
+
+
+def set_level(level: str) -> None:
+    """Write lines from this level on, from now on.
+
+    Args:
+        level: One of `LEVELS`.
+    """
+    if _shared.how is None or _shared.how[0] == level:
+        return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    logging.getLogger().setLevel(level.upper())
+    _shared.how = (level, *_shared.how[1:])
 
 
 def is_pretty(form: str) -> bool:

@@ -355,7 +355,7 @@ class Instance:
 
 MAX_CONCURRENCY = 65_535
 """AMQP has 16 bits for the deliveries that a consumer may have in hand."""
-FRAMEWORK = ("concurrency", "instances", "bind", "traces", *LIMITS)
+FRAMEWORK = ("concurrency", "instances", "bind", "traces", "log", *LIMITS)
 """Settings of every role that are not its own."""
 _FRESH = ("concurrency", "max_memory_mb")
 """Of those, the ones that an instance cannot change while it runs."""

@@ -42,8 +42,18 @@ _OF_THE_SUPERVISOR = (
     "start_method",
     "log",
     "log_format",
+    "otlp",
 )
-_OF_A_VERSION = ("horizon_s", "results_s", "keep_sent", "handlers", "log", "log_format")
+_OF_A_VERSION = (
+    "horizon_s",
+    "results_s",
+    "keep_sent",
+    "handlers",
+    "log",
+    "log_format",
+    "traces",
+    "slow_s",
+)
 _NOT_INSTANCES = frozenset({"instances", "max_age_s", "max_messages", "start_s"})
 """Settings of a role that only its supervisor reads."""
 

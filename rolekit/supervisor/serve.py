@@ -17,7 +17,7 @@ import structlog
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.model.scaling import Damping
-from rolekit.observe import logs
+from rolekit.observe import logs, otlp
 from rolekit.observe.collecting import Collector
 from rolekit.supervisor import control_server, linux, watching
 from rolekit.supervisor.autoscale import Autoscaler
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rolekit.config import Config
+    from rolekit.observe.otlp import OtlpExport
 
 _log = structlog.get_logger("rolekit.supervisor")
 
@@ -222,6 +223,7 @@ class _Supervisor:
         self._printer = Printer(render=logs.prettier() if is_pretty else None)
         self._journal = Journal(self._printer)
         self._scaler: Autoscaler | None = None
+        self._export: OtlpExport | None = None
 
     async def run(self, open_ground: OpenGround, stops: _Stops) -> int:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
@@ -351,13 +353,19 @@ class _Supervisor:
                 for helper in helpers:
                     helper.cancel()
                 self._journal.close()
+        if self._export is not None:
+            await asyncio.to_thread(self._export.close)
         self._say(f"{self._app.app} has stopped.")
         return 1 if fleet.refusals else 0
 
-    @staticmethod
-    def _collector(ground: Ground) -> Collector | None:
+    def _collector(self, ground: Ground) -> Collector | None:
+        """Make what collects spans, and sends them on where a collector is named."""
         kept = ground.traces
-        return None if kept is None else Collector(kept.keep, kept.tidy)
+        if kept is None:
+            return None
+        self._export = otlp.export_of(self._config.otlp, os.environ, self._app.app)
+        offer = None if self._export is None else self._export.offer
+        return Collector(kept.keep, kept.tidy, offer)
 
     async def _obey(self, fleet: Fleet, stops: _Stops) -> None:
         while True:

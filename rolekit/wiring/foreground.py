@@ -14,6 +14,7 @@ import structlog
 
 from rolekit import config as configuration
 from rolekit import link
+from rolekit.observe import otlp
 from rolekit.observe.collecting import Collector
 from rolekit.roles.host import Instance, bound_socket
 from rolekit.store.postgres.traces import TraceStore
@@ -63,7 +64,9 @@ async def _alone(
             plan, owner, database, broker, keeps_sent=config.keep_sent, tracing=tracing
         )
         services, traces = parts.services, TraceStore(parts.database)
-        collector = Collector(traces.keep, traces.tidy)
+        export = otlp.export_of(config.otlp, os.environ, app.name)
+        offer = None if export is None else export.offer
+        collector = Collector(traces.keep, traces.tidy, offer)
 
         async def listen() -> None:
             async for topics in host.topics():
@@ -77,6 +80,8 @@ async def _alone(
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
+                if export is not None:
+                    await asyncio.to_thread(export.close)
         async with asyncio.timeout(2):
             await host.release(owner)
 

@@ -20,14 +20,13 @@ from rolekit.roles.http_passing import Passing
 from rolekit.wiring.memory import bound_memory
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
-from rolekit.wiring.tracing import tracing_of
+from rolekit.wiring.tracing import level_of, ratio_of, tracing_of
 from rolekit.wiring.warming import common
 
 if TYPE_CHECKING:
     import socket
 
     from rolekit.model.span import Span
-    from rolekit.roles.app import App
     from rolekit.wiring.parts import Parts
     from rolekit.wiring.warming import Common
 
@@ -63,7 +62,11 @@ def instance_main(
     except ConfigError as error:
         return asyncio.run(_refuse(error, line))
     settings, name = shared.settings, shared.app.name
-    logs.set_up(settings.log, settings.log_format, app=name, role=spec.role, instance=spec.slot)
+    try:
+        level = level_of(settings, spec.settings)
+    except ConfigError as error:
+        return asyncio.run(_refuse(error, line))
+    logs.set_up(level, settings.log_format, app=name, role=spec.role, instance=spec.slot)
     way = Passing(*passing) if passing else None
     return asyncio.run(_live(spec, shared, line, (listening, way)))
 
@@ -116,7 +119,7 @@ async def _live_on(
         keeps_sent=keeps_sent,
         tracing=tracing,
     )
-    member = _Member(spec, shared.app, parts, writer, sockets)
+    member = _Member(spec, shared, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:
         bound_memory(spec.role, member.max_memory_mb)
@@ -136,12 +139,13 @@ class _Member:
     def __init__(
         self,
         spec: link.InstanceSpec,
-        app: App,
+        shared: Common,
         parts: Parts,
         writer: asyncio.StreamWriter,
         sockets: tuple[socket.socket | None, Passing | None],
     ) -> None:
         self._spec = spec
+        self._settings = shared.settings
         self._parts = parts
         self._writer = writer
         self._stopped = asyncio.Event()
@@ -150,7 +154,7 @@ class _Member:
         if spec.role != RELAY:
             listening, passing = sockets
             self._instance = Instance(
-                app.role(spec.role),
+                shared.app.role(spec.role),
                 parts.services,
                 values=spec.settings,
                 listening=listening,
@@ -236,7 +240,12 @@ class _Member:
     async def _change(self, values: dict[str, str]) -> None:
         """Take other settings, and say what became of them."""
         try:
+            level, ratio = level_of(self._settings, values), ratio_of(self._settings, values)
             is_kept = self._instance is None or await self._instance.change(values)
+            logs.set_level(level)
+            tracing = self._parts.services.runtime.tracing
+            if tracing is not None and ratio is not None:
+                tracing.tracer.sampling = replace(tracing.tracer.sampling, ratio=ratio)
             answer = link.Changed(is_kept)
         except ConfigError as error:
             answer = link.Changed(is_kept=True, problem=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rolekit.config import share
+from rolekit.config import level, share
 from rolekit.flow.tracing import Tracing
 from rolekit.observe.tracing import Sampling, Tracer
 from rolekit.wiring.parts import is_rabbit, joins_store
@@ -38,9 +38,7 @@ def tracing_of(
     Raises:
         ConfigError: The role's share is none.
     """
-    ratio = config.traces
-    if "traces" in values:
-        ratio = share(f"roles.{role}.traces", values["traces"])
+    ratio = ratio_of(config, values)
     if ratio is None:
         return None
     sampling = Sampling(ratio=ratio, slow_s=config.slow_s)
@@ -51,3 +49,21 @@ def tracing_of(
         prefix=f"{app}." if is_broker else "",
         leaves_later=not joins_store(config.database, config.broker),
     )
+
+
+def ratio_of(config: Config, values: Mapping[str, str]) -> float | None:
+    """Say which share of traces a role keeps; None: it traces nothing.
+
+    Raises:
+        ConfigError: The role's share is none.
+    """
+    return share("traces of a role", values["traces"]) if "traces" in values else config.traces
+
+
+def level_of(config: Config, values: Mapping[str, str]) -> str:
+    """Say from which level on a role writes log lines.
+
+    Raises:
+        ConfigError: The role's level is none.
+    """
+    return level("log of a role", values["log"]) if "log" in values else config.log

@@ -19,6 +19,7 @@ from rolekit.flow.turnstile import NotYet, turnstiles_for
 from rolekit.model.envelope import KeyedHead, Kind
 from rolekit.model.plan import HandlerPlan
 from rolekit.model.retry import CRASHES
+from rolekit.observe.current import Hand, in_hand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -72,6 +73,7 @@ class Processing:
         Raises:
             FenceLost: The partition has another owner by now; nothing was recorded.
         """
+        in_hand.set(Hand(item.delivery.packet))
         if item.delivery.redelivered and await self._had_its_outcome(mine, item):
             return
         delivery = item.delivery

@@ -1,0 +1,163 @@
+"""One mail through mailflow is one trace, as a receiver that nobody here wrote sees it.
+
+200 recipients and two attachments: every stage has its spans, each of which has its parent,
+and the ordered report ends the trace. The same while instances are killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from email.message import EmailMessage
+from typing import TYPE_CHECKING
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.otlp_receiver import receiving
+from tests.process.killing import MailflowFleet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.otlp_receiver import Got, Receiver
+
+pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(120)]
+
+STAGES = {
+    "Splitter.split", "SpamCheck.check", "Inspector.open", "Inspector.scan", "Inspector.judge",
+    "Deliverer.deliver", "Reporter.report",
+}  # fmt: skip
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE, ABOVE = PARENT.split("-")[1:3]
+DIED = "InstanceDied"
+
+
+def letter(n: int) -> bytes:
+    """Write a mail with two attachments."""
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "a@example.org", "list@example.org", f"no {n}"
+    mail.set_content("See the attachments.\n")
+    for name in ("one.txt", "two.txt"):
+        mail.add_attachment(f"{name} of {n}\n".encode(), maintype="text", subtype="plain",
+                            filename=name)  # fmt: skip
+    return mail.as_bytes()
+
+
+async def post(fleet: MailflowFleet, recipients: int, headers: dict[str, str]) -> str:
+    """Send a mail over HTTP; return its id."""
+    to = ",".join(f"user{n}@example.org" for n in range(recipients))
+    async with httpx.AsyncClient(base_url=fleet.target.front, timeout=30) as http:
+        answer = await http.post(
+            "/mail/raw",
+            params={"sender": "a@example.org", "to": to},
+            content=letter(recipients),
+            headers=headers,
+        )
+        assert answer.status_code == 202, answer.text
+        mail: str = answer.json()["id"]
+        return mail
+
+
+async def reported(database: str, mail: str) -> list[tuple[int, str]]:
+    """Return the lines of a report: number and outcome, in the order they were written."""
+    connection = await asyncpg.connect(database)
+    try:
+        rows = await connection.fetch(
+            "select number, outcome from mail.report where mail_id = $1 order by n", mail
+        )
+    finally:
+        await connection.close()
+    return [(row["number"], row["outcome"]) for row in rows]
+
+
+async def until_reported(database: str, mail: str, recipients: int) -> None:
+    async with asyncio.timeout(60):
+        while len(await reported(database, mail)) < recipients:  # noqa: ASYNC110 - a database tells nobody
+            await asyncio.sleep(0.1)
+
+
+async def until_whole(receiver: Receiver) -> list[Got]:
+    """Wait until the trace has its end, and nothing more comes of it."""
+    seen: list[Got] = []
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(1.2)  # more than an exporter waits for more
+            spans = [span for span in receiver.spans if span.trace == TRACE]
+            if spans and len(spans) == len(seen):
+                return spans
+            seen = spans
+
+
+def orphans(spans: list[Got]) -> list[str]:
+    """Name the spans whose parent, or what they link to, is not there."""
+    known = {span.id for span in spans} | {ABOVE}
+    return [
+        span.name
+        for span in spans
+        if span.parent not in known or any(id_ not in known for _, id_ in span.links)
+    ]
+
+
+def handlers_of(spans: list[Got]) -> Counter[str]:
+    """Count the attempts that came to an outcome, by handler."""
+    return Counter(
+        span.name.removeprefix("process ")
+        for span in spans
+        if span.name.startswith("process ") and not span.error
+    )
+
+
+def settings(url: str) -> dict[str, str]:
+    return {"ROLEKIT_TRACES": "0", "ROLEKIT_OTLP": url, "ROLEKIT_LOG": "warning"}
+
+
+async def test_a_mail_to_200_recipients_is_one_trace(
+    tmp_path: Path, rolekit_database: str
+) -> None:
+    with receiving("http") as (receiver, url):
+        async with MailflowFleet(tmp_path, rolekit_database, settings(url)) as fleet:
+            mail = await post(fleet, 200, {"traceparent": PARENT})
+            await until_reported(rolekit_database, mail, 200)
+            spans = await until_whole(receiver)
+
+    counts = handlers_of(spans)
+    assert orphans(spans) == []
+    assert counts.keys() >= STAGES
+    assert counts["SpamCheck.check"] == counts["Deliverer.deliver"] == 200
+    assert counts["Inspector.scan"] == 400
+    (front,) = [span for span in spans if span.name == "POST /mail/raw"]
+    assert (front.parent, front.kind) == (ABOVE, 2)
+    assert {span.service for span in spans} == {"mailflow"}
+    report = [s for s in spans if s.name == "process Reporter.report" and s.links]
+    assert sum(int(str(s.attributes["messaging.batch.message_count"])) for s in report) == 200
+    assert max(spans, key=lambda span: span.begun_ns).name in {
+        "process Reporter.report", "commit"
+    }  # fmt: skip
+    assert [n for n, _ in await reported(rolekit_database, mail)] == list(range(200))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(180)
+async def test_the_trace_is_whole_although_instances_are_killed(
+    tmp_path: Path, rolekit_database: str
+) -> None:
+    with receiving("grpc") as (receiver, url):
+        via = {**settings(url), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+        async with MailflowFleet(tmp_path, rolekit_database, via) as fleet:
+            mail = await post(fleet, 200, {"traceparent": PARENT})
+            killed = Counter[str]()
+            for role in ("SpamCheck", "Inspector", "Deliverer", "Inspector", "Reporter"):
+                victims = [one for one in await fleet.processes() if one.role == role]
+                killed[role] += sum(one.kill() for one in victims[:1])
+                await asyncio.sleep(0.15)
+            await until_reported(rolekit_database, mail, 200)
+            spans = await until_whole(receiver)
+
+    counts = handlers_of(spans)
+    assert killed.total() >= 4
+    assert orphans(spans) == []
+    assert counts.keys() >= STAGES
+    assert all(span.ended_ns >= span.begun_ns for span in spans)
+    assert [n for n, _ in await reported(rolekit_database, mail)] == list(range(200))
