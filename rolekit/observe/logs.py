@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 
+from rolekit.model.message import Secret
 from rolekit.observe.current import name_message
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor, WrappedLogger
 
+HIDDEN = "********"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -68,6 +70,7 @@ def set_up(level: str, form: str, **fields: object) -> None:
         else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_hide_arguments)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -161,11 +164,35 @@ class _Copy(logging.Handler):
 def escape_control(
     _logger: WrappedLogger | None, _method: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
-    """Write control characters as escapes, so that no value can forge a line or a colour."""
+    """Write control characters as escapes, so that no value can forge a line or a colour.
+
+    Secrets are hidden, wherever they stand.
+    """
     for name, value in event.items():
-        if isinstance(value, str) and name not in _OWN_LINES:
-            event[name] = _CONTROL.sub(_escaped, value)
+        if isinstance(value, str) and not isinstance(value, Secret):
+            if name not in _OWN_LINES:
+                event[name] = _CONTROL.sub(_escaped, value)
+        elif isinstance(value, (Secret, dict, list, tuple)):
+            event[name] = _without_secrets(cast("object", value))
     return event
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, Secret):
+        return HIDDEN
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).items()
+        return {key: _without_secrets(one) for key, one in items}
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(one) for one in cast("list[object]", value)]
+    return value
+
+
+def _hide_arguments(record: logging.LogRecord) -> bool:
+    """Hide secrets among what a line of the standard library is about to be made of."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(HIDDEN if isinstance(one, Secret) else one for one in record.args)
+    return True
 
 
 def _escaped(found: re.Match[str]) -> str:

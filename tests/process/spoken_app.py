@@ -32,6 +32,8 @@ class Speaker(WorkerRole):
 
     async def _echo(self, word: str) -> None:
         logging.getLogger("elsewhere").warning("echo %s", word)
+        logging.getLogger("elsewhere").info("with %s", self.password)
+        log.info("nested", settings={"all": [self.password]})
 
     @handle
     def shout(self, say: Say) -> None:

@@ -91,3 +91,4 @@ def test_lines_name_message_and_trace_and_levels_change_while_they_run(
     text = log.read_text()
     assert TOKEN not in text
     assert "hush" not in text
+    assert text.count("********") >= 3
