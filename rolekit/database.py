@@ -253,6 +253,15 @@ class Database:
             async with connection.transaction():
                 yield connection
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many connections are in use, and how many are open besides."""
+        pool = self._pool
+        if pool is None:
+            return 0, 0
+        idle = pool.get_idle_size()
+        return pool.get_size() - idle, idle
+
     async def dedicated(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection outside the pool, to listen on.
 

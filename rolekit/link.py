@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from rolekit.model.sample import Sample
 from rolekit.model.span import Span
 
 LATE_MS = 100.0
@@ -71,6 +72,12 @@ class Ending(msgspec.Struct, frozen=True, tag="ending"):
     """Instance to supervisor: it ends by itself, or badly, and why; a clause for people."""
 
     why: str
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """Instance to supervisor: what it counted since it began."""
+
+    samples: list[Sample]
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
@@ -147,7 +154,7 @@ IN_ORDER = frozenset({0, 2, ENDED})
 OWNER_BITS = 24
 """Low bits of an owner count instances; the rest is the epoch of the host."""
 
-ToSupervisor = Ready | Beat | Refused | Ending | Changed | Traced
+ToSupervisor = Ready | Beat | Refused | Ending | Changed | Traced | Measured
 ToInstance = Wake | Lease | Stop | Change
 
 _encoder = msgspec.json.Encoder()

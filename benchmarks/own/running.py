@@ -13,20 +13,20 @@ from benchmarks.meter import Meter
 from benchmarks.own.app import HITS, TABLE, app
 from benchmarks.own.profiling import profile
 from rolekit.flow.tracing import Tracing
-from rolekit.link import OWNER_BITS, Traced, encode
+from rolekit.link import OWNER_BITS
+from rolekit.observe.meters import Meters
 from rolekit.observe.tracing import Sampling, Tracer
 from rolekit.roles.host import Instance
 from rolekit.wiring import migrate, open_host
-from rolekit.wiring.instance import UNSHIPPED_BYTES
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import run_relay
+from rolekit.wiring.shipping import Shipping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from benchmarks.meter import Job
     from rolekit.flow.app_client import AppClient
-    from rolekit.model.span import Span
     from rolekit.roles.base import Role
     from rolekit.roles.host import Services
     from rolekit.wiring.hosting import Host
@@ -81,7 +81,10 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
         _traced(job) as tracing,
     ):
         owner = host.epoch << OWNER_BITS | 1
-        services = build(plan, owner, job.database, job.broker, tracing=tracing).services
+        meters = Meters() if job.options.get("meters") else None
+        services = build(
+            plan, owner, job.database, job.broker, tracing=tracing, meters=meters
+        ).services
         async with services.running():
             async with services.runtime.store.transaction() as tx:
                 await tx.execute(TABLE, ())
@@ -114,11 +117,9 @@ async def _traced(job: Job) -> AsyncGenerator[Tracing | None]:
         )
     _, writer = await asyncio.open_connection(sock=ours)
 
-    def ship(span: Span) -> None:
-        if writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
-            writer.write(encode(Traced(span)))
-
-    tracer = Tracer(ship, Sampling(ratio=ratio), role="Stages", instance="Stages/0")
+    tracer = Tracer(
+        Shipping(writer).ship, Sampling(ratio=ratio), role="Stages", instance="Stages/0"
+    )
     yield Tracing(tracer, system="rabbitmq", prefix=f"{app.name}.", leaves_later=True)
     writer.close()
     await reader.wait()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.runtime import Runtime
     from rolekit.model.envelope import Packet
+    from rolekit.observe.meters import FlowMeters
     from rolekit.store.base import Executes
 
 log = structlog.get_logger("rolekit.client")
@@ -57,6 +58,10 @@ class AppClient:
         self._keys: set[str] = set()
         self._answers = Answers(runtime)
         self._hub = ReplyHub(runtime.store, runtime.bell)
+
+    def count_with(self, meters: FlowMeters) -> None:
+        """Count what is sent."""
+        self._intake.meters = meters
 
     async def run(self) -> None:
         """Read replies for whoever follows, until cancelled."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from rolekit.flow.batching import Bundle
     from rolekit.flow.commit import Committer
     from rolekit.flow.runtime import Runtime
+    from rolekit.observe.meters import HandlerMeters
     from rolekit.transport.base import Delivery, Subscription
 
 log = structlog.get_logger("rolekit.batches")
@@ -137,6 +139,9 @@ class Batches:
             arrivals: Of the deliveries.
             call: What they came as: the batch, or the only delivery.
         """
+        if self._runtime.tracing is not None:
+            begin, now_s = self._runtime.tracing.begin, time.time()
+            arrivals = [begin(arrival, now_s) for arrival in arrivals]
         items = _distinct(arrivals)
         try:
             readable = [item for item in items if await self._is_read(item)]
@@ -228,7 +233,7 @@ class Batches:
 
     async def _once(self, items: list[Item]) -> None:
         """Run the handler, commit what came of it, settle."""
-        handler = self._handlers[items[0].arrival.plan.name]
+        handler, began_s = self._handlers[items[0].arrival.plan.name], time.time()
         batch = Batch(
             [item.message for item in items], ids=[item.arrival.packet.id for item in items]
         )
@@ -238,6 +243,7 @@ class Batches:
         try:
             results = await self._called(handler, batch, ctx)
             steps = self._steps(items, batch, results)
+            self._note_handled(items, steps, began_s)
             if ctx is not None:
                 ctx.add_to(steps[0])
             await self._committer.submit_whole(steps)
@@ -285,6 +291,8 @@ class Batches:
             arrival = item.arrival
             steering = batch.steered(index)
             if steering is not None:
+                if arrival.trace is not None:
+                    arrival.trace.failed(steering)
                 steps.append(failure.step_for(runtime, arrival, steering))
                 continue
             placing = Placing(runtime, arrival.plan, arrival.packet, arrival.head)
@@ -295,6 +303,19 @@ class Batches:
             step.replies = outputs.replies
             steps.append(step)
         return steps
+
+    def _note_handled(self, items: list[Item], steps: list[Step], began_s: float) -> None:
+        cells, took_s = self._cells_of(items[0]), time.time() - began_s
+        for item, step in zip(items, steps, strict=True):
+            if item.arrival.trace is not None:
+                item.arrival.trace.handled(step)
+            if cells is not None:
+                cells.took.append(took_s)
+                cells.waited.append(began_s - item.arrival.head.sent_at_ms / 1000)
+
+    def _cells_of(self, item: Item) -> HandlerMeters | None:
+        meters = self._runtime.meters
+        return None if meters is None else meters.handler(item.arrival.plan.name)
 
     def _without(self, items: list[Item], taken: frozenset[tuple[str, int]]) -> list[Item]:
         """Settle the items that had their outcome; return the others."""
@@ -310,6 +331,10 @@ class Batches:
     def _settle(self, item: Item, step: Step | None) -> None:
         """Settle the deliveries of an item; without a step its row was taken."""
         item.is_settled = True
+        if item.arrival.trace is not None:
+            item.arrival.trace.settled(step)
+        if (cells := self._cells_of(item)) is not None:
+            cells.came_to("repeat" if step is None else step.outcome.name.lower())
         subscription, own = item.arrival.subscription, item.arrival.delivery
         is_claimed = step is not None and step.claim is not None
         settle = subscription.release if is_claimed else subscription.ack
@@ -320,8 +345,12 @@ class Batches:
 
     async def _fail(self, item: Item, error: Exception) -> None:
         """Record that an item failed, by its own policy."""
+        if self._runtime.tracing is not None:
+            item.arrival = self._runtime.tracing.failed(item.arrival, error)
         arrival, commit = item.arrival, self._committer.submit
         step = failure.step_for(self._runtime, arrival, error)
+        if arrival.trace is not None:
+            arrival.trace.handled(step)
         step = await failure.record(self._runtime, arrival, step, error, commit)
         self._settle(item, step)
         plan = arrival.plan

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rolekit.bell import Bell
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.tracing import Tracing
+    from rolekit.observe.meters import FlowMeters
     from rolekit.store.base import Commit, StateKey, Store
 
 log = structlog.get_logger("rolekit.commit")
@@ -52,12 +53,16 @@ class Committer:
         bell: Rings for queues that got something.
         outbox: Publishes what was committed; None where the transport joins the store.
         tracing: Is told of each commit; None: nobody is.
+
+    Attributes:
+        meters: Counts commits; None: nobody does.
     """
 
     def __init__(
         self, store: Store, bell: Bell, outbox: Outbox | None, tracing: Tracing | None = None
     ) -> None:
         self._tracing = tracing
+        self.meters: FlowMeters | None = None
         self._store = store
         self._bell = bell
         self._outbox = outbox
@@ -244,4 +249,7 @@ class Committer:
             else:
                 if self._tracing is not None:
                     self._tracing.committed(steps, begun_ns)
+                if self.meters is not None:
+                    took_s = (time.time_ns() - begun_ns) / 1e9
+                    self.meters.committed(len(steps), len(commit.fresh), took_s)
                 return commit

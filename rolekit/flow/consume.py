@@ -82,6 +82,8 @@ class Consumer:
         self._batching = Batching(plans, self._bundled, waits=waits) if plans else None
         self._handling = Handling(runtime, handlers, pipeline, committer, batches)
         self._suspicions = Suspicions(runtime.deaths)
+        meters, consumed = runtime.meters, "messaging.client.consumed.messages"
+        self._consumed = None if meters is None else meters.counter(consumed)
         self._open_to = self._lanes.add if self._batching is None else self._add_to_batch
         windows = dict.fromkeys(handlers, concurrency)
         if self._batching is not None:
@@ -174,6 +176,8 @@ class Consumer:
             await self._subscription.close()
 
     def _take(self, batch: Sequence[Delivery]) -> None:
+        if self._consumed is not None:
+            self._consumed.value += len(batch)
         flagged = [delivery for delivery in batch if delivery.redelivered]
         for delivery in batch:
             if not delivery.redelivered:

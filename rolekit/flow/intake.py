@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rolekit.flow.runtime import Runtime
     from rolekit.model.message import AnyMessage
     from rolekit.model.plan import AppPlan
+    from rolekit.observe.meters import FlowMeters
     from rolekit.store.base import Executes
 
 LOOK_EVERY_S = 1.0
@@ -50,6 +51,7 @@ class Intake:
         self._full: dict[str, bool] = {}
         self._looked_at: dict[str, float] = {}
         self._looking: set[asyncio.Task[None]] = set()
+        self.meters: FlowMeters | None = None
         self.reminder = Reminder(runtime.bell)
         self.streams = Streaming(runtime, self._leave_streamed, limit)
 
@@ -79,6 +81,8 @@ class Intake:
         return other
 
     def _note_left(self, packets: Sequence[Packet]) -> None:
+        if self.meters is not None:
+            self.meters.sent.value += len(packets)
         tracing = self._runtime.tracing
         if tracing is not None and tracing.awaits:
             tracing.left(packets)

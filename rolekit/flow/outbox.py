@@ -7,6 +7,7 @@ same id and generation, so it competes for one inbox row at its next recorded st
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rolekit.flow.tracing import Tracing
+    from rolekit.observe.meters import FlowMeters
     from rolekit.store.base import Outgoing, Store
 
 log = structlog.get_logger("rolekit.outbox")
@@ -54,6 +56,7 @@ class Outbox:
         self, transport: Transport, store: Store, tracing: Tracing | None = None
     ) -> None:
         self.tracing = tracing
+        self.meters: FlowMeters | None = None
         self._transport = transport
         self._store = store
         self._waiting: deque[Outgoing] = deque()
@@ -144,6 +147,7 @@ class Outbox:
     async def _publish(self, count: int) -> None:
         if not count:
             return
+        began_s = time.perf_counter()
         try:
             await self._transport.publish([self._waiting[i].packet for i in range(count)])
         except (Unroutable, QueueFull) as error:
@@ -157,6 +161,8 @@ class Outbox:
             for _ in range(count):
                 await self._publish_first()
             return
+        if self.meters is not None:
+            self.meters.left(count, time.perf_counter() - began_s)
         if self.tracing is not None and self.tracing.awaits:
             self.tracing.left(self._waiting[i].packet for i in range(count))
         for _ in range(count):
@@ -264,6 +270,7 @@ class Forwarder:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.meters: FlowMeters | None = None
         self._waiting: dict[int, tuple[Subscription, list[_Forward]]] = {}
         self._something = asyncio.Event()
 
@@ -291,6 +298,7 @@ class Forwarder:
     async def _forward(self, subscription: Subscription, forwards: list[_Forward]) -> None:
         wait_s = AWAY_FIRST_S
         while True:
+            began_s = time.perf_counter()
             try:
                 await self._transport.forward(subscription, [pair for pair, _ in forwards])
             except (Unroutable, QueueFull) as error:
@@ -307,6 +315,8 @@ class Forwarder:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, AWAY_MAX_S)
             else:
+                if self.meters is not None:
+                    self.meters.left(len(forwards), time.perf_counter() - began_s)
                 for _, done in forwards:
                     _finish(done)
                 return

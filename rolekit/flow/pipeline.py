@@ -25,7 +25,8 @@ from rolekit.flow import failure
 from rolekit.flow.deadlines import Overran
 from rolekit.flow.turnstile import NotYet
 from rolekit.flow.work import Work, Worker
-from rolekit.store.base import Taken
+from rolekit.observe.tracing import within
+from rolekit.store.base import Outcome, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -85,6 +86,12 @@ class Pipeline:
         self._failing: set[asyncio.Task[None]] = set()
         self._is_stopped = False
         self._tracing = runtime.tracing
+        meters = runtime.meters
+        self._meters = {name: meters.handler(name) for name in handlers} if meters else {}
+        self._beginners = frozenset(
+            name for name, one in handlers.items() if one.plan.timing or one.plan.reads_from
+        )
+        self._is_watched = bool(self._meters) or self._tracing is not None
         self.under_way = 0
         self.on_again: Callable[[Delivery], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
@@ -108,16 +115,18 @@ class Pipeline:
         """
         work = Work()
         tracing, began_s = self._tracing, 0.0
-        if tracing is not None:
-            arrival, began_s = tracing.begin(arrival), time.time()
+        if self._is_watched:
+            began_s = time.time()
+            if tracing is not None and (
+                arrival.head.headers
+                or (arrival.delivery.packet.birth_ms or 0) < (began_s - tracing.slow_s) * 1000
+                or arrival.plan.name in self._beginners
+            ):
+                arrival = tracing.begin(arrival, began_s)
         try:
             outcome = await self._attempt(arrival, work)
-            if (
-                tracing is not None
-                and arrival.trace is None
-                and time.time() - began_s > tracing.slow_s
-            ):
-                arrival = tracing.late(arrival, since_s=began_s)
+            if self._is_watched:
+                arrival = self._note_handled(arrival, began_s)
             if outcome is None:
                 return
             if to_the_end:
@@ -131,11 +140,26 @@ class Pipeline:
             self.under_way += 1
             outcome.add_done_callback(partial(self._ended, arrival, work.step))
 
+    def _note_handled(self, arrival: Arrival, began_s: float) -> Arrival:
+        """Count a call; trace it from now on where it was slow and nobody does."""
+        took_s = time.time() - began_s
+        cells = self._meters.get(arrival.plan.name)
+        if cells is not None:
+            cells.took.append(took_s)
+            cells.waited.append(began_s - arrival.head.sent_at_ms / 1000)
+        tracing = self._tracing
+        if tracing is not None and arrival.trace is None and took_s > tracing.slow_s:
+            return tracing.late(arrival, since_s=began_s)
+        return arrival
+
     async def _attempt(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
         """Handle a delivery and hand on what came of it; None: it is settled already."""
         try:
-            await self._run(arrival, work)
-            if arrival.trace is not None:
+            if arrival.trace is None:
+                await self._run(arrival, work)
+            else:
+                with within(arrival.trace.process.context):
+                    await self._run(arrival, work)
                 arrival.trace.handled(work.step, work.direct)
             return await self._record(arrival, work)
         finally:
@@ -166,8 +190,7 @@ class Pipeline:
             return self._forwarder.forward(arrival.subscription, arrival.delivery, work.direct)
         if work.step is None:
             arrival.subscription.ack([arrival.delivery])
-            if arrival.trace is not None:
-                arrival.trace.settled()
+            self._note_settled(arrival, None)
             return None
         if work.opened is not None:
             # Cancelling inside a commit would leave its outcome unknown.
@@ -218,14 +241,29 @@ class Pipeline:
         self.on_settled()
 
     def _settle(self, arrival: Arrival, step: Step | None) -> None:
-        if arrival.trace is not None:
-            arrival.trace.settled(step)
+        self._note_settled(arrival, step)
         if step is None:
             return  # the forwarder acked
         if step.claim is None:
             arrival.subscription.ack([arrival.delivery])
         else:
             arrival.subscription.release([arrival.delivery])
+
+    def _note_settled(self, arrival: Arrival, step: Step | None) -> None:
+        if arrival.trace is not None:
+            arrival.trace.settled(step)
+        if self._meters and (cells := self._meters.get(arrival.plan.name)) is not None:
+            if step is None or step.outcome is Outcome.DONE:
+                cells.done += 1
+            elif step.outcome is Outcome.RETRY:
+                cells.retry += 1
+            else:
+                cells.dead += 1
+
+    def _note_repeat(self, arrival: Arrival) -> None:
+        _give_up(arrival, "had its outcome")
+        if (cells := self._meters.get(arrival.plan.name)) is not None:
+            cells.repeat += 1
 
     async def stop(self) -> None:
         """Give up what is being recorded; from now on nothing runs again."""
@@ -252,7 +290,7 @@ class Pipeline:
                 _give_up(arrival, "has another owner")
                 raise error
             if isinstance(error, Taken):
-                _give_up(arrival, "had its outcome")
+                self._note_repeat(arrival)
                 arrival.subscription.ack([arrival.delivery])
                 return
             if isinstance(error, NotYet):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rolekit.model.codec import Codec
     from rolekit.model.envelope import Head, Packet
     from rolekit.model.plan import AppPlan, HandlerPlan
+    from rolekit.observe.meters import Meters
     from rolekit.store.base import Deaths, Store
     from rolekit.transport.base import Delivery, Subscription, Transport
 
@@ -42,6 +43,7 @@ class Runtime:
         unknown_s: How long a type that nobody knows may come again.
         keeps_sent: What clients send goes through the outbox, so that it is kept.
         tracing: Traces messages; None: nobody does.
+        meters: Counts; None: nobody does.
     """
 
     plan: AppPlan
@@ -56,6 +58,7 @@ class Runtime:
     unknown_s: float = 600
     keeps_sent: bool = False
     tracing: Tracing | None = None
+    meters: Meters | None = None
     blobs: Blobs = field(init=False)
     states: States = field(init=False)
     deadlines: Deadlines = field(init=False, default_factory=Deadlines)

@@ -13,7 +13,6 @@ Source: DESIGN 8; PITFALLS 1.4.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -148,8 +147,12 @@ class Tracing:
 
     # -- one message -------------------------------------------------------------------------
 
-    def begin(self, arrival: Arrival) -> Arrival:
+    def begin(self, arrival: Arrival, now_s: float) -> Arrival:
         """Begin an attempt at a message, if it is traced.
+
+        Args:
+            arrival: The delivery.
+            now_s: The time, seconds since 1970.
 
         Returns:
             The delivery as it goes on: what is made of its headers is caused by this attempt.
@@ -163,8 +166,8 @@ class Tracing:
         plan = arrival.plan
         if header is None and (plan.timing or plan.reads_from) and self.tracer.begins():
             return self._traced(arrival, None)
-        late_s = time.time() - (arrival.packet.birth_ms or 0) / 1000
-        if late_s > self.slow_s and arrival.packet.birth_ms:
+        birth_ms = arrival.packet.birth_ms
+        if birth_ms and now_s - birth_ms / 1000 > self.slow_s:
             return self.late(arrival)
         return arrival
 

@@ -15,9 +15,10 @@ import msgspec
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from rolekit.model.span import Span
+    from rolekit.observe.otlp import OtlpExport
 
 log = structlog.get_logger("rolekit.traces")
 
@@ -31,6 +32,27 @@ MOST_OF_ONE = 5_000
 """So many spans of one trace are kept."""
 TRACES = 4_096
 """Of so many traces it is known how many spans they have."""
+
+
+def export_to(url: str, environ: Mapping[str, str], app: str) -> OtlpExport | None:
+    """Begin to send spans to the collector that is named; None: none is.
+
+    What sends takes 100 ms to import, so nobody pays for it who has no collector.
+
+    Args:
+        url: Of the collector, or empty.
+        environ: The environment, which may name one too.
+        app: Name of the service.
+
+    Raises:
+        ConfigError: The extra `otlp` is not installed, or the URL is none.
+    """
+    kin = (f"OTEL_EXPORTER_OTLP_{of}ENDPOINT" for of in ("", "TRACES_"))
+    if not url and not any(environ.get(name) for name in kin):
+        return None
+    from rolekit.observe.otlp import export_of  # noqa: PLC0415 - see above
+
+    return export_of(url, environ, app)
 
 
 class Collector:

@@ -12,7 +12,7 @@ import importlib
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import structlog
 from opentelemetry.sdk.resources import Resource
@@ -36,6 +36,7 @@ BATCH = 512
 EVERY_S = 0.5
 TIMEOUT_S = 5.0
 GRPC_PORT = ":4317"
+_ALL = "OTEL_EXPORTER_OTLP_"
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope("rolekit")
 _KINDS = (SpanKind.INTERNAL, SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER,
@@ -179,33 +180,48 @@ class OtlpExport:
 
 
 def exporter(url: str, environ: Mapping[str, str]) -> SpanExporter | None:
-    """Make what sends to a collector; None where nothing names one.
+    """Make what sends spans to a collector; None where nothing names one.
+
+    Raises:
+        ConfigError: As `way_to`.
+    """
+    found = way_to("trace", url, environ)
+    if found is None:
+        return None
+    module, options = found
+    return cast("SpanExporter", importlib.import_module(module).OTLPSpanExporter(**options))
+
+
+def way_to(
+    signal: Literal["trace", "metric"], url: str, environ: Mapping[str, str]
+) -> tuple[str, dict[str, Any]] | None:
+    """Say which exporter sends to a collector, and with which options.
 
     Args:
+        signal: What is sent.
         url: Of the collector, as in "http://collector:4318"; with port 4317 it is gRPC. Empty:
             as OTEL_EXPORTER_OTLP_ENDPOINT and its kin say.
         environ: The environment.
 
+    Returns:
+        Its module and options; None where nothing names a collector.
+
     Raises:
         ConfigError: The extra is not installed, or the URL is none.
     """
-    kin = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if not url and not any(environ.get(name) for name in kin):
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}S_"
+    if not url and not any(environ.get(f"{kin}ENDPOINT") for kin in (own, _ALL)):
         return None
     if url and not url.startswith(("http://", "https://")):
         raise ConfigError(
             f"otlp is {url!r}; a URL such as http://collector:4318 is expected.",
             fix="Correct ROLEKIT_OTLP; port 4318 is OTLP over HTTP, 4317 over gRPC.",
         )
-    named = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
-    )
+    named = environ.get(f"{own}PROTOCOL") or environ.get(f"{_ALL}PROTOCOL", "")
     is_grpc = named == "grpc" or (not named and url.rstrip("/").endswith(GRPC_PORT))
-    way = "grpc" if is_grpc else "http"
+    module = f"opentelemetry.exporter.otlp.proto.{'grpc' if is_grpc else 'http'}"
     try:
-        module = importlib.import_module(
-            f"opentelemetry.exporter.otlp.proto.{way}.trace_exporter"
-        )
+        importlib.import_module(f"{module}.{signal}_exporter")
     except ImportError as error:
         raise ConfigError(
             "A collector is named, and what sends to it is not installed.", fix=_FIX
@@ -213,12 +229,10 @@ def exporter(url: str, environ: Mapping[str, str]) -> SpanExporter | None:
     options: dict[str, Any] = {"timeout": TIMEOUT_S}
     if url:
         base = url.rstrip("/")
-        options["endpoint"] = (
-            base if is_grpc or base.endswith("/v1/traces") else f"{base}/v1/traces"
-        )
+        options["endpoint"] = base if is_grpc else f"{base}/v1/{signal}s"
         if is_grpc:
             options["insecure"] = base.startswith("http://")
-    return cast("SpanExporter", module.OTLPSpanExporter(**options))
+    return f"{module}.{signal}_exporter", options
 
 
 def export_of(url: str, environ: Mapping[str, str], app: str) -> OtlpExport | None:

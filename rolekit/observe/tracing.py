@@ -11,17 +11,17 @@ process, so a span that others refer to is there even if its process is killed.
 from __future__ import annotations
 
 import random
+import sys
 import time
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from opentelemetry import trace as otel
+from typing import TYPE_CHECKING, Any
 
 from rolekit.model.span import Span, SpanKind, TraceContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 FIRST_PER_S = 1
 """So many traces that begin in a second are kept, whatever the share."""
@@ -194,9 +194,38 @@ def outer_context() -> TraceContext | None:
         return found.context
     if found is False:
         return TraceContext("", "", is_sampled=False)
+    otel = _opentelemetry()
+    if otel is None:
+        return None
     span = otel.get_current_span().get_span_context()
     if not span.is_valid:
         return None
     return TraceContext(
         f"{span.trace_id:032x}", f"{span.span_id:016x}", is_sampled=span.trace_flags.sampled
     )
+
+
+@contextmanager
+def within(span: TraceContext) -> Generator[None]:
+    """Let spans that an app begins with OpenTelemetry be children of this one."""
+    otel = _opentelemetry()
+    if otel is None:
+        yield
+        return
+    context = sys.modules["opentelemetry.context"]
+    above = otel.SpanContext(
+        int(span.trace, 16),
+        int(span.span, 16),
+        is_remote=False,
+        trace_flags=otel.TraceFlags(otel.TraceFlags.SAMPLED),
+    )
+    token = context.attach(otel.set_span_in_context(otel.NonRecordingSpan(above)))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def _opentelemetry() -> Any:  # noqa: ANN401 - its module, or None
+    """Return OpenTelemetry's API if the app uses it: otherwise there is no span of its own."""
+    return sys.modules.get("opentelemetry.trace")

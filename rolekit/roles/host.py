@@ -29,6 +29,7 @@ from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
 from rolekit.guest.crew import guests_running
 from rolekit.model.recycling import LIMITS
+from rolekit.observe.meters import FlowMeters
 from rolekit.roles import settings
 from rolekit.roles.base import attach
 from rolekit.roles.http_server import ServerState, serve
@@ -66,6 +67,14 @@ class Services:
         self.committer = Committer(runtime.store, runtime.bell, self.outbox, tracing)
         self.forwarder = Forwarder(runtime.transport)
         self.client = AppClient(runtime, self.outbox, intake_limit=intake_limit)
+        if runtime.meters is not None:
+            self._count(FlowMeters(runtime.meters))
+
+    def _count(self, meters: FlowMeters) -> None:
+        self.committer.meters = self.forwarder.meters = meters
+        if self.outbox is not None:
+            self.outbox.meters = meters
+        self.client.count_with(meters)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

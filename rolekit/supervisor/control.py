@@ -104,6 +104,10 @@ class Controlled(Protocol):
         """Describe it, and what it uses."""
         ...
 
+    async def metrics(self) -> str:
+        """Say all numbers, as Prometheus wants them."""
+        ...
+
     def is_ready(self) -> bool:
         """Say whether all is as it should be."""
         ...

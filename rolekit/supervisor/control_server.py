@@ -78,9 +78,14 @@ def application(
     async def describe(_request: Request) -> Response:
         return Response(openapi, media_type="application/json")
 
+    async def measure(_request: Request) -> Response:
+        text = await controlled.metrics()
+        return Response(text, media_type="text/plain; version=0.0.4")
+
     return Starlette(
         routes=[
             Route("/openapi.json", describe),
+            Route("/metrics", measure),
             *(
                 Route(one.path, _answers(one, controlled), methods=[one.method])
                 for one in endpoints

@@ -19,8 +19,9 @@ from rolekit.model.recycling import START_S
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from rolekit.model.sample import Sample
     from rolekit.model.span import Span
     from rolekit.supervisor.forker import Birth
 
@@ -81,6 +82,7 @@ class Instance:
         self.ready_at: float | None = None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_span: Callable[[Span], None] = lambda _: None
+        self.on_samples: Callable[[Sequence[Sample]], None] = lambda _: None
         self.refused = ""
         self.why = ""
         self.in_hand = 0
@@ -174,6 +176,9 @@ class Instance:
     def _hear(self, message: link.ToSupervisor) -> None:
         if isinstance(message, link.Traced):
             self.on_span(message.span)
+            return
+        if isinstance(message, link.Measured):
+            self.on_samples(message.samples)
             return
         now = self._heard_at = time.monotonic()
         self._spoken.set()

@@ -12,7 +12,7 @@ from rolekit.supervisor.instance import Patience
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rolekit.supervisor.slot import Hear, Spans
+    from rolekit.supervisor.slot import Hear, Observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Orders:
             instances pass on connections.
         grace_s: Seconds a soft stop may take, all roles together.
         hear: Takes over the pipes into which instances print; see `slot.Crew`.
-        spans: Collects spans of instances; None: nobody does.
+        spans: Collects what instances tell of themselves; None: nobody does.
     """
 
     settings: Mapping[str, Mapping[str, str]]
@@ -36,4 +36,4 @@ class Orders:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)
     hear: Hear
-    spans: Spans | None = None
+    spans: Observed | None = None

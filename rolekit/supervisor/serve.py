@@ -17,8 +17,7 @@ import structlog
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.model.scaling import Damping
-from rolekit.observe import logs, otlp
-from rolekit.observe.collecting import Collector
+from rolekit.observe import logs
 from rolekit.supervisor import control_server, linux, watching
 from rolekit.supervisor.autoscale import Autoscaler
 from rolekit.supervisor.fleet import Fleet
@@ -28,6 +27,7 @@ from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.notify import Systemd
+from rolekit.supervisor.observing import Observing
 from rolekit.supervisor.orders import Orders
 from rolekit.supervisor.printer import Printer
 from rolekit.supervisor.recycling import Recycling
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rolekit.config import Config
-    from rolekit.observe.otlp import OtlpExport
 
 _log = structlog.get_logger("rolekit.supervisor")
 
@@ -223,7 +222,7 @@ class _Supervisor:
         self._printer = Printer(render=logs.prettier() if is_pretty else None)
         self._journal = Journal(self._printer)
         self._scaler: Autoscaler | None = None
-        self._export: OtlpExport | None = None
+        self._observing: Observing | None = None
 
     async def run(self, open_ground: OpenGround, stops: _Stops) -> int:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
@@ -258,6 +257,12 @@ class _Supervisor:
     async def usage(self) -> FleetUsage:
         """Describe the fleet, and what it uses."""
         return await asyncio.to_thread(used_by, await self.status())
+
+    async def metrics(self) -> str:
+        """Say all numbers, as Prometheus wants them."""
+        self._running()
+        assert self._observing is not None  # noqa: S101 - made before the fleet
+        return await self._observing.text()
 
     def is_ready(self) -> bool:
         """Say whether every place is filled, and nothing stops."""
@@ -311,7 +316,7 @@ class _Supervisor:
         return self._config if self._reload is None else self._reload.config
 
     async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
-        collector = self._collector(ground)
+        observing = self._observing = Observing(self._config, self._app, ground, self.status)
         fleet = self._fleet = Fleet(
             Orders(
                 settings=self._settings,
@@ -320,7 +325,7 @@ class _Supervisor:
                 policy=self._manner.policy,
                 patience=self._manner.patience,
                 hear=self._journal.read,
-                spans=collector,
+                spans=observing,
             ),
             ground,
             self._upgrades.latest,
@@ -346,26 +351,15 @@ class _Supervisor:
                     group.create_task(recycling.run()),
                     group.create_task(self._hang_up(stops)),
                     group.create_task(self._watch()),
+                    group.create_task(observing.run()),
                 ]
-                if collector is not None:
-                    helpers.append(group.create_task(collector.run()))
                 await fleet.run()
                 for helper in helpers:
                     helper.cancel()
                 self._journal.close()
-        if self._export is not None:
-            await asyncio.to_thread(self._export.close)
+        await observing.close()
         self._say(f"{self._app.app} has stopped.")
         return 1 if fleet.refusals else 0
-
-    def _collector(self, ground: Ground) -> Collector | None:
-        """Make what collects spans, and sends them on where a collector is named."""
-        kept = ground.traces
-        if kept is None:
-            return None
-        self._export = otlp.export_of(self._config.otlp, os.environ, self._app.app)
-        offer = None if self._export is None else self._export.offer
-        return Collector(kept.keep, kept.tidy, offer)
 
     async def _obey(self, fleet: Fleet, stops: _Stops) -> None:
         while True:

@@ -25,6 +25,7 @@ from rolekit.supervisor.instance import Instance, Patience
 from rolekit.supervisor.starts import Starts
 
 if TYPE_CHECKING:
+    from rolekit.model.sample import Sample
     from rolekit.model.span import Span
     from rolekit.supervisor.forker import Birth
     from rolekit.supervisor.host import HostLink
@@ -36,15 +37,19 @@ Hear = Callable[[str, str, int], None]
 State = Literal["starting", "ready", "stopping", "resting", "refused", "gone"]
 
 
-class Spans(Protocol):
-    """Collects spans."""
+class Observed(Protocol):
+    """Collects what processes tell of themselves."""
 
     def take(self, source: str, span: Span) -> None:
-        """Take one of a process."""
+        """Take a span of a process."""
+        ...
+
+    def measured(self, source: str, samples: Sequence[Sample]) -> None:
+        """Take what a process counted since it began."""
         ...
 
     def gone(self, source: str, how: str) -> None:
-        """End those of a process that ended; `how` is empty where it was told to."""
+        """Note that a process ended; `how` is empty where it was in good order."""
         ...
 
 
@@ -73,7 +78,7 @@ class Crew:
         hear: Takes over the pipe into which an instance prints: role, instance, pipe.
         tell: Remembers what happened to a role, for people: role, sentence.
         starts: Lets so many start at a time.
-        spans: Collects those of instances.
+        spans: Collects what instances tell of themselves.
     """
 
     forker: Forks
@@ -87,7 +92,7 @@ class Crew:
     tell: Callable[[str, str], None]
     version: int = 1
     starts: Starts = field(default_factory=Starts)
-    spans: Spans | None = None
+    spans: Observed | None = None
 
 
 class Slot:
@@ -191,6 +196,7 @@ class Slot:
         spans, source = self._crew.spans, f"{self.name} {spec.owner}"
         if spans is not None:
             instance.on_span = partial(spans.take, source)
+            instance.on_samples = partial(spans.measured, source)
         if not self._crew.is_leased():
             instance.say(link.Lease(held=False))
         try:

@@ -14,8 +14,7 @@ import structlog
 
 from rolekit import config as configuration
 from rolekit import link
-from rolekit.observe import otlp
-from rolekit.observe.collecting import Collector
+from rolekit.observe.collecting import Collector, export_to
 from rolekit.roles.host import Instance, bound_socket
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring.hosting import migrate, open_host
@@ -64,7 +63,7 @@ async def _alone(
             plan, owner, database, broker, keeps_sent=config.keep_sent, tracing=tracing
         )
         services, traces = parts.services, TraceStore(parts.database)
-        export = otlp.export_of(config.otlp, os.environ, app.name)
+        export = export_to(config.otlp, os.environ, app.name)
         offer = None if export is None else export.offer
         collector = Collector(traces.keep, traces.tidy, offer)
 

@@ -14,19 +14,21 @@ import structlog
 
 from rolekit import link
 from rolekit.errors import AppError, ConfigError, in_a_line
+from rolekit.model.sample import Sample
 from rolekit.observe import logs
+from rolekit.observe.meters import Meters
 from rolekit.roles.host import Instance
 from rolekit.roles.http_passing import Passing
 from rolekit.wiring.memory import bound_memory
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
+from rolekit.wiring.shipping import Shipping
 from rolekit.wiring.tracing import level_of, ratio_of, tracing_of
 from rolekit.wiring.warming import common
 
 if TYPE_CHECKING:
     import socket
 
-    from rolekit.model.span import Span
     from rolekit.wiring.parts import Parts
     from rolekit.wiring.warming import Common
 
@@ -36,8 +38,8 @@ BEAT_S = 1.0
 IDLE_BEAT_S = 4.0
 """An instance to which nothing happens says only so often that it lives; 10 s are allowed."""
 DONE, FAILED, REFUSED = 0, 1, 2
-UNSHIPPED_BYTES = 1 << 20
-"""A supervisor that has so much to read yet gets no more spans."""
+LONGEST_LINE_BYTES = 60_000
+"""A supervisor reads lines of 64 KiB at most."""
 
 
 def instance_main(
@@ -98,14 +100,10 @@ async def _live_on(
     reader, writer = to_supervisor
     keeps_sent = shared.settings.keep_sent
 
-    def ship(span: Span) -> None:
-        if writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
-            writer.write(link.encode(link.Traced(span)))
-
     tracing = tracing_of(
         replace(shared.settings, broker=spec.broker, database=spec.database),
         spec.settings,
-        ship,
+        Shipping(writer).ship,
         app=shared.app.name,
         role=spec.role,
         instance=f"{spec.role}/{spec.slot}",
@@ -118,6 +116,7 @@ async def _live_on(
         pooler=spec.pooler,
         keeps_sent=keeps_sent,
         tracing=tracing,
+        meters=Meters(),
     )
     member = _Member(spec, shared, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
@@ -251,9 +250,27 @@ class _Member:
             answer = link.Changed(is_kept=True, problem=str(error))
         self._writer.write(link.encode(answer))
 
+    def _measure(self, beat: link.Beat, said: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        """Say what was counted, if that is more than what was said last; return it."""
+        meters = self._parts.services.runtime.meters
+        counted = () if meters is None else meters.read()
+        if counted == said:
+            return said
+        used, idle = self._parts.database.connections
+        pool = "rolekit.pool.connections"
+        now = [
+            Sample("rolekit.loop.lag", (), beat.lag_ms / 1000),
+            Sample(pool, (("state", "used"),), used),
+            Sample(pool, (("state", "idle"),), idle),
+        ]
+        line = link.encode(link.Measured([*counted, *now]))
+        if len(line) < LONGEST_LINE_BYTES:
+            self._writer.write(line)
+        return counted
+
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        last, said_at = link.Beat(), loop.time()
+        last, said_at, said = link.Beat(), loop.time(), tuple[Sample, ...]()
         while True:
             due = loop.time() + BEAT_S
             await asyncio.sleep(BEAT_S)
@@ -266,6 +283,7 @@ class _Member:
                 age_s=self._parts.services.runtime.transport.delivered_age_s(),
                 notes={} if live is None else live.notes,
             )
+            said = self._measure(beat, said)
             if beat.says_more_than(last) or loop.time() - said_at >= IDLE_BEAT_S - BEAT_S / 2:
                 self._writer.write(link.encode(beat))
                 last, said_at = beat, loop.time()

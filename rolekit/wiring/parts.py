@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rolekit.config import Config
     from rolekit.flow.tracing import Tracing
     from rolekit.model.plan import AppPlan
+    from rolekit.observe.meters import Meters
     from rolekit.transport.base import Transport
     from rolekit.transport.rabbitmq import RabbitTransport
     from rolekit.transport.rabbitmq.topology import QueueType
@@ -99,6 +100,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     pooler: str = "",
     keeps_sent: bool = False,
     tracing: Tracing | None = None,
+    meters: Meters | None = None,
 ) -> Parts:
     """Make the parts of one process; connects to nothing.
 
@@ -110,6 +112,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         pooler: URL of a pooler in front of the database, to connect to instead of it.
         keeps_sent: Keep what was sent, where the queues are elsewhere and may be lost.
         tracing: Traces messages; None: nobody does.
+        meters: Counts; None: nobody does.
     """
     state = Database(
         pooler or database, plan.name, max_connections=CONNECTIONS, is_pooled=bool(pooler)
@@ -139,6 +142,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         deaths=None if transport.features.sees_holders else store,
         keeps_sent=store.keeps_sent,
         tracing=tracing,
+        meters=meters,
     )
     return Parts(Services(runtime, intake_limit=_intake_limit()), state)
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from rolekit.config import Config
@@ -19,7 +20,7 @@ from rolekit.database import Database
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import open_client
 from tests.process.supervised import ROOT, eventually
-from tests.process.why_app import Deadly, Flaky, Heavy, Queued, Whole, app
+from tests.process.why_app import Deadly, Flaky, Heavy, Item, Queued, Whole, app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_a_message_behind_others_waited_in_the_queue(config: Config) -> None:
 
     assert told["cause"]["stage"] == "queue"
     assert told["cause"]["where"] == "Narrow.queued"
-    assert told["seconds"]["queue"] > 0.8
+    assert told["seconds"]["queue"] > 1.5
     assert rolekit(config, "why", last).stdout.startswith("queue took most: ")
 
 
@@ -133,7 +134,7 @@ def test_a_slow_handler_is_named(config: Config) -> None:
 
     assert told["cause"]["stage"] == "handler"
     assert told["cause"]["where"] == "Wide.heavy"
-    assert told["seconds"]["handler"] >= 0.8
+    assert told["seconds"]["handler"] >= 1.5
 
 
 def test_a_retry_is_named_with_what_failed(config: Config) -> None:
@@ -144,7 +145,7 @@ def test_a_retry_is_named_with_what_failed(config: Config) -> None:
 
     assert told["cause"]["stage"] == "retry"
     assert "the mail server is busy" in told["cause"]["detail"]
-    assert told["seconds"]["retry"] > 0.5
+    assert told["seconds"]["retry"] > 1
 
 
 def test_a_part_that_waits_for_an_earlier_one_waits_for_a_hole(config: Config) -> None:
@@ -179,6 +180,19 @@ def test_a_crash_is_named_with_how_the_instance_died(config: Config, tmp_path: P
     assert sorted(span.error for span in attempts) == ["", "InstanceDied"]
 
 
+def test_each_item_of_a_batch_is_traced(config: Config) -> None:
+    good, bad = sent(config, Item(n=1), Item(n=-1))
+    spans = wait_for_end(config, good, "Together.counted")
+    eventually(lambda: any(s.ended_ns and s.error for s in spans_of(config, bad)), within_s=20)
+
+    attempt = next(span for span in spans if span.name == "process Together.many")
+    rejected = next(s for s in spans_of(config, bad) if s.name == "process Together.many")
+
+    assert (attempt.message, attempt.error) == (good, "")
+    assert (rejected.message, rejected.detail) == (bad, "below zero")
+    assert rejected.attributes["rolekit.outcome"] == "dead"
+
+
 def test_a_trace_is_drawn_as_a_tree_and_leads_to_a_page(config: Config) -> None:
     (id_,) = sent(config, Whole(parts=9))
     wait_for_end(config, id_, "Wide.whole")
@@ -201,3 +215,33 @@ def test_an_id_that_nobody_traced_and_one_that_is_none_get_a_sentence(config: Co
     assert (unknown.returncode, no_id.returncode) == (1, 2)
     assert "No trace of" in unknown.stderr
     assert "32 hexadecimal digits are expected" in no_id.stderr
+
+
+def test_the_numbers_are_there_for_prometheus(config: Config) -> None:
+    sent(config, *(Heavy(n=n) for n in range(3)))
+    done = 'rolekit_outcomes_total{app="why",handler="Wide.heavy",outcome="done",role="Wide"}'
+
+    def numbers() -> str:
+        return socket.get("/metrics").text
+
+    transport = httpx.HTTPTransport(uds=str(config.home / "why.sock"))
+    with httpx.Client(transport=transport, base_url="http://rolekit") as socket:
+        eventually(lambda: any(
+            line.startswith(done) and float(line.split()[-1]) >= 3
+            for line in numbers().splitlines()
+        ), within_s=20)  # fmt: skip
+        text = numbers()
+
+    for name in (
+        'messaging_process_duration_seconds_bucket{app="why",handler="Wide.heavy",role="Wide"',
+        'messaging_client_consumed_messages_total{app="why",role="Wide"}',
+        'rolekit_commit_steps_count{app="why",role="Wide"}',
+        'rolekit_instances{app="why",role="Wide",state="ready"} 1',
+        'rolekit_restarts_total{app="why",role="Wide"} 0',
+        'rolekit_loop_lag_seconds{app="why",role="Wide"}',
+        'rolekit_pool_connections{app="why",role="Wide",state="idle"}',
+        'rolekit_waiting{app="why",role="Wide"}',
+        'rolekit_dead_letters{app="why",role="Wide"} 0',
+        'rolekit_sequences_hole_age_seconds{app="why",gather="Wide.whole"}',
+    ):
+        assert name in text

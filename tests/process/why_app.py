@@ -8,9 +8,9 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from rolekit import App, Context, Message, Retry, Run, WorkerRole, gather, handle
+from rolekit import App, Batch, Context, Message, Retry, Run, WorkerRole, gather, handle
 
-LONG_S = 0.8
+LONG_S = 1.5
 
 
 class Queued(Message):
@@ -55,6 +55,18 @@ class Ready(Message):
     n: int
 
 
+class Item(Message):
+    """Handled with others."""
+
+    n: int
+
+
+class Counted(Message):
+    """What became of one."""
+
+    n: int
+
+
 class Narrow(WorkerRole):
     """One at a time."""
 
@@ -92,6 +104,20 @@ class Wide(WorkerRole):
     async def whole(self, message: Whole, run: Run[Ready]) -> None: ...
 
 
+class Together(WorkerRole):
+    """Takes batches; one of their items fails."""
+
+    @handle(age_s=0.2)
+    async def many(self, batch: Batch[Item]) -> list[Counted | None]:
+        for at, item in enumerate(batch):
+            if item.n < 0:
+                batch.reject(at, "below zero")
+        return [Counted(n=item.n) for item in batch]
+
+    @handle
+    async def counted(self, counted: Counted) -> None: ...
+
+
 class Mortal(WorkerRole):
     """Dies of its work."""
 
@@ -104,4 +130,4 @@ class Mortal(WorkerRole):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-app = App("why", roles=[Narrow, Wide, Mortal])
+app = App("why", roles=[Narrow, Wide, Together, Mortal])

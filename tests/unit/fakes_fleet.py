@@ -32,6 +32,9 @@ class FakeFleet:
             roles=(),
         )
 
+    async def metrics(self) -> str:
+        return "rolekit_in_hand 1\n"
+
     async def usage(self) -> FleetUsage:
         return FleetUsage(at_s=1, status=await self.status(), supervisor=None, processes=())
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rolekit.flow.app_client import AppClient
     from rolekit.flow.tracing import Tracing
     from rolekit.model.plan import AppPlan
+    from rolekit.observe.meters import Meters
     from rolekit.store.base import Commit, Step
 
 R = TypeVar("R", bound=WorkerRole)
@@ -58,6 +59,7 @@ def services_of(
     store: MemoryStore | None = None,
     transport: MemoryTransport | None = None,
     tracing: Tracing | None = None,
+    meters: Meters | None = None,
 ) -> Services:
     """Make the parts of one process."""
     store = store or MemoryStore()
@@ -70,6 +72,7 @@ def services_of(
         clock=SystemClock(),
         owner=store.owner,
         tracing=tracing,
+        meters=meters,
     )
     return Services(runtime)
 
@@ -82,14 +85,20 @@ class Line(Generic[R]):
     """
 
     def __init__(
-        self, role: type[R], store: MemoryStore | None = None, tracing: Tracing | None = None
+        self,
+        role: type[R],
+        store: MemoryStore | None = None,
+        tracing: Tracing | None = None,
+        meters: Meters | None = None,
     ) -> None:
         plan = App("line", roles=[role]).plan()
         self.role = role()
         self.store = store or MemoryStore()
         self.transport = MemoryTransport()
         self.recycled: list[str] = []
-        self._services = services = services_of(plan, self.store, self.transport, tracing)
+        self._services = services = services_of(
+            plan, self.store, self.transport, tracing, meters
+        )
         runtime = services.runtime
         handlers = {
             one.name: Handler(one, getattr(self.role, one.method))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rolekit import Context, Message, Reject, WorkerRole, handle
 from rolekit.flow.tracing import Tracing
@@ -14,6 +17,8 @@ from rolekit.observe.tracing import Sampling, Tracer
 from tests.unit.fakes_flow import Line, working
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rolekit.model.span import Span
 
 pytestmark = [pytest.mark.anyio]
@@ -39,10 +44,12 @@ class Talks(WorkerRole):
 
     def __init__(self) -> None:
         self.headers: list[dict[str, str]] = []
+        self.on_ask: Callable[[], None] = lambda: None
 
     @handle
     async def ask(self, ask: Ask, ctx: Context) -> Told:
         self.headers.append(dict(ctx.headers))
+        self.on_ask()
         if ask.n < 0:
             raise Reject("below zero")
         return Told(n=ask.n)
@@ -151,8 +158,9 @@ async def test_what_fails_is_traced_from_there_on() -> None:
 async def test_a_step_that_is_slow_is_traced_with_when_it_began() -> None:
     kept = Kept()
     tracing = kept.tracing(0)
-    tracing.slow_s = 0.0
+    tracing.slow_s = 1e9
     line = Line(Talks, tracing=tracing)
+    line.role.on_ask = lambda: setattr(tracing, "slow_s", 0.0)  # it is found slow at its end
 
     await through(line, 1)
 
@@ -181,6 +189,31 @@ async def test_spans_of_a_message_are_known_before_its_output_leaves() -> None:
 
     assert seen
     assert all(is_known for _, is_known in seen)
+
+
+async def test_spans_of_the_app_itself_are_below_the_attempt_and_above_what_it_sends() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    kept = Kept()
+    line = Line(Talks, tracing=kept.tracing(1))
+    tracer = provider.get_tracer("app")
+    line.role.on_ask = lambda: tracer.start_span("looked up").end()
+
+    async with working(line):
+        with tracer.start_as_current_span("a request of the app"):
+            await line.client.send(Ask(n=1))
+        await line.idle()
+
+    looked_up, request = exporter.get_finished_spans()[::-1]
+    if looked_up.name != "looked up":
+        looked_up, request = request, looked_up
+    ask = kept.named("process Talks.ask")
+    assert looked_up.parent is not None
+    assert f"{looked_up.parent.span_id:016x}" == ask.id
+    assert request.context is not None
+    assert kept.named("send Talks.ask").parent == f"{request.context.span_id:016x}"
+    assert ask.trace == f"{request.context.trace_id:032x}"
 
 
 @pytest.mark.parametrize(

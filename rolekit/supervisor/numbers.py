@@ -1,0 +1,138 @@
+"""The numbers of a fleet: what instances counted, and what their supervisor sees.
+
+Each instance says what it counted since it began. What one that ended had counted is kept,
+so that sums never fall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from rolekit.errors import RolekitError
+from rolekit.model.sample import METRICS, Sample, added_up, prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rolekit.supervisor.host import Measure
+    from rolekit.supervisor.status import FleetStatus
+
+HOLES_EVERY_S = 5.0
+EVER_S = 1e9
+"""Older than any sequence: all are looked at."""
+
+
+class Numbers:
+    """Collects numbers of instances.
+
+    Args:
+        measure: Says how long sequences have stood still.
+        gathers: Names of the app's gathers.
+        dropped: Says how many spans were dropped.
+    """
+
+    def __init__(
+        self, measure: Measure, gathers: Sequence[str], dropped: Callable[[], int]
+    ) -> None:
+        self._measure = measure
+        self._gathers = dict.fromkeys(gathers, EVER_S)
+        self._dropped = dropped
+        self._latest: dict[str, tuple[Sample, ...]] = {}
+        self._before: dict[str, tuple[Sample, ...]] = {}
+        self._stood: Mapping[str, float] = {}
+        self._looked_s = -HOLES_EVERY_S
+        self._looking = asyncio.Lock()
+
+    def take(self, source: str, samples: Sequence[Sample]) -> None:
+        """Take what an instance counted since it began."""
+        self._latest[source] = tuple(one for one in samples if one.name in METRICS)
+
+    def gone(self, source: str) -> None:
+        """Keep what an instance had counted that ended."""
+        role = _role(source)
+        counted = (one for one in self._latest.pop(source, ()) if _adds_up(one))
+        self._before[role] = tuple(added_up(self._before.get(role, ()), tuple(counted)))
+
+    async def read(self, status: FleetStatus) -> list[Sample]:
+        """Return all numbers, by role, in order of names."""
+        parts = [
+            *(_labelled(role, samples) for role, samples in self._before.items()),
+            *(
+                _labelled(_role(source), (one for one in samples if _adds_up(one)))
+                for source, samples in self._latest.items()
+            ),
+        ]
+        worst: dict[str, float] = {}
+        for source, samples in self._latest.items():
+            lags = [one.value for one in samples if one.name == "rolekit.loop.lag"]
+            worst[_role(source)] = max(worst.get(_role(source), 0.0), *lags, 0.0)
+            parts.append(
+                _labelled(
+                    _role(source),
+                    (one for one in samples if one.name == "rolekit.pool.connections"),
+                )
+            )
+        parts.append(tuple(_of(role, "rolekit.loop.lag", lag) for role, lag in worst.items()))
+        parts.append(tuple(_seen(status)))
+        parts.append((Sample("rolekit.spans.dropped", (), float(self._dropped())),))
+        holes = await self._holes()
+        parts.append(
+            tuple(
+                Sample("rolekit.sequences.hole.age", (("gather", name),), stood_s)
+                for name, stood_s in holes.items()
+            )
+        )
+        return added_up(*parts)
+
+    async def text(self, status: FleetStatus) -> str:
+        """Return all numbers as Prometheus wants them."""
+        return prometheus(await self.read(status), {"app": status.app})
+
+    async def _holes(self) -> Mapping[str, float]:
+        """Say how long sequences have stood still; a database that is away says nothing."""
+        async with self._looking:
+            if self._gathers and time.monotonic() - self._looked_s >= HOLES_EVERY_S:
+                self._looked_s = time.monotonic()
+                try:
+                    stood = (await self._measure([], self._gathers)).stood_s
+                    self._stood = {name: stood.get(name, 0.0) for name in self._gathers}
+                except RolekitError:
+                    self._stood = {}
+        return self._stood
+
+
+def _seen(status: FleetStatus) -> Iterable[Sample]:
+    """Say what the supervisor sees of each role."""
+    for role in status.roles:
+        yield _of(role.role, "rolekit.in_hand", role.in_hand)
+        yield _of(role.role, "rolekit.restarts", sum(one.restarts for one in role.places))
+        if role.waiting is not None:
+            yield _of(role.role, "rolekit.waiting", role.waiting)
+        if role.oldest_s is not None:
+            yield _of(role.role, "rolekit.oldest.age", role.oldest_s)
+        if role.dead is not None:
+            yield _of(role.role, "rolekit.dead_letters", role.dead)
+        for state, count in (("wanted", role.instances), ("ready", role.ready)):
+            labels = (("role", role.role), ("state", state))
+            yield Sample("rolekit.instances", labels, count)
+
+
+def _of(role: str, name: str, value: float) -> Sample:
+    return Sample(name, (("role", role),), value)
+
+
+def _labelled(role: str, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(one.name, tuple(sorted((*one.labels, ("role", role)))), one.value, one.counts)
+        for one in samples
+    )
+
+
+def _adds_up(sample: Sample) -> bool:
+    return METRICS[sample.name].kind != "gauge"
+
+
+def _role(source: str) -> str:
+    return source.partition("/")[0]

@@ -1,0 +1,131 @@
+"""Numbers: counted by instances, added up by roles, read by Prometheus's own parser."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rolekit import Context, Message, Retry, WorkerRole, handle
+from rolekit.model.sample import METRICS, SECONDS, Sample, added_up, prometheus
+from rolekit.observe.meters import Meters
+from rolekit.supervisor.host import nothing_waits
+from rolekit.supervisor.numbers import Numbers
+from rolekit.supervisor.status import FleetStatus
+from tests.unit.fakes_flow import Line, working
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = [pytest.mark.anyio]
+
+EMPTY = FleetStatus(
+    app="shop", target="a:b", pid=1, state="ready", is_database_away=False, roles=()
+)
+
+
+class Work(Message):
+    """Fails or is done."""
+
+    fails: bool
+
+
+class Works(WorkerRole):
+    """Does what it is told."""
+
+    @handle
+    async def work(self, work: Work, ctx: Context) -> None:
+        if work.fails:
+            raise Retry("later", delay_s=3600)
+
+
+def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Read a text as Prometheus does: values by name of the sample, then by its labels."""
+    parser: Any = importlib.import_module("prometheus_client.parser")  # its types are lax
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in parser.text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = tuple(sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+def values(samples: Sequence[Sample], name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    return {one.labels: one.value for one in samples if one.name == name}
+
+
+async def test_an_instance_counts_what_messages_came_to_and_how_long_they_took() -> None:
+    meters = Meters()
+    line = Line(Works, meters=meters)
+
+    async with working(line):
+        await line.send(Work(fails=False), Work(fails=False), Work(fails=True))
+        await line.idle()
+
+    samples = meters.read()
+    handler = ("handler", "Works.work")
+    assert values(samples, "rolekit.outcomes") == {
+        (handler, ("outcome", "done")): 2,
+        (handler, ("outcome", "retry")): 1,
+    }
+    assert values(samples, "messaging.client.consumed.messages") == {(): 3}
+    (took,) = [one for one in samples if one.name == "messaging.process.duration"]
+    assert sum(took.counts) == 2  # of calls that ended well
+    (steps,) = [one for one in samples if one.name == "rolekit.commit.steps"]
+    assert sum(steps.counts) >= 1
+
+
+async def test_sums_do_not_fall_when_an_instance_ends() -> None:
+    numbers = Numbers(nothing_waits, [], lambda: 7)
+    sent = "messaging.client.sent.messages"
+    numbers.take("Worker/0 1", [Sample(sent, (), 5), Sample("rolekit.loop.lag", (), 0.5)])
+    numbers.take("Worker/1 2", [Sample(sent, (), 3), Sample("rolekit.loop.lag", (), 0.2)])
+    before = await numbers.read(EMPTY)
+
+    numbers.gone("Worker/0 1")
+    numbers.take("Worker/0 3", [Sample(sent, (), 1)])
+    after = await numbers.read(EMPTY)
+
+    role = (("role", "Worker"),)
+    assert (values(before, sent), values(after, sent)) == ({role: 8}, {role: 9})
+    assert values(before, "rolekit.loop.lag") == {role: 0.5}  # the worst
+    assert values(after, "rolekit.loop.lag") == {role: 0.2}
+    assert values(after, "rolekit.spans.dropped") == {(): 7}
+
+
+def test_prometheus_reads_what_is_written() -> None:
+    counts = (1, *([0] * (len(SECONDS) - 1)), 2)
+    samples = added_up(
+        (
+            Sample("rolekit.outcomes", (("handler", 'a"b\\c\nd'),), 3),
+            Sample("messaging.process.duration", (("handler", "x"),), 120.5, counts),
+        )
+    )
+
+    found = parsed(prometheus(samples, {"app": "shop"}))
+
+    label = (("app", "shop"), ("handler", 'a"b\\c\nd'))
+    assert found["rolekit_outcomes_total"] == {label: 3}
+    labels = (("app", "shop"), ("handler", "x"))
+    assert found["messaging_process_duration_seconds_count"] == {labels: 3}
+    assert found["messaging_process_duration_seconds_sum"] == {labels: 120.5}
+    buckets = found["messaging_process_duration_seconds_bucket"]
+    assert buckets[("app", "shop"), ("handler", "x"), ("le", "60")] == 1
+    assert buckets[("app", "shop"), ("handler", "x"), ("le", "+Inf")] == 3
+
+
+def test_a_histogram_counts_a_bound_with_what_is_below() -> None:
+    meters = Meters()
+    cell = meters.histogram("rolekit.commit.steps")
+    for value in (1, 2, 3, 1000):
+        cell.add(value)
+
+    (sample,) = meters.read()
+
+    bounds = METRICS["rolekit.commit.steps"].bounds
+    assert len(sample.counts) == len(bounds) + 1
+    assert (sample.counts[0], sample.counts[1], sample.counts[2], sample.counts[-1]) == (
+        1, 1, 1, 1,
+    )  # fmt: skip
+    assert sample.value == 1006
