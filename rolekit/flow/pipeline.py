@@ -119,7 +119,11 @@ class Pipeline:
             began_s = time.time()
             if tracing is not None and (
                 arrival.head.headers
-                or (arrival.delivery.packet.birth_ms or 0) < (began_s - tracing.slow_s) * 1000
+                or (
+                    began_s > tracing.late_again_s
+                    and (arrival.delivery.packet.birth_ms or 0)
+                    < (began_s - tracing.slow_s) * 1000
+                )
                 or arrival.plan.name in self._beginners
             ):
                 arrival = tracing.begin(arrival, began_s)

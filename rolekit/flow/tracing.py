@@ -13,6 +13,7 @@ Source: DESIGN 8; PITFALLS 1.4.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 MANY = 100
 """So many closings of one step have a span, and so many links has a release."""
+LATE_AGAIN_S = 0.1
+"""When as many late messages are traced as may be, no other is for so long."""
 LEAVING = 10_000
 """So many sends are waited for; the oldest is given up beyond."""
 _MARK = b"\xab" + TRACEPARENT.encode() + b"\xd9\x37"
@@ -133,6 +136,10 @@ class Tracing:
         system: What carries the messages, as OpenTelemetry calls it.
         prefix: Of queues there.
         leaves_later: What is committed leaves after the commit.
+
+    Attributes:
+        slow_s: What waits or runs longer is traced from there on.
+        late_again_s: No late message is before this time, seconds since 1970.
     """
 
     def __init__(
@@ -144,6 +151,7 @@ class Tracing:
         self.leaves_later = leaves_later
         self._leaving: dict[str, Live] = {}
         self.slow_s = tracer.sampling.slow_s
+        self.late_again_s = 0.0
 
     # -- one message -------------------------------------------------------------------------
 
@@ -226,6 +234,8 @@ class Tracing:
             found["rolekit.generation"] = packet.generation
         if delivery.redelivered:
             found["rolekit.redelivered"] = True
+        if delivery.is_suspect:
+            found["rolekit.suspect"] = True
         if head.is_release:
             found["rolekit.sequence"] = head.sequence
         elif head.frames:
@@ -256,6 +266,8 @@ class Tracing:
             since_s: When it began, seconds since 1970; 0: now.
         """
         if not self.tracer.keeps_late():
+            # In a backlog every message is late: they are not asked about one by one.
+            self.late_again_s = time.time() + LATE_AGAIN_S
             return arrival
         return self._traced(arrival, None, begun_ns=int(since_s * 1e9), is_slow=True)
 

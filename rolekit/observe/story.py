@@ -252,8 +252,12 @@ class _Story:
             detail = f"{died.instance} died with it in hand. {died.detail}"
             pieces.append(_piece(CRASH, where, ready_ns, step.begun_ns, detail))
             ready_ns = step.begun_ns
-        said = "it was handed out before" if "rolekit.redelivered" in step.attributes else ""
-        pieces.append(_piece(QUEUE, where, ready_ns, step.begun_ns, said))
+        stage, said = QUEUE, ""
+        if "rolekit.suspect" in step.attributes:
+            stage, said = CRASH, "an instance died that had it in hand"
+        elif "rolekit.redelivered" in step.attributes:
+            said = "it was handed out before"
+        pieces.append(_piece(stage, where, ready_ns, step.begun_ns, said))
         return pieces
 
     def _died(self, send: Span, step: Span) -> list[Span]:

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rolekit import link
-from rolekit.model.span import SpanKind
 
 if TYPE_CHECKING:
     from rolekit.model.span import Span
@@ -16,10 +15,11 @@ UNSHIPPED_BYTES = 1 << 20
 
 
 class Shipping:
-    """Writes spans to the line.
+    """Writes spans to the line, those of one turn of the loop together.
 
-    That an attempt begins is written at once: its handler may kill this process. The rest
-    goes before the loop turns, and so before anything leaves that refers to it.
+    So they go before anything leaves that refers to them; what began and ended within a turn
+    goes once. Of a process that dies within a turn they are lost: then the attempt is missing,
+    and the next one says that the message was in the hands of an instance that died.
 
     Args:
         writer: To the supervisor.
@@ -27,20 +27,17 @@ class Shipping:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._lines: list[bytes] = []
+        self._spans: dict[str, Span] = {}
         self._loop = asyncio.get_running_loop()
 
     def ship(self, span: Span) -> None:
         """Take a span as it began or ended."""
-        if self._writer.transport.get_write_buffer_size() > UNSHIPPED_BYTES:
-            return
-        if not self._lines:
+        if not self._spans:
             self._loop.call_soon(self._flush)
-        self._lines.append(link.encode(link.Traced(span)))
-        if span.kind is SpanKind.CONSUMER and not span.ended_ns:
-            self._flush()
+        self._spans[span.id] = span
 
     def _flush(self) -> None:
-        if self._lines:
-            self._writer.write(b"".join(self._lines))
-            self._lines.clear()
+        if self._writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
+            lines = [link.encode(link.Traced(span)) for span in self._spans.values()]
+            self._writer.write(b"".join(lines))
+        self._spans.clear()
