@@ -5,15 +5,13 @@ The role has the name of the one that it stands for, so that an app has either.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import OrderedDict
 
 from examples.mailflow.messages import Copy, Screened
 from rolekit import Context, Retry, VMRole, handle
 from rolekit.errors import GuestFailed
-from rolekit.guest import Guest, Limits, Process, Server
-from rolekit.guest.servers import Door, until_well
+from rolekit.guest import Guest, Limits, Process, Serves, Session
 
 SEEN_BYTES = 256 * 1024
 """More of a mail is not looked at; spamc has such a limit too."""
@@ -26,30 +24,17 @@ _VERDICT = re.compile(rb"Spam: (?:True|False|Yes|No) ; (-?\d+(?:\.\d+)?) / -?\d+
 _RULES = re.compile(rb"(?:[A-Z0-9_]+(?:,[A-Z0-9_]+)*)?\s*")
 
 
-class SpamdGuest:
-    """A running spamd: one connection for each question, as it wants it.
+class Spamd(Session):
+    """One connection to spamd, for one question, as it wants it.
 
     Source: spamd/PROTOCOL of SpamAssassin 4.0.
     """
 
-    is_noisy = False
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self.tried = f"nobody listens at {door.address}"
-
-    async def ready(self) -> None:
-        """Wait until it answers a ping."""
-        await until_well(self)
-
     async def check(self) -> None:
         """See that it answers a ping."""
-        answer = await self._exchange(b"PING SPAMC/1.5\r\n\r\n")
+        answer = await self._asked(b"PING SPAMC/1.5\r\n\r\n")
         if not answer.rstrip().endswith(b" 0 PONG"):
             raise GuestFailed(f"spamd answered {answer[:80]!r} to a ping; PONG was expected.")
-
-    def close(self) -> None:
-        """Let go of nothing: no connection outlives its question."""
 
     async def symbols(self, mail: bytes) -> tuple[float, list[str]]:
         """Return the score of a mail, and the names of the rules that hit.
@@ -59,35 +44,12 @@ class SpamdGuest:
             GuestFailed: It did not answer, or not as its protocol has it.
         """
         head = b"SYMBOLS SPAMC/1.5\r\nContent-length: %d\r\n\r\n" % len(mail)
-        return understood(await self._exchange(head + mail))
+        return understood(await self._asked(head + mail))
 
-    async def _exchange(self, question: bytes) -> bytes:
-        try:
-            reader, writer = await asyncio.open_connection(sock=await self._door.connect())
-            try:
-                writer.write(question)
-                writer.write_eof()
-                return await self._read(reader)
-            finally:
-                writer.close()
-        except OSError as error:
-            raise GuestFailed(f"spamd at {self._door.address}: {error}.") from error
-
-    async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        answer = b""
-        while data := await reader.read(1 << 16):
-            answer += data
-            if len(answer) > self._door.cap_bytes:
-                raise GuestFailed(f"spamd wrote more than {self._door.cap_bytes} bytes.")
-        return answer
-
-
-class Spamd(Server[SpamdGuest]):
-    """spamd, told by its command where to listen."""
-
-    def serve(self, door: Door) -> SpamdGuest:
-        """Begin to talk."""
-        return SpamdGuest(door)
+    async def _asked(self, question: bytes) -> bytes:
+        await self.write(question)
+        self.end_writing()
+        return await self.read_to_end()
 
 
 class SpamCheck(VMRole):
@@ -95,7 +57,8 @@ class SpamCheck(VMRole):
 
     concurrency = 4
     spamd = Guest(
-        Spamd(
+        Serves(
+            Spamd,
             "spamd",
             "--socketpath={socket}",
             "--local",  # asks nobody on the network
