@@ -5,13 +5,17 @@ A guest is declared as a class attribute of a role, and each instance has a pool
     handler ── Crew ── Pool ── Slot ── Keeper ═══ keeper process ═══ guest
                                  └────────────── pipes ───────────────┘
 
-A host says how to start one (`hosts`, `sandbox`), a protocol how to speak to it: by its pipes
-(`once`, `talks`), or as to a server (`servers`, `http_guest`), which the keeper connects to
-where the guest lives (`inside`).
+    handler ── Crew ── Pool ── Slot ── Berth ═══ launcher ── engine ── guest
+                                 └───────────── streams ─────────────────┘
+
+A host says how to start one (`hosts`, `sandbox`, `container`), a protocol how to speak to it:
+by its pipes (`once`, `talks`), or as to a server (`servers`, `http_guest`), which the keeper
+connects to where the guest lives (`inside`).
 
     handler ── Crew ── Pool ── Slot ── session ── Door ── Keeper.connect ═══ guest
 """
 
+from rolekit.guest.container import Container
 from rolekit.guest.declare import Guest, Speaks
 from rolekit.guest.hosts import Process
 from rolekit.guest.http_guest import Http, HttpGuest
@@ -26,6 +30,7 @@ from rolekit.guest.serves import Serves
 from rolekit.guest.talks import FrameGuest, Frames, LineGuest, Lines, Session, Talks
 
 __all__ = [
+    "Container",
     "Exec",
     "ExecGuest",
     "FrameGuest",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rolekit.errors import AppError, ConfigError, GuestFailed
 from rolekit.guest import leftovers
+from rolekit.guest.container import Container
 from rolekit.guest.declare import guests_of
+from rolekit.guest.launching import berths_for, ordering
 from rolekit.guest.pool import Crew, Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from rolekit.guest.berth import Orders
 
 
 @asynccontextmanager
@@ -24,6 +29,7 @@ async def guests_running(role: object) -> AsyncGenerator[None]:
     """
     await asyncio.to_thread(leftovers.sweep)
     async with AsyncExitStack() as held:
+        orders: Orders | None = None
         for guest in guests_of(type(role)):
             place = f"{type(role).__name__}.{guest.name}"
             tried = f"{place} ({' '.join(guest.speaks.command)!r} in {guest.host}):"
@@ -31,6 +37,10 @@ async def guests_running(role: object) -> AsyncGenerator[None]:
                 launch = await asyncio.to_thread(
                     guest.host.launch, guest.speaks.command, guest.limits
                 )
+                if isinstance(guest.host, Container):
+                    if orders is None:
+                        orders = await held.enter_async_context(ordering(type(role)))
+                    launch = replace(launch, berth=berths_for(orders, type(role), guest))
                 pool = Pool(place, guest, launch)
                 await held.enter_async_context(pool.running())
             except ConfigError as error:

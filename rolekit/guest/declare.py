@@ -10,6 +10,7 @@ from rolekit.guest.limits import Limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rolekit.guest.container import Container
     from rolekit.guest.hosts import Process
     from rolekit.guest.sandbox import Sandbox
 
@@ -53,7 +54,7 @@ class Guest(Generic[G]):
         speaks: Speaks[G],
         /,
         *,
-        host: Process | Sandbox,
+        host: Process | Sandbox | Container,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         pool: int = 1,
     ) -> None:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 from rolekit.errors import ConfigError
 
 if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rolekit.guest.address import Address
+    from rolekit.guest.kept import Ended
     from rolekit.guest.limits import Limits
+    from rolekit.guest.pipes import Pipes
 
 MIB = 1 << 20
 KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -34,6 +41,7 @@ class Launch:
         uid: Whose rights it is started with; None: those of the instance.
         has_own_network: Whether a port of it is nobody else's.
         can_wait: Whether it can be made ready before its arguments are known.
+        berth: Makes what starts it, in place of a keeper.
     """
 
     prefix: tuple[str, ...] = ()
@@ -45,6 +53,61 @@ class Launch:
     uid: int | None = None
     has_own_network: bool = False
     can_wait: bool = False
+    berth: Callable[[], Starts] | None = None
+
+
+class Starts(Protocol):
+    """What a place of a pool has to start guests with, one at a time: a keeper, or a berth."""
+
+    pid: int
+    is_lost: bool
+    is_spent: bool
+    """`ready` is wanted before the next guest can be launched."""
+
+    async def start(self) -> None:
+        """Come up; raises a `GuestFailed`, or a `ConfigError`, when it cannot."""
+        ...
+
+    async def ready(self) -> None:
+        """Have what the next guest needs; raises a `GuestFailed` when it cannot."""
+        ...
+
+    def pipes(self, guest: str, cap_bytes: int, *, is_server: bool = False) -> Pipes:
+        """Return what the next guest is spoken to by."""
+        ...
+
+    async def launch(
+        self,
+        launch: Launch,
+        pipes: Sequence[int],
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        is_reached: bool = False,
+    ) -> asyncio.Future[Ended]:
+        """Start a guest; return its end."""
+        ...
+
+    def socket_path(self, launch: Launch) -> str:
+        """Return where a guest shall make its Unix socket, as it sees it."""
+        ...
+
+    async def connect(self, launch: Launch, address: Address) -> socket.socket:
+        """Connect to a server in the guest that runs; raises an `OSError` when it cannot."""
+        ...
+
+    def kill(self) -> None:
+        """Have the guest killed that runs."""
+        ...
+
+    async def clear(self) -> None:
+        """Have nothing of the guest left."""
+        ...
+
+    async def stop(self) -> None:
+        """End."""
+        ...
 
 
 class Host(Protocol):

@@ -18,6 +18,7 @@ from rolekit.errors import GuestFailed
 from rolekit.guest import cgroups, inside, keeper, leftovers
 from rolekit.guest.going import SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
+from rolekit.guest.pipes import Pipes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,11 +77,8 @@ class Keeper:
         self._ended: asyncio.Future[Ended] | None = None
         self.scratch = ""
         self.is_lost = False
-
-    @property
-    def pid(self) -> int:
-        """Of the keeper."""
-        return 0 if self._popen is None else self._popen.pid
+        self.is_spent = False
+        self.pid = 0
 
     async def start(self) -> None:
         """Start the process.
@@ -125,8 +123,16 @@ class Keeper:
                 cwd="/",
                 start_new_session=True,
             )
+            self.pid = self._popen.pid
         finally:
             os.close(lock)
+
+    async def ready(self) -> None:
+        """Do nothing: a keeper that has started can start guests."""
+
+    def pipes(self, guest: str, cap_bytes: int, *, is_server: bool = False) -> Pipes:
+        """Return what the next guest will be spoken to by."""
+        return Pipes(guest, cap_bytes, is_server=is_server)
 
     async def launch(
         self,

@@ -18,7 +18,7 @@ import structlog
 
 from rolekit.errors import GuestFailed
 from rolekit.guest.servers import Serving
-from rolekit.guest.slot import Slot
+from rolekit.guest.slot import SPENT, Slot
 from rolekit.guest.talks import Session
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class Pool:
             self._free.remove(slot)
         if not slot.retired:
             slot.retired = why
-            log.info("replacing a guest", guest=self._place, why=why)
+            if why != SPENT:  # which is no news, and comes with each message
+                log.info("replacing a guest", guest=self._place, why=why)
         self._refill_if_quiet(slot)
 
     def _refill_if_quiet(self, slot: Slot) -> None:

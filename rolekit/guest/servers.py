@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from rolekit.guest.hosts import Launch, Process
-    from rolekit.guest.kept import Keeper
+    from rolekit.guest.hosts import Launch, Process, Starts
     from rolekit.guest.sandbox import Sandbox
 
 PORT, SOCKET = "{port}", "{socket}"
@@ -44,7 +43,7 @@ class Door:
     """
 
     def __init__(
-        self, keeper: Keeper, launch: Launch, server: Server[object], cap_bytes: int
+        self, keeper: Starts, launch: Launch, server: Server[object], cap_bytes: int
     ) -> None:
         self._keeper = keeper
         self._launch = launch

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rolekit.errors import GuestFailed, Reject, Retry
 from rolekit.guest.current import NOTHING, current_message
+from rolekit.guest.gated import Gated
 from rolekit.guest.hosts import MIB
 from rolekit.guest.kept import Ended, Keeper
 from rolekit.guest.once import Exec
-from rolekit.guest.pipes import Pipes
 from rolekit.guest.runner import FLUSH_S, Runner
 from rolekit.guest.servers import Door, Server, Serving
 from rolekit.guest.talks import Session
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rolekit.guest.declare import Guest
-    from rolekit.guest.hosts import Launch
+    from rolekit.guest.hosts import Launch, Starts
+    from rolekit.guest.pipes import Pipes
+
+SPENT = "it has run"
 
 
 class Slot:
@@ -49,7 +52,7 @@ class Slot:
         self._guest = guest
         self._launch = launch
         self._on_unfit = on_unfit
-        self._keeper = Keeper(guest.limits)
+        self._keeper = self._new_keeper()
         self._runner: Runner | None = None
         self._pipes: Pipes | None = None
         self._door: Door | None = None
@@ -83,13 +86,11 @@ class Slot:
         self.retired = ""
         if self._keeper.is_lost or not self._keeper.pid:
             await self._keeper.stop()
-            self._keeper = Keeper(self._guest.limits)
+            self._keeper = self._new_keeper()
             await self._keeper.start()
         if self.is_exec:
-            limits = self._guest.limits
-            self._runner = Runner(self._place, self._launch, limits, self._keeper)
-            await self._runner.fill()
-            self.session = self._guest.speaks.open(self._runner, None)
+            await self._keeper.ready()
+            self.session = self._guest.speaks.open(await self._filled_runner(), None)
             return
         limit_s = self._guest.limits.start_s
         try:
@@ -97,6 +98,14 @@ class Slot:
                 await self._stay()
         except TimeoutError:
             raise self._too_slow(f"it was not ready within start_s, {limit_s:g} s") from None
+
+    async def _filled_runner(self) -> Runner | Gated:
+        limits, keeper = self._guest.limits, self._keeper
+        if not isinstance(keeper, Keeper):
+            return Gated(self._place, self._launch, limits, keeper)
+        self._runner = Runner(self._place, self._launch, limits, keeper)
+        await self._runner.fill()
+        return self._runner
 
     def _too_slow(self, what: str) -> GuestFailed:
         tail = b"" if self._pipes is None else self._pipes.tail()
@@ -160,8 +169,12 @@ class Slot:
                 await asyncio.gather(ready, return_exceptions=True)
             self._end.add_done_callback(lambda _: self._noise())
 
+    def _new_keeper(self) -> Starts:
+        berth = self._launch.berth
+        return Keeper(self._guest.limits) if berth is None else berth()
+
     async def _piped(self) -> Pipes:
-        pipes = self._pipes = Pipes(
+        pipes = self._pipes = self._keeper.pipes(
             self._place,
             self._guest.limits.output_mb * MIB,
             is_server=isinstance(self._guest.speaks, Server),
@@ -228,7 +241,8 @@ class Slot:
         """Say why the guest must be replaced, after a call that went well; empty: no need."""
         limits = self._guest.limits
         if self.is_exec:
-            return "its keeper died" if self._keeper.is_lost else ""
+            spent = SPENT if self._keeper.is_spent else ""
+            return "its keeper died" if self._keeper.is_lost else spent
         if self._pipes is None or not self._pipes.stdout.is_quiet or self._is_noisy:
             return "it wrote more than the answer, or ended"
         if self._end is not None and self._end.done():

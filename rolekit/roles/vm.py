@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from rolekit.guest.container import Container
 from rolekit.guest.current import current_message, in_work
 from rolekit.guest.declare import Guest, guests_of
 from rolekit.guest.hosts import Process
@@ -82,8 +83,15 @@ def _wrong(guest: Guest[object]) -> Iterator[str]:
         yield f"has the command {command!r}; a program and its arguments, str, are expected."
     # Typed as they ought to be, and given by people: so they are looked at as anything.
     host, pool, limits = cast("tuple[object, ...]", (guest.host, guest.pool, guest.limits))
-    if not isinstance(host, (Process, Sandbox)):
-        yield f"has host={host!r}; Process() or Sandbox() is expected."
+    if isinstance(host, Container):
+        yield from host.problems()
+        if isinstance(guest.speaks, Server):
+            yield (
+                f"speaks {type(guest.speaks).__name__}, which guests of a Container cannot be "
+                "reached by; Exec, Lines, Frames or Talks is expected there."
+            )
+    elif not isinstance(host, (Process, Sandbox)):
+        yield f"has host={host!r}; Process(), Sandbox() or Container(...) is expected."
     if not isinstance(pool, int) or not 1 <= pool <= MAX_POOL:
         yield f"has pool={pool!r}; a whole number from 1 to {MAX_POOL} is expected."
     elif isinstance(guest.speaks, Server) and isinstance(host, (Process, Sandbox)):

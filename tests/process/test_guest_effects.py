@@ -8,13 +8,15 @@ import pytest
 import structlog
 
 from rolekit import App, Backoff, Context, Message, VMRole, handle
-from rolekit.guest import Exec, Guest, Limits, Lines, Process, Sandbox
+from rolekit.guest import Container, Exec, Guest, Limits, Lines, Process, Sandbox
 from rolekit.testing import run_app
 from tests.process.guest_programs import Leftovers, actor, leftovers_in, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.engine import PrivateEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -30,15 +32,27 @@ class Job(Message):
 
 
 @pytest.fixture
-def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
+def left(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Leftovers]:
+    if "container" in request.node.name:
+        engine: PrivateEngine = request.getfixturevalue("engine")
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
     leftovers = leftovers_in(tmp_path, monkeypatch)
     yield leftovers
+    if "container" in request.node.name:
+        assert request.getfixturevalue("engine").docker("ps", "--all", "--quiet") == ""
     assert leftovers.all() == []
 
 
-@pytest.mark.parametrize("host", [Process(), Sandbox()], ids=["process", "sandbox"])
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "host",
+    [Process(), Sandbox(), Container(image="rolekit-test:base")],
+    ids=["process", "sandbox", "container"],
+)
 async def test_each_message_has_one_effect_whatever_its_guests_do(
-    host: Process | Sandbox, left: Leftovers
+    host: Process | Sandbox | Container, left: Leftovers
 ) -> None:
     born: list[object] = []
 
@@ -60,7 +74,7 @@ async def test_each_message_has_one_effect_whatever_its_guests_do(
     async with run_app(app) as running:
         for fault in FAULTS:
             await running.client.send(Job(told=fault))
-        await running.idle(timeout_s=40)
+        await running.idle(timeout_s=90)
         await running.advance(3600)
 
         assert sorted(args[0] for _, args in running.writes) == sorted(FAULTS)  # type: ignore[type-var]

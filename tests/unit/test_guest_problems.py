@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from rolekit import App, Message, VMRole, WorkerRole, handle
 from rolekit.errors import AppError, ConfigError, RolekitError
-from rolekit.guest import Exec, Guest, Http, Limits, Lines, Process, Sandbox, seccomp
+from rolekit.guest import Container, Exec, Guest, Http, Limits, Lines, Process, Sandbox, seccomp
 from rolekit.guest.crew import guests_running
 from rolekit.guest.sandbox import find_bubblewrap
 
@@ -83,7 +84,10 @@ def test_limits_that_make_no_sense_are_refused(limits: Limits, said: str) -> Non
         (Guest(Http("a", in_flight=0), host=Process()), "has Http(in_flight=0); a whole"),
         (Guest(Http("a", health="x"), host=Process()), "has Http(health='x'); a path that"),
         (Guest(Http("a", status=99), host=Process()), "has Http(status=99); a status from 200"),
-        (Guest(Exec("a"), host=cast("Any", "box")), "has host='box'; Process() or Sandbox()"),
+        (
+            Guest(Exec("a"), host=cast("Any", "box")),
+            "has host='box'; Process(), Sandbox() or Container(...)",
+        ),
         (Guest(Exec("a"), host=Process(), pool=0), "has pool=0; a whole number from 1"),
         (
             Guest(Exec("a"), host=Process(), limits=cast("Any", 3)),
@@ -95,6 +99,41 @@ def test_what_is_no_guest_is_refused(guest: Guest[Any], said: str) -> None:
     (problem,) = told(with_guest(guest))
 
     assert problem.startswith(f"Ocr.program: {said}")
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (Container(), "either image= or build= is expected"),
+        (Container(image="a", build="b"), "either image= or build= is expected"),
+        (Container(image="a b"), "has the image 'a b'; a name like"),
+        (Container(build="no/such"), "there is no /.*no/such/Dockerfile; a folder with one"),
+        (Container(image="a", network="host"), "has network='host'; 'none' or a network"),
+        (Container(image="a", cpus=0), "has cpus=0; a number above 0"),
+    ],
+)
+def test_a_container_that_makes_no_sense_is_refused(host: Container, said: str) -> None:
+    assert re.search(said, told(with_guest(Guest(Exec("a"), host=host)))[0])
+
+
+def test_a_server_in_a_container_is_refused() -> None:
+    guest = Guest(Http("a", "{port}"), host=Container(image="a"))
+
+    assert "speaks Http, which guests of a Container cannot be" in told(with_guest(guest))[0]
+
+
+@pytest.mark.anyio
+async def test_a_container_without_its_client_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Role:
+        program = Guest(Exec("a"), host=Container(image="a"))
+
+    monkeypatch.setattr("importlib.util.find_spec", dict[str, object]().get)
+
+    with pytest.raises(AppError, match=r"Role.program .*pip install 'rolekit\[containers\]'"):
+        async with guests_running(Role()):
+            pass
 
 
 def test_a_guest_belongs_to_a_vm_role() -> None:
