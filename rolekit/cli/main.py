@@ -12,6 +12,7 @@ from rolekit.cli import fleet, up
 from rolekit.cli.console import report
 from rolekit.cli.cron import cron
 from rolekit.cli.dead import dead
+from rolekit.cli.guest import guest
 from rolekit.cli.holes import holes
 from rolekit.cli.load import load
 from rolekit.cli.logs import logs
@@ -58,6 +59,7 @@ cli.command()(why)
 cli.command()(trace)
 cli.command()(load)
 cli.add_typer(dead, name="dead")
+cli.add_typer(guest, name="guest")
 cli.add_typer(topology, name="topology")
 
 

@@ -17,6 +17,7 @@ connects to where the guest lives (`inside`).
 
 from rolekit.guest.container import Container
 from rolekit.guest.declare import Guest, Speaks
+from rolekit.guest.file_guest import FileGuest, FileResult, Files
 from rolekit.guest.hosts import Process
 from rolekit.guest.http_guest import Http, HttpGuest
 from rolekit.guest.http_wire import HttpAnswer
@@ -33,6 +34,9 @@ __all__ = [
     "Container",
     "Exec",
     "ExecGuest",
+    "FileGuest",
+    "FileResult",
+    "Files",
     "FrameGuest",
     "Frames",
     "Guest",

@@ -21,6 +21,7 @@ from rolekit.guest.kept import END_S, Ended
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rolekit.guest import inside
     from rolekit.guest.address import Address
     from rolekit.guest.hosts import Launch
     from rolekit.guest.limits import Limits
@@ -293,6 +294,11 @@ class Berth:
         """Connect to a server in the guest that runs; see `Keeper`."""
         del launch
         raise OSError(f"port {address.port} of a container cannot be reached")
+
+    async def go_inside(self, order: inside.Order, *given: int) -> list[int]:
+        """Have something done where the guest lives; see `Keeper`."""
+        del given
+        raise OSError(f"the folder {order['path']} of a container cannot be reached")
 
     def kill(self) -> None:
         """Have the guest removed that runs."""

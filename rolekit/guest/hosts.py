@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
+    from rolekit.guest import inside
     from rolekit.guest.address import Address
     from rolekit.guest.kept import Ended
     from rolekit.guest.limits import Limits
@@ -42,6 +43,7 @@ class Launch:
         has_own_network: Whether a port of it is nobody else's.
         can_wait: Whether it can be made ready before its arguments are known.
         berth: Makes what starts it, in place of a keeper.
+        folders: Made in its scratch folder.
     """
 
     prefix: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class Launch:
     uid: int | None = None
     has_own_network: bool = False
     can_wait: bool = False
+    folders: tuple[str, ...] = ()
     berth: Callable[[], Starts] | None = None
 
 
@@ -95,6 +98,14 @@ class Starts(Protocol):
 
     async def connect(self, launch: Launch, address: Address) -> socket.socket:
         """Connect to a server in the guest that runs; raises an `OSError` when it cannot."""
+        ...
+
+    async def go_inside(self, order: inside.Order, *given: int) -> list[int]:
+        """Have something done where the guest lives; raises an `OSError` when it cannot be.
+
+        Returns:
+            Descriptors that came back: one, or none.
+        """
         ...
 
     def kill(self) -> None:

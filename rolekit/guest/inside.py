@@ -14,25 +14,38 @@ Source: setns(2), ioctl_ns(2), user_namespaces(7).
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
 import signal
 import socket
+import stat
 from contextlib import suppress
 from typing import TypedDict
 
 
-class Connect(TypedDict):
-    """Where to connect to.
+class Order(TypedDict):
+    """What to do.
 
     Attributes:
-        port: Of 127.0.0.1; 0: none.
-        path: Of a Unix socket.
+        do: "connect": to `port` of 127.0.0.1, or to the Unix socket `path`. "open": the
+            folder `path` of the scratch folder. "put": a file that comes as a descriptor
+            into the folder `path`, as `name`. "take": the file `name` out of the folder
+            `path`, and what is left of `given` out of the folder `beside`.
+        port: See above; 0: none.
+        path: See above.
+        name: See above.
+        beside: See above.
+        given: See above.
     """
 
+    do: str
     port: int
     path: str
+    name: str
+    beside: str
+    given: str
 
 
 _NEW_USER, _NEW_NET, _NEW_MOUNT = 0x10000000, 0x40000000, 0x00020000
@@ -95,10 +108,29 @@ class Namespaces:
         self._fds = []
 
 
-def connect(order: Connect, reply: int, where: Namespaces) -> int:
-    """Connect in a guest's namespaces; send the connection over a socket, or what was wrong.
+def order(
+    do: str,
+    *,
+    port: int = 0,
+    path: str = "",
+    name: str = "",
+    beside: str = "",
+    given: str = "",
+) -> Order:
+    """Make an order; see `Order`."""
+    return Order(do=do, port=port, path=path, name=name, beside=beside, given=given)
 
-    Whoever waits at the other end sees it close, should this fail in any other way.
+
+def go(order: Order, fds: list[int], where: Namespaces | None, scratch: str) -> int:
+    """Do something where a guest lives, in a process of its own.
+
+    Args:
+        order: What.
+        fds: A socket, over which the answer goes: `{}`, with a descriptor if there is one,
+            or what was wrong. Whoever waits at the other end sees it close, should this fail
+            in any other way. Then what comes with the order.
+        where: Of the guest; None: it has the files and the network of the machine.
+        scratch: Its scratch folder, as it sees it.
 
     Returns:
         The process that does it.
@@ -110,23 +142,65 @@ def connect(order: Connect, reply: int, where: Namespaces) -> int:
         signal.set_wakeup_fd(-1)
         _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == me:
-            _answer(order, socket.socket(fileno=reply), where)
+            _answer(order, fds, where, scratch)
     finally:
         os._exit(0)
 
 
-def _answer(order: Connect, answer: socket.socket, where: Namespaces) -> None:
+def _answer(order: Order, fds: list[int], where: Namespaces | None, scratch: str) -> None:
+    answer = socket.socket(fileno=fds[0])
     try:
-        where.join()
-        made = _connected(order)
-        socket.send_fds(answer, [b"{}"], [made.fileno()])
+        if where is not None:
+            where.join()
+        made: list[int] = []
+        match order["do"]:
+            case "connect":
+                made.append(_connected(order).detach())
+            case "take":
+                made.append(_take(order, scratch))
+            case "open":
+                made.append(_folder(scratch, order["path"]))
+            case _:
+                _put(order, fds[1], scratch)
+        socket.send_fds(answer, [b"{}"], made)
     except OSError as error:
         told = {"errno": error.errno or 0, "error": error.strerror or str(error)}
         with suppress(OSError):  # nobody waits any more
             answer.send(json.dumps(told).encode())
 
 
-def _connected(order: Connect) -> socket.socket:
+def _folder(scratch: str, name: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(f"{scratch}/{name}", flags)
+
+
+def _put(order: Order, data: int, scratch: str) -> None:
+    """Let a file appear with all that is in it."""
+    folder, name = _folder(scratch, order["path"]), order["name"]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    new = os.open(f".{name}.new", flags, 0o600, dir_fd=folder)
+    while part := os.read(data, 1 << 20):
+        while part:
+            part = part[os.write(new, part) :]
+    os.close(new)
+    os.rename(f".{name}.new", name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _take(order: Order, scratch: str) -> int:
+    """Open a file, and remove it; a link, or what is no file, is refused."""
+    folder = _folder(scratch, order["path"])
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    made = os.open(order["name"], flags, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(made).st_mode):
+        raise OSError(errno.EINVAL, f"{order['name']!r} is no file")
+    os.unlink(order["name"], dir_fd=folder)
+    with suppress(FileNotFoundError):
+        beside = _folder(scratch, order["beside"])
+        os.unlink(order["given"], dir_fd=beside)
+    return made
+
+
+def _connected(order: Order) -> socket.socket:
     if order["port"]:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         made.settimeout(CONNECT_S)

@@ -11,7 +11,7 @@ the instance came to it, is the order to go.
 On the channel (SOCK_SEQPACKET, JSON):
 
     in    {"start": …} with descriptors    {"kill": true}
-          {"connect": …} with a socket, over which the answer goes
+          {"inside": …} with a socket, over which the answer goes, and other descriptors
           {"go": true}: what waits has been told what to become
     out   {"ready": true}    {"started": pid, "scratch": folder}    {"refused": why}
           {"ended": status, "because": "memory" | "pids" | "", "never": why it never ran}
@@ -61,8 +61,9 @@ class Start(TypedDict):
         pids: For the user namespace of a sandbox; None where there is none.
         uid: To become; None: stay.
         has_scratch: Whether to make a scratch folder and to start in it.
-        is_reached: Whether somebody will connect to it.
+        is_reached: Whether somebody will connect to it, or look into its folders.
         waits: Whether there is a gate, over which arguments come when they are known.
+        folders: Made in its scratch folder.
     """
 
     argv: list[str]
@@ -73,6 +74,7 @@ class Start(TypedDict):
     has_scratch: bool
     is_reached: bool
     waits: bool
+    folders: list[str]
 
 
 class Terms(TypedDict):
@@ -173,6 +175,7 @@ class Keeper:
         self._said: int | None = None
         self._waits = False
         self._because = ""
+        self._scratch_place = ""
         self._inside: inside.Namespaces | None = None
         self._helpers: set[int] = set()
 
@@ -227,13 +230,10 @@ class Keeper:
                 self._start(cast("Start", order["start"]), fds)
             except OSError as error:
                 self._tell({"refused": str(error)})
-        elif "connect" in order:
-            if self._inside is not None:
-                self._helpers.add(
-                    inside.connect(
-                        cast("inside.Connect", order["connect"]), fds[0], self._inside
-                    )
-                )
+        elif "inside" in order:
+            if self._main:
+                told = cast("inside.Order", order["inside"])
+                self._helpers.add(inside.go(told, fds, self._inside, self._scratch_place))
         elif "go" in order:
             self._waits = False
         elif self._main:
@@ -242,7 +242,8 @@ class Keeper:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self, order: Start, fds: list[int]) -> None:
-        scratch = self._scratch() if order["has_scratch"] else None
+        scratch = self._scratch(order["folders"]) if order["has_scratch"] else None
+        self._scratch_place = str(scratch or order["env"].get("HOME", ""))
         said, fault = os.pipe2(os.O_CLOEXEC)
         inner = (
             () if order["pids"] is None else (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
@@ -263,10 +264,12 @@ class Keeper:
         self._beside = 0 if order["pids"] is None else BWRAP_PIDS
         self._tell({"started": pid, "scratch": str(scratch or "")})
 
-    def _scratch(self) -> Path:
+    def _scratch(self, folders: list[str]) -> Path:
         self._runs += 1
         scratch = self._folder / str(self._runs)
         scratch.mkdir(mode=0o700)
+        for name in folders:
+            (scratch / name).mkdir()
         return scratch
 
     def _become(

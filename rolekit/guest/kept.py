@@ -180,6 +180,7 @@ class Keeper:
                 has_scratch=launch.filter is None,
                 is_reached=is_reached,
                 waits=waits,
+                folders=list(launch.folders),
             )
             return await self._order(order, [*pipes, *held])
         finally:
@@ -216,26 +217,43 @@ class Keeper:
         """
         if launch.filter is None:
             return await _connected(address)
+        order = inside.order("connect", port=address.port, path=address.path)
+        (fd,) = await self.go_inside(order)
+        made = socket.socket(fileno=fd)
+        made.setblocking(False)  # noqa: FBT003 - the only way to say it
+        return made
+
+    async def go_inside(self, order: inside.Order, *given: int) -> list[int]:
+        """Have something done where the guest lives.
+
+        Args:
+            order: What.
+            given: Descriptors that go with it.
+
+        Returns:
+            Descriptors that came back: one, or none.
+
+        Raises:
+            OSError: It could not be done, or the guest is gone.
+        """
         if self._channel is None or self.is_lost:
             raise ConnectionError("its keeper is gone")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             ours.setblocking(False)  # noqa: FBT003 - the only way to say it
-            order = inside.Connect(port=address.port, path=address.path)
             with theirs:
-                message = [json.dumps({"connect": order}).encode()]
-                socket.send_fds(self._channel, message, [theirs.fileno()])
+                message = [json.dumps({"inside": order}).encode()]
+                socket.send_fds(self._channel, message, [theirs.fileno(), *given])
             await _readable(ours)
             text, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-        if fds:
-            made = socket.socket(fileno=fds[0])
-            os.set_inheritable(fds[0], False)  # noqa: FBT003 - its only way
-            made.setblocking(False)  # noqa: FBT003 - likewise
-            return made
+        for fd in fds:
+            os.set_inheritable(fd, False)  # noqa: FBT003 - its only way
         if not text:
             raise ConnectionError("it is gone")
         told = json.loads(text)
-        raise OSError(told["errno"], told["error"])
+        if told:
+            raise OSError(told["errno"], told["error"])
+        return list(fds)
 
     def go(self) -> None:
         """Say that the guest has been told what to become: it is watched from here on."""
@@ -353,12 +371,14 @@ def _prefix(launch: Launch, files: list[str], env: Mapping[str, str]) -> list[st
         for number, name in enumerate(files, keeper.FIRST_FILE_FD)
         for part in ("--file", str(number), f"{launch.env['HOME']}/{name}")
     ]
+    home = launch.env["HOME"]
+    made = [part for name in launch.folders for part in ("--dir", f"{home}/{name}")]
     told = [
         part
         for name, value in (launch.env | dict(env)).items()
         for part in ("--setenv", name, value)
     ]
-    return [*launch.prefix, *named, *told, "--"]
+    return [*launch.prefix, *made, *named, *told, "--"]
 
 
 def _hold(held: list[int], wanted: list[tuple[str, bytes]]) -> None:

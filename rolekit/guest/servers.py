@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from rolekit.errors import GuestFailed, RolekitError
+from rolekit.guest import inside
 from rolekit.guest.address import Address, Port
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rolekit.guest.hosts import Launch, Process, Starts
+    from rolekit.guest.kept import Ended
     from rolekit.guest.sandbox import Sandbox
 
 PORT, SOCKET = "{port}", "{socket}"
@@ -38,8 +41,10 @@ class Door:
         cap_bytes: What it may write for one call.
 
     Attributes:
-        address: Where it is told to listen.
+        address: Where it is told to listen; where it has folders, the one that they are in.
         cap_bytes: As above.
+        ended: Its end, once it has been started.
+        has_folders: Whether it is spoken to by folders.
     """
 
     def __init__(
@@ -49,9 +54,13 @@ class Door:
         self._launch = launch
         self.cap_bytes = cap_bytes
         self._port: Port | None = None
+        self.ended: asyncio.Future[Ended] | None = None
+        self.has_folders = bool(server.folders)
         self.address = self._chosen(server)
 
     def _chosen(self, server: Server[object]) -> Address:
+        if self.has_folders:
+            return Address(path=self._launch.env.get("HOME", "."))
         if server.wants_path:
             path = self._keeper.socket_path(self._launch)
             if len(path.encode()) > LONGEST_PATH_BYTES:
@@ -75,6 +84,55 @@ class Door:
             OSError: It does not listen, or is gone.
         """
         return await self._keeper.connect(self._launch, self.address)
+
+    async def folder(self, name: str) -> int:
+        """Open a folder of its scratch folder.
+
+        Raises:
+            OSError: It is not there.
+        """
+        (fd,) = await self._keeper.go_inside(inside.order("open", path=name))
+        return fd
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Let a file appear in its folder `in`.
+
+        Raises:
+            OSError: There is one of that name, or no space left.
+        """
+        order = inside.order("put", path="in", name=name)
+        fd = await asyncio.to_thread(_held, data)
+        try:
+            await self._keeper.go_inside(order, fd)
+        finally:
+            os.close(fd)
+
+    async def take(self, name: str, given: str) -> bytes:
+        """Take a file out of its folder `out`; what it was given goes out of `in`.
+
+        Raises:
+            OSError: It is gone again, or is no file.
+            GuestFailed: There is more in it than the guest may write.
+        """
+        order = inside.order("take", path="out", name=name, beside="in", given=given)
+        (fd,) = await self._keeper.go_inside(order)
+        data = await asyncio.to_thread(_read, fd, self.cap_bytes + 1)
+        if len(data) > self.cap_bytes:
+            raise GuestFailed(
+                f"it wrote more than the {self.cap_bytes >> 20} MB that output_mb allows."
+            )
+        return data
+
+    async def rest(self, wait_s: float) -> None:
+        """Wait so long.
+
+        Raises:
+            GuestFailed: The guest ends meanwhile.
+        """
+        if self.ended is None:
+            await asyncio.sleep(wait_s)
+        elif (await asyncio.wait([self.ended], timeout=wait_s))[0]:
+            raise GuestFailed("it ended instead of answering.")
 
     def close(self) -> None:
         """Give back what was taken for the guest."""
@@ -121,7 +179,12 @@ class Server(Generic[G]):
         port: Where the program listens, if it cannot be told; in a host where guests have a
             network of their own. None: one is chosen.
         in_flight: Calls at once, to one guest.
+
+    Attributes:
+        folders: What it is spoken to by, if it does not listen.
     """
+
+    folders: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *command: str, port: int | None = None, in_flight: int = 1) -> None:
         self.command = command
@@ -206,3 +269,16 @@ async def until_well(session: Serving) -> None:
             return
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 1.5, AGAIN_MAX_S)
+
+
+def _held(data: bytes) -> int:
+    fd = os.memfd_create("given", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _read(fd: int, most_bytes: int) -> bytes:
+    with os.fdopen(fd, "rb") as file:
+        return file.read(most_bytes)

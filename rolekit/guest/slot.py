@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rolekit.errors import GuestFailed, Reject, Retry
@@ -111,6 +112,8 @@ class Slot:
         tail = b"" if self._pipes is None else self._pipes.tail()
         if self._serving is None or self._door is None:
             return GuestFailed(f"{what}.", stderr_tail=tail)
+        if self._door.has_folders:
+            return GuestFailed(f"{what}: {self._serving.tried}.", stderr_tail=tail)
         return GuestFailed(
             f"{what}: {self._serving.tried}",
             stderr_tail=tail,
@@ -143,8 +146,12 @@ class Slot:
         door = await asyncio.to_thread(Door, self._keeper, self._launch, speaks, cap_bytes)
         self._door = door
         argv, env = speaks.told(self._launch.command, door.address)
-        self._end = await self._keeper.launch(
-            self._launch, pipes.theirs, argv, env=env, is_reached=True
+        self._end = door.ended = await self._keeper.launch(
+            replace(self._launch, folders=speaks.folders),
+            pipes.theirs,
+            argv,
+            env=env,
+            is_reached=True,
         )
         pipes.give_away()
         pipes.stdin.close()
@@ -208,7 +215,7 @@ class Slot:
 
     # -- a call ------------------------------------------------------------------------------
 
-    async def call(self, name: str, *args: object, **kwargs: object) -> object:
+    async def call(self, name: str, /, *args: object, **kwargs: object) -> object:
         """Call a method of what speaks with the guest.
 
         Raises:

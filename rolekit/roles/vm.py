@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rolekit.roles.base import Role
 
 MAX_POOL = 1000
-PROTOCOLS = "Exec, Lines, Frames, Http, Smtp, Lmtp, or Talks or Serves with a class of yours"
+PROTOCOLS = "Exec, Lines, Frames, Http, Smtp, Lmtp, Files, Talks(...) or Serves(...)"
 
 
 class VMRole(WorkerRole):

@@ -1,4 +1,4 @@
-"""The public API as users type it: six programs accepted, one file refused line by line."""
+"""The public API as users type it: programs accepted, one file refused line by line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-PROGRAMS = ("letters", "subtitles", "bookings", "translations", "gallery", "rates")
+PROGRAMS = ("letters", "subtitles", "bookings", "translations", "gallery", "rates", "archive")
 
 
 def app_of(program: str) -> App:
