@@ -11,6 +11,7 @@ from rolekit.cli import app as about_app
 from rolekit.cli import fleet, up
 from rolekit.cli.console import report
 from rolekit.cli.cron import cron
+from rolekit.cli.dashboard import dashboard
 from rolekit.cli.dead import dead
 from rolekit.cli.guest import guest
 from rolekit.cli.holes import holes
@@ -48,6 +49,7 @@ cli.command()(reload)
 cli.command()(fleet.stop)
 cli.command()(logs)
 cli.command()(top)
+cli.command()(dashboard)
 cli.command()(cron)
 cli.command()(about_app.config)
 cli.command()(about_app.graph)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rolekit.cli.console import say
+from rolekit.cli.dashboard import beside
 from rolekit.cli.ground import database_of, ground
 from rolekit.cli.options import (
     AppArgument,
@@ -47,6 +48,10 @@ def up(  # noqa: PLR0913 - each is an option of the command
         list[str] | None,
         typer.Option("--role", metavar="ROLE", help="Only this role; more by more of these."),
     ] = None,
+    dashboard: Annotated[
+        str,
+        typer.Option("--dashboard", metavar="HOST:PORT", help="Show it in a browser there."),
+    ] = "",
 ) -> None:
     """Start the roles of an app on this host, and look after them until stopped."""
     config = settings(argument or app, sets, config_file)
@@ -62,7 +67,9 @@ def up(  # noqa: PLR0913 - each is an option of the command
         return settings(argument or app, sets, config_file)
 
     manner = Manner(watched=Path.cwd() if reloads else None, roles=tuple(roles or ()))
-    raise typer.Exit(asyncio.run(serve(config, open_ground, say, manner, reread)))
+    with beside(config, dashboard, sets, config_file):
+        code = asyncio.run(serve(config, open_ground, say, manner, reread))
+    raise typer.Exit(code)
 
 
 def run(

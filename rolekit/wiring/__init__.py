@@ -9,12 +9,14 @@ sent_messages   likewise
 holes           likewise: sequences in flight, and what holds them up
 traces_of       likewise: what happened to a message
 read_timers     likewise: when handlers are called by time
+open_console    likewise, for a dashboard: all of these over one pool
 open_topology   likewise: which queues there are, and which there should be
 warm_up         for the process that forks instances
 """
 
 from __future__ import annotations
 
+from rolekit.wiring.console import open_console
 from rolekit.wiring.foreground import open_client, run_role
 from rolekit.wiring.hosting import (
     check_pooler,
@@ -37,6 +39,7 @@ __all__ = [
     "instance_main",
     "migrate",
     "open_client",
+    "open_console",
     "open_host",
     "open_topology",
     "read_timers",

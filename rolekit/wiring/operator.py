@@ -157,15 +157,20 @@ async def traces_of(config: Config, id_: str) -> list[list[Span]]:
         await database.close()
 
 
+async def holes_of(store: PostgresStore, limit: int) -> Sequence[Line]:
+    """Say which sequences of a store are open, and what each waits for."""
+    flights = await store.flights(limit)
+    names = [flight.id for flight in flights]
+    held = await store.held(names, [flight.source_id for flight in flights])
+    return explain(flights, held, SystemClock().now_ms())
+
+
 async def holes(config: Config, limit: int) -> Sequence[Line]:
     """Say which sequences of the app are open, and what each waits for."""
     app = load_app(config.app)
     database = Database(config.database, app.name)
     try:
         store = PostgresStore(database, joins=joins_store(config.database, config.broker))
-        flights = await store.flights(limit)
-        names = [flight.id for flight in flights]
-        held = await store.held(names, [flight.source_id for flight in flights])
-        return explain(flights, held, SystemClock().now_ms())
+        return await holes_of(store, limit)
     finally:
         await database.close()

@@ -27,6 +27,21 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Span)
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A trace that is kept.
+
+    Attributes:
+        at: When its first span was kept, seconds since 1970.
+        grade: 0: as it should be; 1: slow; 2: something failed.
+        spans: How many of its spans have ended.
+    """
+
+    id: str
+    at: float
+    grade: int
+    spans: int
+
+
 class TraceStore:
     """Traces of one app.
 
@@ -73,6 +88,20 @@ class TraceStore:
         """Drop what is too old."""
         async with self._db.connection() as connection:
             await connection.execute(self._sql["drop_traces"], self._kept, self._kept * 10)
+
+    async def newest(self, limit: int) -> list[Kept]:
+        """Return the newest traces, the newest first."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(self._sql["newest"], limit)
+        return [
+            Kept(
+                id=row["id"].hex,
+                at=row["at"].timestamp(),
+                grade=row["grade"],
+                spans=row["spans"],
+            )
+            for row in rows
+        ]
 
     async def of(self, id_: str) -> list[list[Span]]:
         """Return the traces of a message, or the trace of that id, the newest first."""

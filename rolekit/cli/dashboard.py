@@ -1,0 +1,197 @@
+"""`dashboard`: a running app in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import uvicorn
+
+from rolekit.cli.client import find
+from rolekit.cli.console import out, say
+from rolekit.cli.ground import database_of
+from rolekit.cli.options import AppOption, ConfigOption, SetOption, settings
+from rolekit.errors import ConfigError, RolekitError, Unavailable
+from rolekit.observe import logs
+from rolekit.supervisor.control import Nothing, Scaled, ScaleOrder
+from rolekit.supervisor.control_restart import RestartNews, RestartOrder
+from rolekit.supervisor.linux import die_with_parent
+from rolekit.supervisor.sockets import listen
+from rolekit.supervisor.usage import FleetUsage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+    from contextlib import AbstractAsyncContextManager
+
+    from rolekit.cli.client import Control
+    from rolekit.config import Config
+    from rolekit.dashboard import Console
+    from rolekit.dashboard.drawing import Drawing
+    from rolekit.supervisor.status import FleetStatus
+
+DEFAULT_BIND = "127.0.0.1:8710"
+_TOKEN_BYTES = 32
+_WAIT_S = 10
+_APP_S, _LOOK_S, _END_S = 120, 0.2, 3
+_LOOPBACK = ("127.", "localhost:", "[::1]:")
+
+
+def dashboard(  # noqa: PLR0913 - each is an option of the command
+    *,
+    bind: Annotated[
+        str, typer.Option("--bind", metavar="HOST:PORT", help="Where it listens.")
+    ] = DEFAULT_BIND,
+    changes: Annotated[
+        bool,
+        typer.Option("--allow-changes", help="Let it scale, restart, replay and drop."),
+    ] = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="For the app to be there.")
+    ] = 0,
+    parent: Annotated[int, typer.Option("--parent", hidden=True)] = 0,
+    app: AppOption = "",
+    sets: SetOption = None,
+    config_file: ConfigOption = "",
+) -> None:
+    """Show a running app in a browser."""
+    if parent:
+        die_with_parent(parent)
+    config = settings(app, sets, config_file)
+    token = token_for(bind, config)
+    control, status = _found(config, wait_s)
+    if not config.app:
+        config = settings(status.target, sets, config_file)
+    logs.set_up(config.log, config.log_format, app=status.app)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(config, control, bind, token, may_change=changes))
+
+
+@contextlib.contextmanager
+def beside(
+    config: Config, bind: str, sets: list[str] | None, config_file: str
+) -> Generator[None]:
+    """Have a dashboard stand beside this process, and end with it; without `bind`, none.
+
+    Raises:
+        ConfigError: It could be reached from elsewhere, and there is no good token.
+    """
+    if not bind:
+        yield
+        return
+    token_for(bind, config)
+    command = [sys.executable, "-m", "rolekit", "dashboard", "--bind", bind]
+    command += ["--wait", str(_APP_S), "--parent", str(os.getpid()), "--app", config.app]
+    command += ["--config", config_file] if config_file else []
+    for one in sets or ():
+        command += ["--set", one]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - ourselves
+    try:
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+
+
+def _found(config: Config, wait_s: float) -> tuple[Control, FleetStatus]:
+    give_up = time.monotonic() + wait_s
+    while True:
+        try:
+            return find(config)
+        except Unavailable:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(_LOOK_S)
+
+
+def token_for(bind: str, config: Config) -> str:
+    """Return the token that a dashboard at this address needs; empty: none.
+
+    Raises:
+        ConfigError: It could be reached from elsewhere, and there is no good token.
+    """
+    if bind.startswith(_LOOPBACK):
+        return ""
+    token = os.environ.get("ROLEKIT_DASHBOARD_TOKEN", "") or config.control_token
+    if len(token.encode()) < _TOKEN_BYTES:
+        raise ConfigError(
+            f"A dashboard at {bind} can be reached from elsewhere, so it needs a token of "
+            f"{_TOKEN_BYTES} bytes or more.",
+            fix=f"Set ROLEKIT_DASHBOARD_TOKEN, for example to {secrets.token_urlsafe(32)}; or "
+            "listen at 127.0.0.1.",
+        )
+    return token
+
+
+class _Fleet:
+    """The control API, as a dashboard asks it."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def status(self) -> FleetStatus:
+        return self._control.status_again()
+
+    def usage(self) -> FleetUsage:
+        return self._control.ask("/top", Nothing(), FleetUsage)
+
+    def scale(self, role: str, count: str) -> int:
+        return self._control.order("/scale", ScaleOrder(role, count), Scaled).instances
+
+    def restart(self, role: str) -> str:
+        last = RestartNews()
+        for news in self._control.follow("/restart", RestartOrder(role=role), RestartNews):
+            last = news
+        if last.problems:
+            raise RolekitError(last.problems[0].what, fix=last.problems[0].fix)
+        if not last.is_done:
+            raise RolekitError("The restart was aborted; what ran before runs again.")
+        return last.line or f"{role or 'The app'} was restarted."
+
+
+async def _serve(
+    config: Config, control: Control, bind: str, token: str, *, may_change: bool
+) -> None:
+    from rolekit.dashboard import Options, application  # noqa: PLC0415 - only here
+
+    def draw() -> Drawing:
+        from rolekit.dashboard import drawing  # noqa: PLC0415
+        from rolekit.wiring.parts import load_app  # noqa: PLC0415
+
+        found = load_app(config.app)
+        return drawing.draw(found.plan(), [role.__name__ for role in found.roles])
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncGenerator[Console]:
+        from rolekit import wiring  # noqa: PLC0415
+
+        async with database_of(config, _WAIT_S) as there, wiring.open_console(there) as one:
+            yield one
+
+    def open_console() -> AbstractAsyncContextManager[Console]:
+        return opened()
+
+    options = Options(may_change=may_change, token=token, trace_page=config.trace_page)
+    made = application(_Fleet(control), open_console, draw, options)
+    with listen("The dashboard", bind, "--bind") as listening:
+        host, port = listening.getsockname()[:2]
+        out(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        if not may_change:
+            say("It only shows; --allow-changes lets it scale, restart, replay and drop.")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                made,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        await server.serve(sockets=[listening])

@@ -1,0 +1,341 @@
+"use strict";
+/* One stream tells how the app is; everything else is asked for when its view is open.
+   Nothing that came from a message is ever put into the page other than as text. */
+
+const $ = id => document.getElementById(id);
+const state = {about: null, now: null, role: "", failed: 0};
+const SVG = "http://www.w3.org/2000/svg";
+
+function el(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) if (value !== undefined) made.setAttribute(name, value);
+  made.append(...children.filter(child => child !== undefined && child !== null));
+  return made;
+}
+function svg(tag, attributes, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+const set = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const figure = (n, digits = 0) => n == null ? "–" : n.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
+const rate = n => n == null ? "–" : figure(n, n > 0 && n < 10 ? 1 : 0);
+function span(seconds) {
+  if (seconds == null) return "–";
+  if (seconds < 0.001) return figure(seconds * 1e6) + " µs";
+  if (seconds < 1) return figure(seconds * 1000, seconds < 0.1 ? 1 : 0) + " ms";
+  if (seconds < 120) return figure(seconds, 1) + " s";
+  return seconds < 7200 ? figure(seconds / 60) + " min" : seconds < 172800 ? figure(seconds / 3600, 1) + " h" : figure(seconds / 86400) + " d";
+}
+const bytes = n => n ? (n < 1 << 30 ? figure(n / (1 << 20), n < 10 << 20 ? 1 : 0) + " MiB" : figure(n / (1 << 30), 1) + " GiB") : "–";
+const cores = n => n == null ? "–" : figure(100 * n, n < 0.1 ? 1 : 0) + " %";
+const clock = at => new Date(at * 1000).toLocaleTimeString("en-GB");
+const when = at => Date.now() / 1000 - at < 86000 ? clock(at) : new Date(at * 1000).toLocaleString("en-GB");
+const mood = role => role.state === "ready" ? "good" : ["crash-looping", "refused"].includes(role.state) ? "bad" : "busy";
+
+function notice(text, isBad) {
+  $("notice").hidden = !text;
+  $("notice").className = "notice" + (isBad ? " bad" : "");
+  set($("notice"), text || "");
+}
+
+async function ask(path, order) {
+  const options = order ? {method: "POST", headers: {"X-Rolekit-CSRF": state.about.csrf, "Content-Type": "application/json"}, body: JSON.stringify(order)} : {};
+  const answer = await fetch(path, options);
+  if (answer.status === 401) { location.href = "/login"; throw new Error("the token is needed"); }
+  const found = await answer.json();
+  if (!answer.ok) throw new Error([found.what, found.fix].filter(Boolean).join(" "));
+  return found;
+}
+async function tell(path, order) {
+  try { notice((await ask(path, order)).said); } catch (error) { notice(error.message, true); }
+}
+
+/* ---- the drawing ---- */
+const BOX = {width: 188, height: 84, across: 104, down: 30};
+const boxes = new Map(), arrows = [];
+
+function draw(drawing) {
+  const columns = Math.max(0, ...drawing.boxes.map(box => box.column)) + 1;
+  const rows = Math.max(0, ...drawing.boxes.map(box => box.row)) + 1;
+  const left = 74, top = 46;
+  const width = left * 2 + columns * BOX.width + (columns - 1) * BOX.across, height = top * 2 + rows * BOX.height + (rows - 1) * BOX.down;
+  const inColumn = drawing.boxes.reduce((counts, box) => (counts[box.column] = (counts[box.column] || 0) + 1, counts), {});
+  const place = new Map(drawing.boxes.map(box => [box.role, {
+    x: left + box.column * (BOX.width + BOX.across),
+    y: top + box.row * (BOX.height + BOX.down) + (rows - inColumn[box.column]) * (BOX.height + BOX.down) / 2,
+    column: box.column,
+  }]));
+  const made = svg("svg", {viewBox: `0 0 ${width} ${height}`, width, height});
+  made.append(svg("defs", {}, svg("marker", {id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse"}, svg("path", {d: "M0 0 8 4 0 8z", class: "tip"}))));
+  const middle = place => place.y + BOX.height / 2;
+  const beside = new Map();
+  for (const arrow of drawing.arrows) {
+    const from = place.get(arrow.sender), to = place.get(arrow.taker);
+    let d, x, y, anchor = "middle";
+    if (!from && to) { y = middle(to); d = `M${to.x - 62} ${y}H${to.x - 2}`; x = to.x - 62; y -= 7; anchor = "start"; }
+    else if (from && !to) { y = middle(from) + 22; d = `M${from.x + BOX.width} ${y}H${from.x + BOX.width + 60}`; x = from.x + BOX.width + 4; y += 14; anchor = "start"; }
+    else if (arrow.sender === arrow.taker) { d = `M${from.x + BOX.width - 40} ${from.y}c0 -22 30 -22 30 0`; x = from.x + BOX.width - 20; y = from.y - 14; }
+    else if (to.column > from.column + 1) {
+      const a = from.x + BOX.width - 50, b = to.x + 50, high = Math.min(from.y, to.y) - 34;
+      d = `M${a} ${from.y}C${a + 50} ${high} ${b - 50} ${high} ${b} ${to.y - 2}`;
+      x = (a + b) / 2; y = (from.y + to.y) / 8 + high * 0.75;
+    }
+    else if (to.column > from.column) {
+      const a = from.x + BOX.width, b = to.x - 2, mid = (a + b) / 2;
+      d = `M${a} ${middle(from)}C${mid} ${middle(from)} ${mid} ${middle(to)} ${b} ${middle(to)}`;
+      x = mid; y = (middle(from) + middle(to)) / 2;
+    } else {
+      const low = Math.max(from.y, to.y) + BOX.height + 16;
+      d = `M${from.x + BOX.width / 2} ${from.y + BOX.height}C${from.x + BOX.width / 2} ${low} ${to.x + BOX.width / 2} ${low} ${to.x + BOX.width / 2} ${to.y + BOX.height + 2}`;
+      x = (from.x + to.x + BOX.width) / 2; y = low;
+    }
+    const line = svg("path", {d, class: "arrow", "marker-end": "url(#tip)", "stroke-width": arrow.is_split ? 2.6 : 1.4});
+    line.append(svg("title", {}, document.createTextNode(arrow.names.join(", "))));
+    const key = `${Math.round(x / 50)}:${Math.round(y / 10)}`, taken = beside.get(key) || 0;
+    beside.set(key, taken + 1);
+    const short = arrow.names.map(name => name.split(".").pop());
+    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode((arrow.is_split ? "⇉ " : "") + (short.length > 2 ? `${short[0]} +${short.length - 1}` : short.join(", "))));
+    made.append(line, label);
+    arrows.push({line, sender: arrow.sender, taker: arrow.taker});
+  }
+  for (const box of drawing.boxes) {
+    const {x, y} = place.get(box.role);
+    const lamp = svg("circle", {cx: x + 15, cy: y + 19, r: 5, class: "lamp"});
+    const count = svg("text", {x: x + BOX.width - 12, y: y + 23, "text-anchor": "end"});
+    const flow = svg("text", {x: x + 12, y: y + 46, class: "soft"});
+    const depth = svg("text", {x: x + 12, y: y + 63, class: "soft"});
+    const bar = svg("rect", {x: x + 12, y: y + 71, width: 0, height: 4, rx: 2, class: "depth"});
+    const name = box.role.length > 17 ? box.role.slice(0, 16) + "…" : box.role;
+    const group = svg("g", {class: "role", tabindex: 0, role: "button", "aria-label": box.role},
+      svg("title", {}, document.createTextNode(`${box.role}\n` + box.handlers.map(h => `${h.name}(${h.takes.join(", ")})`).join("\n"))),
+      svg("rect", {x, y, width: BOX.width, height: BOX.height, rx: 9, class: "box"}), lamp,
+      svg("text", {x: x + 27, y: y + 23, "font-weight": 600}, document.createTextNode(name)), count, flow, depth,
+      svg("rect", {x: x + 12, y: y + 71, width: BOX.width - 24, height: 4, rx: 2, class: "rail"}), bar);
+    group.addEventListener("click", () => choose(box.role));
+    group.addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(box.role); } });
+    made.append(group);
+    boxes.set(box.role, {group, lamp, count, flow, depth, bar});
+  }
+  $("drawing").replaceChildren(made);
+}
+function paint(roles) {
+  for (const role of roles.values()) {
+    const box = boxes.get(role.role);
+    if (!box) continue;
+    box.lamp.setAttribute("class", "lamp " + mood(role));
+    box.group.setAttribute("class", "role" + (role.role === state.role ? " chosen" : ""));
+    set(box.count, `${role.ready} of ${role.instances}`);
+    set(box.flow, `${rate(role.rate)}/s` + (role.oldest_s ? `, oldest ${span(role.oldest_s)}` : ""));
+    const depth = (role.waiting || 0) + role.in_hand;
+    set(box.depth, role.waiting == null ? `${figure(role.in_hand)} in hand` : `${figure(role.waiting)} waiting, ${figure(role.in_hand)} in hand`);
+    const full = depth ? Math.min(1, Math.log10(1 + depth) / 5) : 0;
+    box.bar.setAttribute("width", full * (BOX.width - 24));
+    box.bar.setAttribute("class", "depth" + (role.oldest_s > 60 ? " bad" : role.oldest_s > 5 ? " busy" : ""));
+  }
+  for (const {line, sender, taker} of arrows) {
+    const source = roles.get(sender), target = roles.get(taker);
+    line.setAttribute("class", "arrow" + ((source ? source.rate > 0 : target && target.rate > 0) ? " flows" : ""));
+  }
+}
+
+/* ---- roles and instances ---- */
+const rows = new Map();
+function showRoles(roles) {
+  const body = $("roles").tBodies[0];
+  for (const role of roles.values()) {
+    let row = rows.get(role.role);
+    if (!row) {
+      row = el("tr", {tabindex: 0}, ...Array.from({length: 11}, (_, n) => el("td", n > 1 ? {class: "n"} : {})));
+      row.addEventListener("click", () => choose(role.role));
+      row.addEventListener("keydown", event => { if (event.key === "Enter") choose(role.role); });
+      rows.set(role.role, row);
+      body.append(row);
+    }
+    const cells = [role.role, role.state, `${role.ready}/${role.instances}`, figure(role.in_hand), figure(role.waiting), span(role.oldest_s || null), rate(role.rate), cores(role.cpu), bytes(role.memory_bytes), figure(role.restarts), figure(role.dead)];
+    cells.forEach((text, n) => set(row.cells[n], text));
+    row.cells[1].className = mood(role);
+    row.cells[10].className = "n" + (role.dead ? " bad" : "");
+    row.setAttribute("aria-selected", role.role === state.role);
+  }
+  for (const [name, row] of rows) if (!roles.has(name)) { row.remove(); rows.delete(name); }
+}
+function choose(role) {
+  state.role = state.role === role ? "" : role;
+  $("role").hidden = !state.role;
+  if (state.now) show(state.now);
+  if (state.role) { $("role-count").value = ""; showRole(); $("role").scrollIntoView({block: "nearest"}); }
+}
+const SHOWN = 100;
+async function showRole() {
+  const name = state.role, role = state.now && state.now.roles.find(one => one.role === name);
+  if (!role) return;
+  set($("role-name"), name + (role.address ? `  ${role.address}` : ""));
+  $("role-actions").hidden = !state.about.may_change;
+  $("role-said").replaceChildren(...role.said.map(line => el("li", {}, line)));
+  let places;
+  try { places = await ask("/api/roles/" + encodeURIComponent(name)); } catch (error) { notice(error.message, true); return; }
+  if (name !== state.role) return;
+  grid(places);
+  const worst = [...places].sort((a, b) => (a.state === "ready") - (b.state === "ready") || b.rate - a.rate || a.name.localeCompare(b.name, "en", {numeric: true})).slice(0, SHOWN);
+  const body = $("places").tBodies[0];
+  while (body.rows.length < worst.length) body.append(el("tr", {}, ...Array.from({length: 8}, (_, n) => el("td", n > 1 ? {class: "n"} : {}))));
+  while (body.rows.length > worst.length) body.deleteRow(-1);
+  worst.forEach((place, n) => {
+    const cells = [place.name, place.state, place.pid == null ? "–" : String(place.pid), figure(place.in_hand), rate(place.rate), cores(place.cpu), bytes(place.memory_bytes), figure(place.restarts)];
+    cells.forEach((text, k) => set(body.rows[n].cells[k], text));
+    body.rows[n].cells[1].className = place.state === "ready" ? "good" : "busy";
+  });
+  set($("places-more"), places.length > SHOWN ? `${figure(places.length - SHOWN)} more that are ready are in the squares above.` : "");
+}
+function grid(places) {
+  const canvas = $("grid"), size = 11, gap = 2, styles = getComputedStyle(document.documentElement);
+  const across = Math.max(1, Math.floor((canvas.parentElement.clientWidth - 34) / (size + gap))), down = Math.ceil(places.length / across);
+  const scale = window.devicePixelRatio || 1;
+  canvas.width = across * (size + gap) * scale; canvas.height = Math.max(1, down * (size + gap)) * scale;
+  canvas.style.height = down * (size + gap) + "px"; canvas.style.width = across * (size + gap) + "px";
+  const pen = canvas.getContext("2d");
+  pen.scale(scale, scale);
+  const colour = {ready: styles.getPropertyValue("--green"), idle: styles.getPropertyValue("--edge"), other: styles.getPropertyValue("--amber")};
+  let ready = 0, working = 0;
+  places.forEach((place, n) => {
+    const isReady = place.state === "ready", works = place.in_hand > 0 || place.rate > 0;
+    ready += isReady; working += isReady && works;
+    pen.fillStyle = isReady ? colour.ready : colour.other;
+    pen.globalAlpha = isReady && !works ? 0.35 : 1;
+    pen.fillRect((n % across) * (size + gap), Math.floor(n / across) * (size + gap), size, size);
+  });
+  set($("grid-key"), `A square is an instance: ${figure(ready)} of ${figure(places.length)} ready, ${figure(working)} at work.`);
+}
+
+/* ---- what comes once a second ---- */
+function show(now) {
+  const begun = performance.now();
+  state.now = now;
+  const chip = $("state");
+  if (now.problem) {
+    set(chip, "gone"); chip.className = "chip bad"; notice(now.problem, true); state.failed = 1;
+    return;
+  }
+  if (state.failed) { state.failed = 0; notice(""); }
+  if (now.is_database_away) notice("The database is away: queues cannot be read.", true);
+  const roles = new Map(now.roles.map(role => [role.role, role]));
+  const all = [...roles.values()], sum = field => all.reduce((total, role) => total + (role[field] || 0), 0);
+  set($("app"), now.app); document.title = `${now.app} · rolekit`;
+  const worst = all.some(role => mood(role) === "bad") ? "bad" : now.state === "ready" ? "good" : "busy";
+  set(chip, worst === "bad" ? "in trouble" : now.state); chip.className = "chip " + worst;
+  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`], ["messages/s", rate(sum("rate"))], ["waiting", figure(sum("waiting"))], ["CPU", cores(all.reduce((total, role) => total + (role.cpu || 0), now.supervisor_cpu || 0))], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
+  const list = $("totals");
+  if (!list.children.length) list.append(...totals.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", {}))));
+  totals.forEach(([, text], n) => set(list.children[n].lastChild, text));
+  const dead = sum("dead");
+  $("dead-count").hidden = !dead; set($("dead-count"), figure(dead));
+  if (!$("pipeline").hidden) { paint(roles); showRoles(roles); if (state.role) showRole(); }
+  const seen = document.documentElement.dataset;
+  seen.updates = Number(seen.updates || 0) + 1;
+  seen.updateMs = (performance.now() - begun).toFixed(1);
+}
+
+/* ---- the other views ---- */
+function fill(table, found, make) {
+  const shown = $(table);
+  shown.tBodies[0].replaceChildren(...found.map(make));
+  shown.hidden = !found.length;
+  shown.closest(".card").querySelector(".empty").hidden = Boolean(found.length);
+}
+function pickable(row, act) {
+  row.tabIndex = 0;
+  row.addEventListener("click", act);
+  row.addEventListener("keydown", event => { if (event.key === "Enter") act(); });
+  return row;
+}
+const short = id => el("code", {title: id}, id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
+
+async function showSequences() {
+  fill("holes", await ask("/api/holes"), line => el("tr", {},
+    el("td", {}, `${line.of} `, short(line.sequence)), el("td", {}, line.gather),
+    el("td", {}, line.total ? el("progress", {max: line.total, value: line.released}) : "", ` ${figure(line.released)}${line.total ? ` of ${figure(line.total)}` : ""}`),
+    el("td", {}, line.blocked_at || "–"), el("td", {class: "n"}, span(line.since_s)), el("td", {class: "why"}, line.why)));
+}
+async function showDead() {
+  const query = new URLSearchParams(new FormData($("dead-search")));
+  fill("letters", await ask("/api/dead?" + query), letter => pickable(el("tr", {},
+    el("td", {}, when(letter.at)), el("td", {}, letter.handler), el("td", {}, `${letter.type} `, short(letter.id)), el("td", {class: "why"}, letter.reason), el("td", {class: "n"}, figure(letter.attempts))), () => showLetter(letter.id)));
+}
+async function showLetter(id) {
+  const letter = await ask("/api/dead/" + encodeURIComponent(id));
+  const body = el("pre", {hidden: ""}, letter.body + (letter.is_cut ? "\n… cut here" : ""));
+  const reveal = el("button", {}, "Show the message");
+  reveal.addEventListener("click", () => { body.hidden = !body.hidden; set(reveal, body.hidden ? "Show the message" : "Hide the message"); });
+  const act = (name, path, question, kind) => {
+    const button = el("button", {class: kind}, name);
+    button.addEventListener("click", async () => { if (confirm(question)) { await tell(path, {id: letter.id}); $("letter").hidden = true; showDead(); } });
+    return button;
+  };
+  const head = el("div", {class: "head"}, el("h2", {}, letter.reason), el("span", {}, reveal, " ",
+    ...(state.about.may_change && !letter.is_closed ? [act("Send again", "/api/replay", "Send this message again?", ""), " ", act("Drop", "/api/drop", "Drop this message? It will not be handled any more.", "danger")] : [])));
+  $("letter").replaceChildren(head, el("p", {class: "soft"}, `${letter.handler}, ${letter.type}, attempt ${letter.attempts}, ${when(letter.at)}, `, el("code", {}, letter.id)), body,
+    ...(letter.detail ? [el("p", {}, letter.detail)] : []), ...(letter.traceback ? [el("pre", {}, letter.traceback)] : []));
+  $("letter").hidden = false;
+  $("letter").scrollIntoView({block: "nearest"});
+}
+async function showTraces() {
+  const grades = [["good", "as it should"], ["busy", "slow"], ["bad", "something failed"]];
+  fill("trace-list", await ask("/api/traces"), trace => pickable(el("tr", {},
+    el("td", {}, when(trace.at)), el("td", {}, el("code", {}, trace.id)), el("td", {class: grades[trace.grade][0]}, grades[trace.grade][1]), el("td", {class: "n"}, figure(trace.spans))), () => showTrace(trace.id)));
+}
+const HUES = {queue: 210, handler: 150, commit: 35, publish: 280, hold: 0, retry: 345};
+function hue(name) { const word = name.split(" ")[0]; return HUES[word] ?? [...word].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) % 360, 7); }
+async function showTrace(id) {
+  let found;
+  try { found = await ask("/api/traces/" + encodeURIComponent(id)); } catch (error) { notice(error.message, true); return; }
+  notice("");
+  const spans = found.spans, begun = Math.min(...spans.map(one => one.begun_ns)), ended = Math.max(...spans.map(one => one.ended_ns || one.begun_ns)), whole = Math.max(1, ended - begun);
+  const depth = new Map(), byId = new Map(spans.map(one => [one.id, one]));
+  const deep = one => { if (!depth.has(one.id)) { depth.set(one.id, 0); const parent = byId.get(one.parent); depth.set(one.id, parent ? deep(parent) + 1 : 0); } return depth.get(one.id); };
+  const children = new Map();
+  for (const one of spans) { const key = byId.has(one.parent) ? one.parent : ""; children.set(key, [...(children.get(key) || []), one]); }
+  const ordered = [];
+  const walk = key => { for (const one of children.get(key) || []) { ordered.push(one); walk(one.id); } };
+  walk("");
+  const lines = ordered.slice(0, 400).flatMap(one => {
+    const from = 100 * (one.begun_ns - begun) / whole, took = one.ended_ns ? one.ended_ns - one.begun_ns : 0;
+    const bar = svg("svg", {viewBox: "0 0 100 16", preserveAspectRatio: "none"}, svg("rect", {x: from, y: 3, width: Math.max(0.3, 100 * took / whole), height: 10, rx: 1, fill: one.error ? "var(--red)" : `hsl(${hue(one.name)} 55% 52%)`}));
+    const name = el("div", {title: `${one.name}\n${one.instance || one.role || ""}${one.error ? `\n${one.error}: ${one.detail || ""}` : ""}`}, "\u00a0".repeat(3 * Math.min(deep(one), 8)) + one.name, el("small", {}, "  " + (one.instance || one.role || "")));
+    return [name, el("div", {}, bar), el("div", {class: "n"}, one.ended_ns ? span(took / 1e9) : "under way")];
+  });
+  const stages = Object.entries(found.seconds).filter(([, seconds]) => seconds > 0).map(([name, seconds]) => el("span", {}, `${name} `, el("b", {}, span(seconds))));
+  $("trace").replaceChildren(el("div", {class: "head"}, el("h2", {}, "Trace ", el("code", {}, spans[0].trace)), ...(state.about.trace_page ? [el("a", {href: state.about.trace_page.replace("{trace_id}", spans[0].trace), rel: "noreferrer"}, "in the collector")] : [])),
+    el("p", {class: "soft"}, `${figure(found.count)} spans over ${span(whole / 1e9)}` + (found.cause ? `; most of its time: ${found.cause.stage}, at ${found.cause.where}` : "")),
+    el("div", {class: "stages"}, ...stages), el("div", {class: "scroll"}, el("div", {class: "spans"}, ...lines)), ...(ordered.length > 400 ? [el("p", {class: "soft"}, `${figure(ordered.length - 400)} more are not drawn; rolekit trace has them.`)] : []));
+  $("trace").hidden = false;
+  $("trace").scrollIntoView({block: "nearest"});
+}
+
+/* ---- views, and the stream ---- */
+const VIEWS = {pipeline: () => state.now && show(state.now), sequences: showSequences, dead: showDead, traces: showTraces};
+async function view() {
+  const name = location.hash.slice(1).split("/")[0] in VIEWS ? location.hash.slice(1).split("/")[0] : "pipeline";
+  for (const one of document.querySelectorAll(".view")) one.hidden = one.id !== name;
+  for (const tab of document.querySelectorAll(".tab")) tab.getAttribute("href") === "#" + name ? tab.setAttribute("aria-current", "page") : tab.removeAttribute("aria-current");
+  try { await VIEWS[name](); } catch (error) { notice(error.message, true); }
+}
+function listen() {
+  const stream = new EventSource("/api/live");
+  stream.onmessage = event => { if (!document.hidden || !state.now) show(JSON.parse(event.data)); };
+  stream.onerror = () => { set($("state"), "connecting"); $("state").className = "chip busy"; };
+}
+async function start() {
+  state.about = await ask("/api/about");
+  draw(state.about.drawing);
+  addEventListener("hashchange", view);
+  $("dead-search").addEventListener("submit", event => { event.preventDefault(); showDead(); });
+  $("trace-search").addEventListener("submit", event => { event.preventDefault(); showTrace(new FormData(event.target).get("id").trim()); });
+  $("role-scale").addEventListener("click", () => tell("/api/scale", {role: state.role, count: $("role-count").value.trim()}));
+  $("role-restart").addEventListener("click", () => { if (confirm(`Restart all instances of ${state.role}, by turns?`)) tell("/api/restart", {role: state.role}); });
+  listen();
+  await view();
+  setInterval(() => { if (!document.hidden && !$("sequences").hidden) showSequences().catch(() => {}); }, 2000);
+}
+start().catch(error => notice(error.message, true));

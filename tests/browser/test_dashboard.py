@@ -1,0 +1,164 @@
+"""The dashboard as somebody with a browser sees it, with 1,000 instances of 50 roles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from playwright.async_api import expect
+
+from rolekit.dashboard import Options
+from tests.browser.board import ATTACK, LETTER, TRACE, MadeUpConsole, MadeUpFleet, board
+from tests.browser.tabs import NARROW, WIDE, chromium, tab
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser, Page
+
+pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(90)]
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def fleet() -> MadeUpFleet:
+    return MadeUpFleet()
+
+
+@pytest.fixture
+def console() -> MadeUpConsole:
+    return MadeUpConsole()
+
+
+async def shown(page: Page, name: str) -> str:
+    """Return what the page says of its updates."""
+    return await page.locator("html").get_attribute(name) or "0"
+
+
+async def next_update(page: Page) -> None:
+    """Wait until the page has shown what came next."""
+    before = await shown(page, "data-updates")
+    await expect(page.locator("html")).not_to_have_attribute("data-updates", before)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+async def test_all_views_are_readable_and_nothing_in_them_runs(
+    browser: Browser,
+    fleet: MadeUpFleet,
+    console: MadeUpConsole,
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    async with (
+        board(Options(), fleet, console) as site,
+        tab(browser, site, width=width, scheme=scheme) as one,
+    ):
+        page = one.page
+        await page.goto("/")
+        await expect(page.locator("#state")).to_have_text("in trouble")
+        await expect(page.locator("#roles tbody tr")).to_have_count(50)
+        assert await one.faint() == []
+        await page.locator("#roles tbody tr", has_text="Role7").first.click()
+        await expect(page.locator("#role-said")).to_contain_text(ATTACK)
+        await expect(page.locator("#places tbody tr")).to_have_count(20)
+        await page.get_by_role("link", name="Sequences").click()
+        await expect(page.locator("#holes tbody tr")).to_contain_text("111 of 240")
+        await page.get_by_role("link", name="Dead letters").click()
+        await page.locator("#letters tbody tr").click()
+        await page.get_by_role("button", name="Show the message").click()
+        await expect(page.locator("#letter pre").first).to_contain_text(ATTACK)
+        await page.get_by_role("link", name="Traces").click()
+        await page.locator("#trace-list tbody tr").click()
+        await expect(page.locator("#trace .spans")).to_contain_text(f"process {ATTACK}")
+
+        assert await one.faint() == []
+        assert await one.overflow() == 0
+        assert await page.get_by_role("button", name="Scale").count() == 0
+        assert one.complaints == []
+
+
+async def test_an_update_with_a_thousand_instances_takes_a_tenth_of_a_second_at_most(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with board(Options(), fleet, console) as site, tab(browser, site) as one:
+        await one.page.goto("/")
+        await one.page.locator("#roles tbody tr").first.click()
+        took: list[float] = []
+        for _ in range(5):
+            await next_update(one.page)
+            took.append(float(await shown(one.page, "data-update-ms")))
+
+        # The quickest: a busy machine interrupts some.
+        assert min(took) < 100
+
+
+async def test_five_pages_ask_the_supervisor_once_a_second_together(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with board(Options(), fleet, console) as site, tab(browser, site) as one:
+        await one.page.goto("/")
+        pages = [await one.page.context.new_page() for _ in range(4)]
+        for page in pages:
+            await page.goto(site)
+        before = fleet.asked
+        for _ in range(3):
+            await next_update(one.page)
+
+        assert fleet.asked - before <= 6
+
+
+async def test_changes_are_made_by_keyboard_and_mouse_where_they_are_allowed(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    options = Options(may_change=True)
+    async with board(options, fleet, console) as site, tab(browser, site) as one:
+        page = one.page
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.goto("/")
+        row = page.locator("#roles tbody tr").first
+        await row.focus()
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Scale").click()
+        await expect(page.locator("#notice")).to_contain_text("Say 5, +2 or -2.")
+        await page.locator("#role-count").fill("30")
+        await page.get_by_role("button", name="Scale").click()
+        await expect(page.locator("#notice")).to_have_text("Role0: 30 instances.")
+        await page.get_by_role("button", name="Restart").click()
+        await expect(page.locator("#notice")).to_have_text("Role0 was restarted.")
+        await page.get_by_role("link", name="Dead letters").click()
+        await page.locator("#letters tbody tr").click()
+        await page.get_by_role("button", name="Send again").click()
+        await expect(page.locator("#notice")).to_have_text("It was sent again.")
+
+    assert fleet.told == [("Role0", "30"), ("Role0", "restart")]
+    assert console.told == [("replay", [LETTER.id])]
+
+
+async def test_a_trace_is_found_by_its_id_and_one_that_is_not_there_is_said(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with board(Options(), fleet, console) as site, tab(browser, site) as one:
+        await one.page.goto("/#traces")
+        await one.page.get_by_label("Trace or message id").fill("nothing")
+        await one.page.keyboard.press("Enter")
+        await expect(one.page.locator("#notice")).to_have_text("No such trace is kept.")
+        await one.page.get_by_label("Trace or message id").fill(TRACE)
+        await one.page.keyboard.press("Enter")
+        await expect(one.page.locator("#trace h2")).to_contain_text(TRACE)
+
+
+async def test_with_a_token_the_page_asks_for_it_first(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    options = Options(token="t" * 32)
+    async with board(options, fleet, console) as site, tab(browser, site) as one:
+        await one.page.goto("/")
+        await one.page.get_by_label("Token").fill("t" * 32)
+        await one.page.get_by_role("button", name="Look inside").click()
+        await expect(one.page.locator("#app")).to_have_text("shop")
