@@ -30,17 +30,20 @@ if TYPE_CHECKING:
 
 FRONT = "http://127.0.0.1:8025"
 SMTP = ("127.0.0.1", 2525)
+OK = 200
 ACCEPTED = 250
 WORKERS = 4
 KILLED = 3
 CLOSED = "select count(*) from mail.report"
-JUNK = f"From: a@far.example\r\nSubject: offer\r\n\r\n{GTUBE}\r\n"
+JUNK_TO = "person-001@mail.example"
+SUBJECT = "An offer that every filter must refuse"
+JUNK = f"From: a@far.example\r\nSubject: {SUBJECT}\r\n\r\n{GTUBE}\r\n"
 
 
 def main() -> int:
     """Run it; return the exit code."""
     parser = argparse.ArgumentParser(prog="make compose-test", description=__doc__)
-    parser.add_argument("--copies", type=int, default=3000, help="copies to send, about")
+    parser.add_argument("--copies", type=int, default=1000, help="copies to send, about")
     parser.add_argument("--keep", action="store_true", help="leave the containers as they are")
     given = parser.parse_args()
     try:
@@ -65,6 +68,7 @@ def _run(docker: Docker, copies: int, *, keeps: bool) -> str:
             docker.say(f"all containers are healthy, {WORKERS} of them workers")
             line = _send_and_break(mailflow, copies)
             _send_junk(mailflow)
+            _look_at_archive(docker)
             mailflow.until(mailflow.is_healthy, "all containers are healthy again")
         finally:
             if not keeps:
@@ -124,7 +128,7 @@ def _send_junk(mailflow: Mailflow) -> None:
     with smtplib.SMTP(*SMTP, timeout=30) as smtp:
         smtp.ehlo("far.example")
         smtp.mail("a@far.example")
-        smtp.rcpt("person-001@mail.example")
+        smtp.rcpt(JUNK_TO)
         code, said = smtp.data(JUNK)
     mail_id = said.decode().rpartition(" ")[2]
     if code != ACCEPTED:
@@ -135,6 +139,19 @@ def _send_junk(mailflow: Mailflow) -> None:
     if mailflow.count(f"select count(*) from mail.mailbox where {is_junk}") != 1:  # noqa: S608 - our own mail
         raise Failed(f"The mail with GTUBE was not marked as junk: {report}")
     mailflow.docker.say("mail with GTUBE came in by SMTP and was marked as junk")
+
+
+def _look_at_archive(docker: Docker) -> None:
+    """Fetch a page that the old CGI writes, from outside.
+
+    Raises:
+        Failed: It is not that page, or lacks the mail.
+    """
+    answer = httpx.get(f"{FRONT}/archive/{JUNK_TO}", timeout=60)
+    is_it = SUBJECT in answer.text and "archive.cgi" in answer.text
+    if answer.status_code != OK or not is_it:
+        raise Failed(f"The archive answered {answer.status_code}: {answer.text[:2000]}")
+    docker.say("the archive's CGI showed the mail, behind Apache and the front")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from deploy import make_secrets
-from examples.mailflow.app import app
+from examples.mailflow.containers import app
 from rolekit.config import load
 from rolekit.wiring.parts import settled
 
