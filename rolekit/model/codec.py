@@ -6,6 +6,7 @@ limit is checked before the work it bounds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache, partial
 from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args, get_type_hints
@@ -60,6 +61,14 @@ class Codec:
         self._default: CodecName = default
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[tuple[str, int, str], Callable[[bytes], object]] = {}
+
+    def prepare(self) -> None:
+        """Make what every class takes to be read and written now, for processes to share."""
+        for name, cls in self._types.items():
+            with suppress(TypeError, CodecError):  # said when such a message comes
+                self._reader(name, wire_of(cls).version, self._default)
+        for cls in self._wire_names:
+            self._writer(cls)
 
     @property
     def default(self) -> CodecName:

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from rolekit.supervisor import linux, output, warden, wire
+from rolekit.supervisor import linux, output, sharing, warden, wire
 from rolekit.supervisor.describe import examine
 from rolekit.supervisor.spawning import spawn
 
@@ -81,9 +81,7 @@ def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | No
         warm_up(load.app, load.broker)
     if not _spawned(load) and (why := _thread_trouble()):
         return wire.Broken(wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)), None
-    gc.collect()
-    gc.disable()
-    gc.freeze()
+    sharing.freeze()
     return report, target
 
 

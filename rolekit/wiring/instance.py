@@ -117,6 +117,8 @@ async def _live_on(
         keeps_sent=keeps_sent,
         tracing=tracing,
         meters=Meters(),
+        codec=shared.codec,
+        has_queues=True,
     )
     member = _Member(spec, shared, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)

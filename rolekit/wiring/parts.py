@@ -18,6 +18,7 @@ from rolekit.model.codec import Codec
 from rolekit.roles.app import App
 from rolekit.roles.host import Services
 from rolekit.store.postgres import PostgresStore
+from rolekit.transport.base import INBOUND
 from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.handlers import changed_handlers
 
@@ -81,6 +82,11 @@ class Parts:
     database: Database
 
 
+def codec_of(plan: AppPlan) -> Codec:
+    """Make what turns an app's messages into bytes."""
+    return Codec(plan.types, plan.wire_names, plan.codec)
+
+
 def is_rabbit(broker: str) -> bool:
     """Whether a broker's URL names RabbitMQ."""
     return broker.startswith(("amqp://", "amqps://"))
@@ -101,6 +107,8 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     keeps_sent: bool = False,
     tracing: Tracing | None = None,
     meters: Meters | None = None,
+    codec: Codec | None = None,
+    has_queues: bool = False,
 ) -> Parts:
     """Make the parts of one process; connects to nothing.
 
@@ -113,6 +121,8 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         keeps_sent: Keep what was sent, where the queues are elsewhere and may be lost.
         tracing: Traces messages; None: nobody does.
         meters: Counts; None: nobody does.
+        codec: For the app's messages; None: one of its own.
+        has_queues: Whoever started this process has made the app's queues on the broker.
     """
     state = Database(
         pooler or database, plan.name, max_connections=CONNECTIONS, is_pooled=bool(pooler)
@@ -124,7 +134,11 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     transport: Transport
     if is_rabbit(broker):
         transport = rabbit_transport(
-            plan.name, broker, sole_types=_sole_types(plan), sources=sources_of(plan)
+            plan.name,
+            broker,
+            sole_types=_sole_types(plan),
+            sources=sources_of(plan),
+            made=[*plan.queues(), INBOUND] if has_queues else (),
         )
     else:
         refuse_sources(sources_of(plan))
@@ -133,7 +147,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
     runtime = Runtime(
         plan=plan,
-        codec=Codec(plan.types, plan.wire_names, plan.codec),
+        codec=codec or codec_of(plan),
         store=store,
         transport=transport,
         bell=bell,
@@ -153,6 +167,7 @@ def rabbit_transport(
     *,
     sole_types: Mapping[str, str] | None = None,
     sources: Mapping[str, str] | None = None,
+    made: Iterable[str] = (),
 ) -> RabbitTransport:
     """Make the transport to a RabbitMQ broker; the driver is imported only here."""
     from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
@@ -165,6 +180,7 @@ def rabbit_transport(
         queue_type=_queue_type(),
         sole_types=sole_types,
         sources=sources,
+        made=made,
         is_plain=os.environ.get("ROLEKIT_RABBITMQ_PLAIN") == "1",
     )
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from rolekit import config as configuration
 from rolekit.errors import RolekitError
 from rolekit.observe import logs
-from rolekit.wiring.parts import build, is_rabbit, load_app, settled
+from rolekit.wiring.parts import build, codec_of, is_rabbit, load_app, settled
 
 if TYPE_CHECKING:
     from rolekit.config import Config
+    from rolekit.model.codec import Codec
     from rolekit.model.plan import AppPlan
     from rolekit.roles.app import App
 
@@ -34,6 +35,7 @@ class Common:
     app: App
     plan: AppPlan
     settings: Config
+    codec: Codec
 
 
 @cache
@@ -48,7 +50,10 @@ def common(app: str) -> Common:
     """
     settings = configuration.load(os.environ)
     found = load_app(app)
-    return Common(found, settled(found.plan(), settings), settings)
+    plan = settled(found.plan(), settings)
+    codec = codec_of(plan)
+    codec.prepare()
+    return Common(found, plan, settings, codec)
 
 
 def warm_up(app: str, broker: str) -> None:

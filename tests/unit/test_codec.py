@@ -269,3 +269,15 @@ def test_a_value_that_cannot_be_kept_is_refused() -> None:
 def test_a_value_of_another_type_is_refused() -> None:
     with pytest.raises(CodecError, match=r"What was kept as a int cannot be read.*`int`"):
         decode_value(int, b'"x"')
+
+
+def test_what_was_prepared_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = Codec({"letter": Letter, "tree": Tree}, {Letter: "letter", Tree: "tree"})
+
+    codec.prepare()
+
+    for name in ("_reader", "_writer"):
+        monkeypatch.delattr(Codec, name)
+    body = codec.encode(Tree())[2]
+    assert codec.decode("tree", 1, "json", body) == Tree()
+    assert codec.decode("letter", 3, "json", b'{"reader": "me"}') == Letter(reader="me")

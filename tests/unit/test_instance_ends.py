@@ -15,7 +15,7 @@ from rolekit.config import Config
 from rolekit.database import Database
 from rolekit.errors import ConfigError
 from rolekit.wiring import instance
-from rolekit.wiring.parts import Parts, settled
+from rolekit.wiring.parts import Parts, codec_of, settled
 from rolekit.wiring.warming import Common
 from tests.unit.fakes_flow import SOON_S, services_of
 
@@ -88,7 +88,8 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
                 return await instance._live(spec, shared, theirs, none)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     app, settings = App("ends", roles=[role]), Config(horizon_s=5)
-    shared = Common(app, settled(app.plan(), settings), settings)
+    plan = settled(app.plan(), settings)
+    shared = Common(app, plan, settings, codec_of(plan))
     spec = link.InstanceSpec(
         app="", role=role.__name__, slot=0, owner=1, broker="", database="", settings={}
     )

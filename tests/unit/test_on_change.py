@@ -16,7 +16,7 @@ from rolekit import App, Message, WorkerRole, handle, link
 from rolekit.config import Config
 from rolekit.database import Database
 from rolekit.wiring import instance
-from rolekit.wiring.parts import Parts, settled
+from rolekit.wiring.parts import Parts, codec_of, settled
 from rolekit.wiring.warming import Common
 from tests.unit.fakes_flow import SOON_S, services_of
 
@@ -69,7 +69,8 @@ async def changed(
     ours.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=ours)
     app, config = App("a", roles=[Worker]), Config()
-    shared = Common(app, settled(app.plan(), config), config)
+    plan = settled(app.plan(), config)
+    shared = Common(app, plan, config, codec_of(plan))
     live = instance._live(spec, shared, theirs, (None, None))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     said: list[link.Changed] = []
     async with asyncio.timeout(SOON_S), asyncio.TaskGroup() as group:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from pamqp.common import FieldTable
 
 
+@pytest.fixture(autouse=True)
+def looks_anew() -> None:
+    """Forget that it was looked at before."""
+    seam.check_seam.cache_clear()
+
+
 class Other:
     """What a later aiormq might have in its place."""
 

@@ -224,7 +224,7 @@ class QueueConsumer:
         if self._source:
             return f"{self._source} is gone; the program that it belongs to has to make it"
         try:
-            await self._transport.declare([self.queue])
+            await self._transport.make([self.queue])
         except (*AWAY, RolekitError) as error:
             return f"the queue is gone and cannot be made again: {error}"
         log.warning("a queue was gone with what was in it; made again", queue=self.queue)

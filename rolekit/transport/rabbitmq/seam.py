@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cache
 from importlib.metadata import version
 
 import aiormq
@@ -19,8 +20,9 @@ OLDEST = (7, 2, 4)
 """The release that first had it, and which rolekit was built and measured with."""
 
 
+@cache
 def check_seam() -> None:
-    """Look before anything is connected.
+    """Look before anything is connected; once is enough, until it finds fault.
 
     Raises:
         ConfigError: The place is not there, or another one.

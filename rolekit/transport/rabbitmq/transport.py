@@ -67,6 +67,7 @@ class RabbitTransport:
             from other programs that do not name their type.
         sources: Queues of other programs, by the queue whose handler takes from them too.
         clock: Gives packets without a birth theirs.
+        made: Queues that whoever started this process has made: they are not declared again.
         watch_s: Seconds between looks whether what is consumed comes.
         is_plain: Leave every message to aiormq, without the demultiplexer: see `plain`.
     """
@@ -80,6 +81,7 @@ class RabbitTransport:
         sole_types: Mapping[str, str] | None = None,
         sources: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        made: Iterable[str] = (),
         watch_s: float = EVERY_S,
         is_plain: bool = False,
     ) -> None:
@@ -96,7 +98,8 @@ class RabbitTransport:
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
         self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
-        self._declared: set[str] = set()
+        self._made = frozenset(made)
+        self._declared = set(self._made)
         self._watchdog = Watchdog(self, self._consumers, watch_s)
         self.stale_acks = 0
         self._first_birth_ms = 0
@@ -138,6 +141,11 @@ class RabbitTransport:
             Unavailable: There is no connection, or it was lost meanwhile.
         """
         names = [name for name in queues if not name.startswith(OUTSIDE)]
+        if missing := [name for name in names if name not in self._made]:
+            await self.make(missing)
+
+    async def make(self, names: Sequence[str]) -> None:
+        """Do as `declare`, also for queues that were made before: one was found gone."""
         wanted = self.wanted(names)
         refuse_dangers(wanted)
         session = await self.consuming()
@@ -199,7 +207,7 @@ class RabbitTransport:
             there = await topology.counts(session, known)
         gone = [queue for name, queue in known.items() if name not in there]
         if gone:
-            await self.declare(gone)
+            await self.make(gone)
             log.warning("queues were gone with what was in them; made again", queues=gone)
         return True
 

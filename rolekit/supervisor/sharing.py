@@ -1,0 +1,62 @@
+"""What makes instances share more of their zygote's memory, and start sooner.
+
+A page of memory is shared between processes until one of them writes to it; then the kernel
+copies it, which takes time as well. CPython writes where nothing changes, since it counts
+references to whatever it looks at. That cannot be helped, but this can:
+
+- Types remember where they found attributes, in a table that holds the names of them all. An
+  entry that replaces another writes to a name that nobody asked for, anywhere in memory. So
+  the table is emptied before.
+- New objects go where old ones were freed, a hole here and a hole there. So holes are filled
+  before, and what an instance makes comes to lie together.
+- A garbage collection writes to every object that it looks at. So those that are there are
+  kept from it.
+
+Of the 10.0 MiB that an instance had for itself the first two took 0.9 (2026-11).
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+_STEP, _LARGEST = 16, 512
+"""CPython has places for small objects of each multiple of 16 bytes up to here."""
+_POOL = 16 * 1024
+"""Places of one size are in pools of so many bytes, each of which has a head."""
+_POOL_HEAD = 48
+_MOST_BYTES = 1 << 20
+"""Of one size: more holes there are not. This ends it where pools are otherwise."""
+
+_kept: list[list[bytes]] = []
+
+
+def freeze() -> None:
+    """Leave all that is there as it is, for processes that are forked from now on."""
+    sys._clear_type_cache()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    gc.collect()
+    gc.disable()
+    smallest = _STEP * -(-sys.getsizeof(b"") // _STEP)
+    _kept.extend(filling(size) for size in range(smallest, _LARGEST + 1, _STEP))
+    gc.freeze()
+
+
+def filling(size: int) -> list[bytes]:
+    """Fill the holes for objects of so many bytes; return what is in them now.
+
+    A pool that was never used gives its places in order. So when objects came to lie one
+    behind the other from its head to its end, holes were over.
+    """
+    length, places = size - sys.getsizeof(b""), (_POOL - _POOL_HEAD) // size
+    kept: list[bytes] = []
+    before = in_order = 0
+    while in_order < places and len(kept) * size < _MOST_BYTES:
+        one = bytes(length)
+        kept.append(one)
+        at = id(one)
+        if at % _POOL == _POOL_HEAD:
+            in_order = 1
+        else:
+            in_order = in_order + 1 if in_order and at == before + size else 0
+        before = at
+    return kept
