@@ -166,6 +166,7 @@ class Database:
         url: `postgresql://…`.
         app: Name of the app, for its schema and in the server's list of sessions.
         max_connections: Open at most so many at once.
+        part: What of the app connects, for the server's list of sessions too.
         is_pooled: The URL leads to a pooler that gives another connection of the server to
             each transaction, such as PgBouncer in transaction mode. Then each statement is
             part of a transaction, which brings its own time-outs, and none stays prepared.
@@ -178,14 +179,20 @@ class Database:
     """
 
     def __init__(
-        self, url: str, app: str, *, max_connections: int = 8, is_pooled: bool = False
+        self,
+        url: str,
+        app: str,
+        *,
+        part: str = "",
+        max_connections: int = 8,
+        is_pooled: bool = False,
     ) -> None:
         self.url = url
         self.is_pooled = is_pooled
         self.begin = "; ".join(("begin", *_set_local())) if is_pooled else "begin"
         self.tidy = _TIDY_POOLED if is_pooled else _TIDY
         self.schema = schema_of(app)
-        self._app = app
+        self._name = f"rolekit {app} {part}".rstrip()
         self.max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
@@ -275,7 +282,7 @@ class Database:
 
     @property
     def _session(self) -> dict[str, str]:
-        named = {"application_name": f"rolekit {self._app}"}
+        named = {"application_name": self._name}
         # A pooler refuses to connect with settings that it does not know.
         return named if self.is_pooled else {**SESSION, **named}
 

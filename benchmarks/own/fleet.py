@@ -133,16 +133,15 @@ async def scale_out(job: Job, name: str, home: Path) -> None:
 async def instances(job: Job, home: Path) -> None:
     """Start many instances, give each something to do, and take them away again."""
     count = job.count if job.broker else min(job.count, POSTGRES_MOST)
-    before = await _connections(job)
     async with fleet(job, "idle", home) as (there, app):
-        alone = await _connections(job)
         ready_s = await there.scale(count)
         pids = {place.pid for place in there.status().places if place.pid is not None}
         begin = time.perf_counter()
         await _each_handles(app, pids, home / "hits")
         handled_s = ready_s + time.perf_counter() - begin
         sizes = [_own_bytes(pid) for pid in pids]
-        held = await _connections(job) - alone
+        held = await _connections(job, f"rolekit {app.name} Idle")
+        of_supervisor = await _connections(job, f"rolekit {app.name} (host)")
         supervisor = psutil.Process(there.supervisor())
         begin_cpu_s = meter.cpu_of(supervisor.pid)
         await asyncio.sleep(IDLE_S)
@@ -159,7 +158,7 @@ async def instances(job: Job, home: Path) -> None:
         supervisor_mib=supervisor_mib,
         supervisor_cpu_percent=idle_cpu * 100,
         uss_mib=mean(sizes) / MIB,
-        supervisor_connections=alone - before,
+        supervisor_connections=of_supervisor,
         connections=held,
     )
 
@@ -184,12 +183,14 @@ def _own_bytes(pid: int) -> int:
     return int(psutil.Process(pid).memory_full_info().uss)
 
 
-async def _connections(job: Job) -> int:
+async def _connections(job: Job, name: str) -> int:
     connection = await asyncpg.connect(job.database)
     try:
         return int(
             await connection.fetchval(
-                "select count(*) from pg_stat_activity where datname = current_database()"
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and application_name = $1",
+                name,
             )
         )
     finally:

@@ -248,7 +248,7 @@ class Instance:
     async def _live(self, ready: Callable[[], None]) -> None:
         role = self.role
         loops: list[asyncio.Task[None]] = []
-        web_stopping = anyio.Event()
+        web_stopping = anyio.Event() if isinstance(role, WebRole) else None
         if isinstance(role, WorkerRole):
             self._hire(role)
             for consumer in self._consumers():
@@ -257,14 +257,15 @@ class Instance:
                     consumer.pause()
             if type(role).run is not WorkerRole.run:
                 loops.append(asyncio.create_task(role.run(self._services.client), name="run"))
-        if isinstance(role, WebRole):
+        if isinstance(role, WebRole) and web_stopping is not None:
             loops.append(asyncio.create_task(self._serve(role, web_stopping), name="serve"))
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         self._is_live = True
         ready()
         try:
             await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
-            web_stopping.set()
+            if web_stopping is not None:
+                web_stopping.set()
             await self._end(role, loops)
         finally:
             for task in (*loops, stopped):

@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rolekit.bell import Bell
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from rolekit.transport.rabbitmq import RabbitTransport
+
+
+HOST = "(host)"
+"""What a supervisor is called in the list of a database's sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,8 @@ async def open_host(
         roles: That run here, for hosts which share their work.
     """
     async with AsyncExitStack() as held:
-        state = Database(database, app_name, max_connections=4)
+        opened = partial(Database, app=app_name, part=HOST, max_connections=4)
+        state = opened(database)
         held.push_async_callback(state.close)
         joins = joins_store(database, broker)
         store = PostgresStore(state, joins=joins)
@@ -149,7 +155,7 @@ async def open_host(
             held.push_async_callback(rabbit.stop)
             looked_at = _RabbitQueues(rabbit, queues)
         else:
-            there = state if joins else Database(broker, app_name, max_connections=4)
+            there = state if joins else opened(broker)
             if not joins:
                 held.push_async_callback(there.close)
                 databases.append(there)

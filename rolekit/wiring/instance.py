@@ -119,6 +119,7 @@ async def _live_on(
         meters=Meters(),
         codec=shared.codec,
         has_queues=True,
+        part=spec.role,
     )
     member = _Member(spec, shared, parts, writer, sockets)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)

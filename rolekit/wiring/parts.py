@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     meters: Meters | None = None,
     codec: Codec | None = None,
     has_queues: bool = False,
+    part: str = "",
 ) -> Parts:
     """Make the parts of one process; connects to nothing.
 
@@ -123,10 +125,10 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         meters: Counts; None: nobody does.
         codec: For the app's messages; None: one of its own.
         has_queues: Whoever started this process has made the app's queues on the broker.
+        part: What this process is of the app, for the server's list of sessions.
     """
-    state = Database(
-        pooler or database, plan.name, max_connections=CONNECTIONS, is_pooled=bool(pooler)
-    )
+    opened = partial(Database, app=plan.name, part=part, max_connections=CONNECTIONS)
+    state = opened(pooler or database, is_pooled=bool(pooler))
     bell = Bell(carry_by_notify(state, owner))
     store = PostgresStore(state, owner=owner, joins=joins_store(database, broker))
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
@@ -143,7 +145,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     else:
         refuse_sources(sources_of(plan))
         joins = joins_store(database, broker)
-        queues = state if joins else Database(broker, plan.name, max_connections=CONNECTIONS)
+        queues = state if joins else opened(broker)
         transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
     runtime = Runtime(
         plan=plan,

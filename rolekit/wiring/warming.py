@@ -67,6 +67,7 @@ def warm_up(app: str, broker: str) -> None:
         importlib.import_module(name)
     if is_rabbit(broker):
         importlib.import_module("rolekit.transport.rabbitmq.seam").check_seam()
+        importlib.import_module("rolekit.transport.rabbitmq.session").mute_drivers()
     # What is wrong with the settings is said by the instances, to those who see them.
     with suppress(RolekitError):
         shared = common(app)

@@ -138,7 +138,7 @@ class _Factory:
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-def _leave_the_talking_to_us() -> None:
+def mute_drivers() -> None:
     """Mute aiormq and aio-pika, whose tracebacks of each outage say less than our lines."""
     for name in ("aiormq", "aio_pika"):
         logger = logging.getLogger(name)
@@ -273,7 +273,7 @@ class Session:
             ConfigError: This release of aiormq has no place for the demultiplexer.
         """
         check_seam()
-        _leave_the_talking_to_us()
+        mute_drivers()
         connection = _Connection(url.update_query(name=name), transport_factory=self._factory)
         self._connection = connection  # close() ends it, also where it cannot connect
         with lost_not_cancelled():
