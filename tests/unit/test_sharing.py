@@ -20,7 +20,7 @@ FROZEN = """
 import gc
 from rolekit.supervisor.sharing import freeze
 freeze()
-print(gc.get_freeze_count() > 10_000, gc.isenabled())
+print(gc.get_freeze_count() > len(gc.get_objects()), gc.isenabled())
 """
 
 
