@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
 from rolekit.guest.current import current_message
 from rolekit.guest.hosts import MIB
 from rolekit.guest.once import Output
+from rolekit.guest.speaking import run_through
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rolekit.guest.hosts import Launch, Starts
     from rolekit.guest.limits import Limits
     from rolekit.guest.pipes import Pipes
-
-FLUSH_S = 1.0
 
 
 class Gated:
@@ -64,21 +62,8 @@ class Gated:
         end = await self._berth.launch(
             self._launch, (), argv, env=message.environment(), files=files
         )
-        writing = asyncio.create_task(_feed(pipes, stdin))
-        try:
-            stdout = await pipes.stdout.read_to_end()
-            ended = await asyncio.shield(end)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pipes.stderr.wait_closed(), FLUSH_S)
-        finally:
-            writing.cancel()
+        ended, stdout = await run_through(pipes, stdin, end)
         tail = bytes(pipes.stderr.tail)
         if why := ended.why_in(self._limits):
             raise GuestFailed(f"{self._place}:{why}", status=ended.status, stderr_tail=tail)
         return Output(stdout, tail, ended.status)
-
-
-async def _feed(pipes: Pipes, stdin: bytes) -> None:
-    if stdin:
-        await pipes.stdin.write(stdin)
-    pipes.stdin.close()

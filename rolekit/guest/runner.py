@@ -23,6 +23,7 @@ from rolekit.guest.current import current_message
 from rolekit.guest.hosts import MIB
 from rolekit.guest.once import Output
 from rolekit.guest.pipes import Pipes
+from rolekit.guest.speaking import run_through
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from rolekit.guest.limits import Limits
 
 SIGNAL_BASE = 128
-FLUSH_S = 1.0
 """What a dead guest had said is read within this: its pipe may be in the hands of others."""
 AT_ONCE_BYTES = 1 << 16
 """A pipe that is empty takes so much without a wait."""
@@ -187,14 +187,7 @@ class Runner:
         pipes = ready.pipes
         pipes.begin(message)
         end = await self._go(ready, arguments, message.environment(), files)
-        writing = asyncio.create_task(_feed(pipes, stdin))
-        try:
-            stdout = await pipes.stdout.read_to_end()
-            ended = await asyncio.shield(end)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pipes.stderr.wait_closed(), FLUSH_S)
-        finally:
-            writing.cancel()
+        ended, stdout = await run_through(pipes, stdin, end)
         return self._judged(ended, Output(stdout, bytes(pipes.stderr.tail), ended.status))
 
     async def _go(
@@ -236,12 +229,6 @@ class Runner:
             # bubblewrap says it as a shell does
             return Output(output.stdout, output.stderr_tail, SIGNAL_BASE - output.status)
         return output
-
-
-async def _feed(pipes: Pipes, stdin: bytes) -> None:
-    if stdin:
-        await pipes.stdin.write(stdin)
-    pipes.stdin.close()
 
 
 def _tell(gate: int, told: bytes) -> None:

@@ -13,8 +13,9 @@ from rolekit.guest.gated import Gated
 from rolekit.guest.hosts import MIB
 from rolekit.guest.kept import Ended, Keeper
 from rolekit.guest.once import Exec
-from rolekit.guest.runner import FLUSH_S, Runner
+from rolekit.guest.runner import Runner
 from rolekit.guest.servers import Door, Server, Serving
+from rolekit.guest.speaking import FLUSH_S
 from rolekit.guest.talks import Session
 
 if TYPE_CHECKING:
