@@ -134,6 +134,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
         database: URL.
         pooler: URL of a pooler in front of it, to connect to instead; empty: there is none.
         settings: Values for settings of the role, by name.
+        has_launcher: Whether the last of the sockets that come with it leads to the launcher
+            of containers.
     """
 
     app: str
@@ -144,6 +146,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     settings: dict[str, str]
     pooler: str = ""
+    has_launcher: bool = False
 
 
 ENDED = 70

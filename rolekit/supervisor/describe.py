@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from rolekit.config import nearest
 from rolekit.errors import AppError, ConfigError, RolekitError
+from rolekit.guest.launching import orders_for
 from rolekit.model.recycling import LIMITS
 from rolekit.supervisor.wire import Bounds, Broken, Described, Problem, RoleSummary
 
@@ -177,12 +178,17 @@ def _summary(role: RoleLike, plan: AppPlan | None) -> RoleSummary:
         concurrency=getattr(role, "concurrency", 1),
         feeds=() if plan is None else _fed(handlers, plan),
         limits=_limits(role),
+        containers=() if plan is None else _containers(role),
     )
 
 
 def _limits(role: RoleLike) -> dict[str, object]:
     said = {name: getattr(role, name, None) for name in LIMITS}
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _containers(role: RoleLike) -> tuple[dict[str, object], ...]:
+    return tuple(dict(order) for order in orders_for(cast("type[object]", role)))
 
 
 def _bounds(scale: ScaleLike | None) -> Bounds | None:

@@ -312,7 +312,10 @@ class Fleet:
             spec=partial(self._spec, version.target),
             patience=replace(self._orders.patience, start_s=start_s),
         )
-        slot = Slot(version.roles[role], number, crew, self._orders.sockets.get(role, ()))
+        shared = self._orders.sockets.get(role, ())
+        if version.roles[role].containers:
+            shared = (*shared, self._orders.doors[role])
+        slot = Slot(version.roles[role], number, crew, shared)
         self._tasks[slot] = self._group.create_task(self._tend(slot))
         return slot
 
@@ -356,6 +359,7 @@ class Fleet:
             database=self._ground.database,
             pooler="" if _is_relay(role) else self._ground.pooler,
             settings=dict(self.settings.get(role.name, {})),
+            has_launcher=bool(role.containers),
         )
 
     async def _pump_topics(self) -> None:

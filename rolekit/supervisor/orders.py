@@ -23,6 +23,7 @@ class Orders:
         settings: By role name.
         sockets: Bound and listening, by role name; of a WebRole followed by the pair in which
             instances pass on connections.
+        doors: To the launcher of containers, by the name of roles that have any.
         grace_s: Seconds a soft stop may take, all roles together.
         hear: Takes over the pipes into which instances print; see `slot.Crew`.
         spans: Collects what instances tell of themselves; None: nobody does.
@@ -32,6 +33,7 @@ class Orders:
     sockets: Mapping[str, tuple[socket.socket, ...]] = field(
         default_factory=dict[str, tuple[socket.socket, ...]]
     )
+    doors: Mapping[str, socket.socket] = field(default_factory=dict[str, socket.socket])
     grace_s: float = 20
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     patience: Patience = field(default_factory=Patience)

@@ -25,6 +25,7 @@ from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
 from rolekit.supervisor.host import Ground
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
+from rolekit.supervisor.launchers import Launchers
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.notify import Systemd
 from rolekit.supervisor.observing import Observing
@@ -215,6 +216,7 @@ class _Supervisor:
         self._manner = manner
         self._settings = {role.name: config.for_role(role.name) for role in app.roles}
         self._doors = Doors()
+        self._launchers = Launchers(app.app)
         self._fleet: Fleet | None = None
         self._reload: Reload | None = None
         self._reread = reread
@@ -232,6 +234,8 @@ class _Supervisor:
             for role in self._app.roles:
                 self._doors.open(role, self._settings[role.name].get("bind", role.bind))
             async with contextlib.AsyncExitStack() as grounds:
+                grounds.push_async_callback(self._launchers.stop)
+                await self._launchers.open(self._app)
                 async with stops.cutting() as cut:
                     ground = await grounds.enter_async_context(open_ground(self._app))
                 if cut.expired():
@@ -316,11 +320,13 @@ class _Supervisor:
         return self._config if self._reload is None else self._reload.config
 
     async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
+        ground = self._launchers.adopting(ground)
         observing = self._observing = Observing(self._config, self._app, ground, self.status)
         fleet = self._fleet = Fleet(
             Orders(
                 settings=self._settings,
                 sockets=self._doors.shared,
+                doors=self._launchers.doors,
                 grace_s=self._config.grace_s,
                 policy=self._manner.policy,
                 patience=self._manner.patience,

@@ -7,7 +7,7 @@ arrive together or not at all.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -48,6 +48,7 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: Deliveries one instance works on side by side, as the class says.
         feeds: Names of the gathers that what it returns can end up in.
         limits: Of its instances, as the class says; see `model.recycling`.
+        containers: What a launcher may start for it; as `rolekit.guest.container.Order`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 1
     feeds: tuple[str, ...] = ()
     limits: dict[str, object] = {}
+    containers: tuple[dict[str, Any], ...] = ()
 
 
 class Problem(msgspec.Struct, frozen=True):

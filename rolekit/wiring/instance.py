@@ -14,6 +14,7 @@ import structlog
 
 from rolekit import link
 from rolekit.errors import AppError, ConfigError, in_a_line
+from rolekit.guest.launching import given_door
 from rolekit.model.sample import Sample
 from rolekit.observe import logs
 from rolekit.observe.meters import Meters
@@ -54,11 +55,16 @@ def instance_main(
         spec: What the supervisor tells it.
         line: To the supervisor.
         listening: The socket of `bind`, or None.
-        passing: Of a WebRole: where it takes connections from siblings, and gives them.
+        passing: Of a WebRole: where it takes connections from siblings, and gives them. Of a
+            role with containers one more: its door to the launcher.
 
     Returns:
         Exit status: 0 after a stop, 2 when it refuses to start, `link.ENDED` otherwise.
     """
+    if spec.has_launcher:
+        *others, door = (listening, *passing)
+        given_door.set(door)
+        listening, passing = (others[0], passing[:-1]) if others else (None, ())
     try:
         shared = common(spec.app)
     except ConfigError as error:
