@@ -98,7 +98,8 @@ class Sandbox:
     def _hidden(self) -> Iterator[str]:
         """Name what is hidden, where it is there: in a read-only root none can be made."""
         own = Path(os.environ.get("ROLEKIT_HOME") or ".rolekit").absolute()
-        for place in (*HIDDEN, str(own)):
+        is_below = any(own.is_relative_to(place) for place in (*HIDDEN, SCRATCH))
+        for place in HIDDEN if is_below else (*HIDDEN, str(own)):
             there = self._outside(place)
             if there.is_dir() and not there.is_symlink():
                 yield place

@@ -1,4 +1,4 @@
-"""The way of instances to the launcher of containers: one launcher, and a door for each role."""
+"""The way of instances to the launcher of containers, by a door for each role."""
 
 from __future__ import annotations
 
