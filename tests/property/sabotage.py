@@ -8,7 +8,6 @@ next is said beside it.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -245,7 +244,8 @@ def states_of_any_version(patch: pytest.MonkeyPatch) -> None:
         versions = {key: version for key, (version, _) in self.tables.states.items()}
         for step in fresh:
             step.states = [
-                replace(change, version=versions.get(change.key, 0)) for change in step.states
+                msgspec.structs.replace(change, version=versions.get(change.key, 0))
+                for change in step.states
             ]
             versions |= {change.key: change.becomes for change in step.states}
         refuse(self, chosen, fresh)
