@@ -65,7 +65,10 @@ class Stdin(asyncio.BaseProtocol):
 
     def close(self, *, at_once: bool = False) -> None:
         """Let the guest read an end, behind what was written; or drop that."""
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        is_ending = self._transport.is_closing() and not self._transport.get_write_buffer_size()
+        if not is_ending:  # asyncio would tell the protocol of its end a second time, and fail
             (self._transport.abort if at_once else self._transport.close)()
 
 

@@ -59,8 +59,8 @@ def test_a_child_of_somebody_else_is_reaped_and_does_not_end_it() -> None:
 
 def test_a_signal_to_the_whole_group_arrives_once() -> None:
     counts = "n = []; signal.signal(signal.SIGINT, lambda *_: n.append(1)); "
-    waits = "print('here', flush=True); signal.pause(); import time; time.sleep(0.3); "
-    code = f"serve_as_first(); {counts}{waits}sys.exit(len(n))"
+    waits = "import time; print('here', flush=True)\nwhile not n: time.sleep(0.01)\n"
+    code = f"serve_as_first(); {counts}{waits}time.sleep(0.3); sys.exit(len(n))"
     with start(code, start_new_session=True) as first:
         assert first.stdout is not None
         first.stdout.readline()
