@@ -17,17 +17,21 @@ STDERR = 2
 class Attached(Pipes):
     """What a guest in a container is spoken to by; as `Pipes`, once it is connected."""
 
+    _connection: asyncio.Transport | None = None
+
     async def open(self) -> None:
         """Do nothing: the connection comes with the guest."""
 
     async def connect(self, stream: socket.socket) -> None:
         """Take over the connection to a guest."""
         loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: _Streams(self), sock=stream)
+        made = await loop.create_unix_connection(lambda: _Streams(self), sock=stream)
+        self._connection = made[0]
 
     def close(self) -> None:
         """Close the connection."""
-        self.stdin.close(at_once=True)
+        if self._connection is not None:
+            self._connection.abort()
 
 
 class _Streams(asyncio.Protocol):
