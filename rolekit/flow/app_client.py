@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -15,6 +14,7 @@ from rolekit.errors import (
     RolekitError,
     TimedOut,
 )
+from rolekit.flow.chunks import Chunks
 from rolekit.flow.intake import Intake, Scope, check_hash, current_scope
 from rolekit.flow.replies import Answers, ReplyHub, failed, wire_names_of
 from rolekit.flow.request import Saved, UnknownId, event_cursor, last_event_id
@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from rolekit.flow.client import A, B
     from rolekit.flow.outbox import Outbox
     from rolekit.flow.runtime import Runtime
-    from rolekit.model.envelope import Packet
     from rolekit.observe.meters import FlowMeters
     from rolekit.store.base import Executes
 
 log = structlog.get_logger("rolekit.client")
 
-CHUNK = 250
-"""So many messages of a list leave together; a broker takes them as one piece, in order."""
 LOOK_EVERY_S = 1.0
 HEX = frozenset("0123456789abcdef")
 ID_CHARS = 32
@@ -145,7 +142,7 @@ class AppClient:
     ) -> list[Receipt]:
         """Send many; return when all are durable, with one receipt each, in order."""
         receipts: list[Receipt] = []
-        leaving, intake = _InOrder(self._intake), self._intake
+        leaving, intake = Chunks(self._intake), self._intake
         admitted: set[type] = set()
         try:
             async for message in _each(messages):
@@ -314,46 +311,6 @@ class AppClient:
         scope = current_scope.get()
         if scope is not None:
             await scope.flush()
-
-
-class _InOrder:
-    """Lets packets leave in chunks, in order; one is made while the one before leaves.
-
-    A broker keeps the order of what is published one after the other. Two commits need not,
-    so where the queues are in the database each waits for the one before.
-    """
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-        self._packets: list[Packet] = []
-        self._leaving: deque[asyncio.Task[object]] = deque()
-
-    def add(self, packets: list[Packet]) -> bool:
-        """Add packets; say whether they are enough to let go."""
-        self._packets += packets
-        return len(self._packets) >= CHUNK
-
-    async def let_go(self) -> None:
-        """Let what was added leave; wait while enough is under way."""
-        packets, self._packets = self._packets, []
-        while len(self._leaving) >= self._intake.at_once:
-            await self._leaving[0]
-            self._leaving.popleft()
-        # Owned by finish() and abandon().
-        self._leaving.append(asyncio.create_task(self._intake.leave(packets, [], None)))
-
-    async def finish(self) -> None:
-        """Wait until everything is durable."""
-        await self.let_go()
-        while self._leaving:
-            await self._leaving[0]
-            self._leaving.popleft()
-
-    async def abandon(self) -> None:
-        """End what is under way, after an error."""
-        for task in self._leaving:
-            task.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
 
 
 def _key_and_via() -> RolekitError:

@@ -17,14 +17,14 @@ import asyncio
 import itertools
 import random
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import AppError, CodecError, Retry, StateClash, Unavailable
+from rolekit.errors import CodecError, Retry, StateClash, Unavailable
 from rolekit.flow import failure
 from rolekit.flow.batch_context import BatchContext
+from rolekit.flow.batch_items import Item, Search, distinct, one_each
 from rolekit.flow.call import Handler, call
 from rolekit.flow.deadlines import Overran
 from rolekit.flow.outputs import Placing
@@ -53,40 +53,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.batches")
 
-FAILED_ALONE = 3
-"""So many items that fail alone, while nothing succeeds, show that no item is at fault."""
 LATER_S = (2.0, 10.0)
 """The rest of such a batch comes again after a time between these."""
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One message of a batch.
-
-    Attributes:
-        arrival: Its delivery.
-        message: Decoded.
-        twins: Other deliveries of the same message.
-        is_settled: Nothing is left to do.
-    """
-
-    arrival: Arrival
-    message: object = None
-    twins: list[Arrival] = field(default_factory=list[Arrival])
-    is_settled: bool = False
-
-
-@dataclass(slots=True)
-class _Search:
-    """How a search for whoever is at fault goes."""
-
-    alone: int = 0
-    has_succeeded: bool = False
-    error: Exception | None = None
-
-    @property
-    def is_vain(self) -> bool:
-        return self.alone >= FAILED_ALONE and not self.has_succeeded
 
 
 class Batches:
@@ -142,7 +110,7 @@ class Batches:
         if self._runtime.tracing is not None:
             begin, now_s = self._runtime.tracing.begin, time.time()
             arrivals = [begin(arrival, now_s) for arrival in arrivals]
-        items = _distinct(arrivals)
+        items = distinct(arrivals)
         try:
             readable = [item for item in items if await self._is_read(item)]
             error = await self._search(readable) if readable else None
@@ -177,7 +145,7 @@ class Batches:
         Returns:
             An error, if nothing succeeded.
         """
-        search = _Search()
+        search = Search()
         ahead = [items]
         while ahead:
             some = ahead.pop(0)
@@ -279,7 +247,7 @@ class Batches:
                     "It failed over a state that is another one by now."
                 ) from error
             raise
-        return _one_each(handler, given, len(batch))
+        return one_each(handler, given, len(batch))
 
     def _steps(
         self, items: list[Item], batch: Batch[object], results: Sequence[object]
@@ -382,34 +350,3 @@ class Batches:
         except Unavailable:
             return False
         return True
-
-
-def _distinct(arrivals: Sequence[Arrival]) -> list[Item]:
-    """Make an item of each message, however often it was delivered."""
-    items: dict[tuple[str, int], Item] = {}
-    for arrival in arrivals:
-        key = (arrival.packet.id, arrival.packet.generation)
-        if key in items:
-            items[key].twins.append(arrival)
-        else:
-            items[key] = Item(arrival)
-    return list(items.values())
-
-
-def _one_each(handler: Handler, given: Sequence[object], count: int) -> Sequence[object]:
-    """Return one result for each item, from what the handler returned."""
-    if not given:
-        return [None] * count
-    results = given[0]
-    if not isinstance(results, (list, tuple)):
-        raise AppError(
-            f"{handler.plan.name} returned {type(results).__name__} for a batch.",
-            fix="Return None, or a list as long as the batch.",
-        )
-    listed = cast("Sequence[object]", results)
-    if len(listed) != count:
-        raise AppError(
-            f"{handler.plan.name} returned {len(listed)} results for a batch of {count}.",
-            fix="Return None, or a list as long as the batch: output i for input i, or None.",
-        )
-    return listed

@@ -13,8 +13,9 @@ from rolekit.transport.base import INBOUND, outside_queue
 if TYPE_CHECKING:
     from rolekit.bell import Bell
     from rolekit.clock import Alarms, Clock
+    from rolekit.flow.attempt import Attempt
     from rolekit.flow.keyed.turn import Turn
-    from rolekit.flow.tracing import Attempt, Tracing
+    from rolekit.flow.tracing import Tracing
     from rolekit.model.codec import Codec
     from rolekit.model.envelope import Head, Packet
     from rolekit.model.plan import AppPlan, HandlerPlan

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import CodecError
 from rolekit.flow import failure
+from rolekit.flow.attempt import released
 from rolekit.flow.call import Handler, call
 from rolekit.flow.gathering import Gathering
 from rolekit.flow.letters import is_replayed, letter_of
 from rolekit.flow.outputs import Outputs, Placing, Results, direct, is_direct
 from rolekit.flow.splitting import Splitting
 from rolekit.flow.step_context import Caller, StepContext
-from rolekit.flow.tracing import released
 from rolekit.model import celery
 from rolekit.model.envelope import Kind, Packet
 from rolekit.model.parts import DeadLetter

@@ -131,7 +131,7 @@ class HttpWire(asyncio.Protocol):
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    # -- for the session ---------------------------------------------------------------------
+    # -- for a call ----------------------------------------------------------------------------
 
     async def exchange(self, request: h11.Request, body: bytes) -> HttpAnswer:
         """Make a request, and return its answer.

@@ -1,6 +1,6 @@
 """The process beside an instance that starts guests, one after another, and clears up.
 
-It is run as a script and imports nothing of rolekit but its other half, `inside`, so that it
+It is run as a script and imports nothing of rolekit but its parts beside it, so that it
 is small and starts fast. It has one thread, so forking is safe in it, and it becomes the
 parent of every orphan that a guest leaves: whatever descends from it belongs to the guest
 that runs now, also what put itself into a session of its own.
@@ -33,64 +33,22 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypedDict, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
     from types import FrameType
 
+    from rolekit.guest.orders import Start, Terms
+
 if TYPE_CHECKING or __package__:
-    from rolekit.guest import inside
+    from rolekit.guest import inside, kin, rights
 else:  # as a script: from beside it, and nothing else from there
     sys.path.insert(0, str(Path(__file__).parent))
     import inside
+    import kin
+    import rights
 
     del sys.path[0]
-
-
-class Start(TypedDict):
-    """How to start a guest. With it come stdin, stdout, stderr, then others, in order.
-
-    The others are the gate of a guest that waits to become a program, and for a sandbox its
-    filter and files.
-
-    Attributes:
-        argv: Program, with its path, and arguments.
-        env: All of its environment, but HOME and TMPDIR where it has a scratch folder.
-        limits: Resource limits, by the name that `resource` has for them.
-        pids: For the user namespace of a sandbox; None where there is none.
-        uid: To become; None: stay.
-        has_scratch: Whether to make a scratch folder and to start in it.
-        is_reached: Whether somebody will connect to it, or look into its folders.
-        waits: Whether there is a gate, over which arguments come when they are known.
-        folders: Made in its scratch folder.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-    limits: dict[str, int]
-    pids: int | None
-    uid: int | None
-    has_scratch: bool
-    is_reached: bool
-    waits: bool
-    folders: list[str]
-
-
-class Terms(TypedDict):
-    """What holds for every guest of a keeper.
-
-    Attributes:
-        folder: Its own; scratch folders are made in it.
-        memory_bytes: Of all processes of a guest together.
-        pids: Processes of a guest.
-        groups: Folders of its cgroup; it removes them in the end.
-    """
-
-    folder: str
-    memory_bytes: int
-    pids: int
-    groups: list[str]
 
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -99,7 +57,6 @@ LOOK_MS = 50
 SPARE = 10
 """Times its own limit, for what else a user starts, where only that user can be limited."""
 CLEAR_S = 10.0
-REMOVE_S = 3.0
 ABOVE = 64
 """Descriptors are moved above these before they get the numbers that the guest expects."""
 SECCOMP_FD, INFO_FD, BLOCK_FD, GATE_FD, FIRST_FILE_FD = 3, 4, 5, 6, 7
@@ -115,59 +72,19 @@ SOCKET = "guest.sock"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Groups:
-    """The cgroup of a keeper's guests: one folder (version 2), or two (version 1), or none."""
-
-    def __init__(self, folders: list[str]) -> None:
-        self.folders = [Path(folder) for folder in folders]
-        self._kills = 0
-
-    def join(self) -> None:
-        """Move this process into it."""
-        for folder in self.folders:
-            (folder / "cgroup.procs").write_text("0")
-
-    def pids(self) -> Iterator[int]:
-        """Yield who is in it."""
-        for folder in self.folders:
-            with contextlib.suppress(OSError):
-                yield from map(int, (folder / "cgroup.procs").read_text().split())
-
-    def has_killed(self) -> bool:
-        """Whether the kernel has killed for memory since this was asked last."""
-        before = self._kills
-        for folder in self.folders:
-            for name in ("memory.events", "memory.oom_control"):
-                with contextlib.suppress(OSError):
-                    for line in (folder / name).read_text().splitlines():
-                        if line.startswith("oom_kill "):
-                            self._kills = int(line.split()[1])
-        return self._kills > before
-
-    def remove(self) -> None:
-        """Remove its folders; nobody is in them any more."""
-        until_s = time.monotonic() + REMOVE_S
-        for folder in self.folders:
-            while folder.exists() and time.monotonic() < until_s:
-                try:
-                    folder.rmdir()
-                except OSError:  # busy for a moment with who has just been killed
-                    time.sleep(0.005)
-
-
 class Keeper:
     """Starts guests as it is told, and leaves nothing of them."""
 
     def __init__(self, channel: socket.socket, terms: Terms) -> None:
         self._channel = channel
         self._terms = terms
-        self._groups = Groups(terms["groups"])
+        self._groups = kin.Groups(terms["groups"])
         self._folder = Path(terms["folder"])
         self._user_limit = 0
         if not self._groups.folders and os.geteuid() != 0:
             # A backstop: what others of this user start counts too, so it is generous.
             most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-            wanted = _count_of_user() + SPARE * terms["pids"]
+            wanted = rights.count_of_user() + SPARE * terms["pids"]
             self._user_limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         self._runs = 0
         self._main = 0
@@ -189,7 +106,7 @@ class Keeper:
         poll.register(woken, select.POLLIN)
         gc.freeze()  # what is there now is there to stay: a fork need not copy it
         if not self._groups.folders:
-            _get_ahead()
+            rights.get_ahead()
         self._tell({"ready": True})
         try:
             self._serve(poll, woken)
@@ -345,12 +262,13 @@ class Keeper:
                 child = json.loads(_read_all(info))["child-pid"]
                 most = cast("int", order["pids"])
                 try:
-                    with _as_user(order["uid"]):
+                    with rights.as_user(order["uid"]):
                         resource.prlimit(child, resource.RLIMIT_NPROC, (most, most))
                         if order["is_reached"]:
                             self._inside = inside.Namespaces(child, order["uid"])
                 except OSError as error:
-                    _signal(child, signal.SIGKILL)  # before it sees that nobody holds it back
+                    # Before it sees that nobody holds it back.
+                    kin.send_signal(child, signal.SIGKILL)
                     why = f"it could not be limited, or looked into: {error}"
                 else:
                     os.write(block, b"1")
@@ -363,7 +281,7 @@ class Keeper:
     def _reap(self) -> None:
         """Take note of who ended; with its first process, a guest has."""
         ended: int | None = None
-        for pid, status in _ended():
+        for pid, status in kin.ended():
             self._helpers.discard(pid)
             if pid == self._main:
                 ended = os.waitstatus_to_exitcode(status)
@@ -375,9 +293,9 @@ class Keeper:
         until_s = time.monotonic() + CLEAR_S
         while pids := self._frozen():
             for pid in pids:
-                _signal(pid, signal.SIGKILL)
+                kin.send_signal(pid, signal.SIGKILL)
             gone = 0
-            for pid, code in _ended():
+            for pid, code in kin.ended():
                 gone += 1
                 self._helpers.discard(pid)
                 if pid == self._main and status is None:
@@ -412,12 +330,12 @@ class Keeper:
         known: set[int] = set()
         while new := self._living() - known:
             for pid in new:
-                _signal(pid, signal.SIGSTOP)
+                kin.send_signal(pid, signal.SIGSTOP)
             known |= new
         return known
 
     def _living(self) -> set[int]:
-        return {*_descendants(), *self._groups.pids()}
+        return {*kin.descendants(), *self._groups.pids()}
 
     def _end_scratch(self) -> None:
         if self._runs:
@@ -430,7 +348,7 @@ class Keeper:
             return  # it has not become a program yet: that would have closed the pipe
         used_bytes = count = 0
         page = resource.getpagesize()
-        for pid in set(_descendants()) - self._helpers:
+        for pid in set(kin.descendants()) - self._helpers:
             with contextlib.suppress(OSError, IndexError):
                 used_bytes += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
             count += 1
@@ -462,67 +380,6 @@ def _read_all(fd: int) -> bytes:
     while data := os.read(fd, 4096):
         whole += data
     return whole
-
-
-def _ended() -> Iterator[tuple[int, int]]:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        yield pid, status
-
-
-def _descendants() -> Iterator[int]:
-    """Yield every process that descends from this one."""
-    parents = [str(os.getpid())]
-    while parents:
-        parent = parents.pop()
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 - names only
-                text = Path(f"/proc/{parent}/task/{thread}/children").read_text()
-                children = text.split()
-                yield from map(int, children)
-                parents += children
-
-
-@contextlib.contextmanager
-def _as_user(uid: int | None) -> Generator[None]:
-    """Be a user inside the block: who may limit its processes, also where root may not."""
-    if uid is None:
-        yield
-        return
-    os.setresgid(uid, uid, 0)
-    os.setresuid(uid, uid, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-        os.setresgid(0, 0, 0)
-
-
-def _get_ahead() -> None:
-    """Run before any guest, where only watching limits them: to outrun who forks."""
-    with contextlib.suppress(OSError):  # it takes root; others have RLIMIT_NPROC, see _become
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(1))
-
-
-def _count_of_user() -> int:
-    """Count the threads of this user, which is what RLIMIT_NPROC counts."""
-    count = 0
-    for entry in os.scandir("/proc"):
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and entry.stat().st_uid == os.geteuid():
-                count += len(os.listdir(f"/proc/{entry.name}/task"))  # noqa: PTH208 - a count
-    return count
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import cgroups, inside, keeper, leftovers
+from rolekit.guest import cgroups, inside, keeper, leftovers, orders
 from rolekit.guest.going import SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
 from rolekit.guest.pipes import Pipes
@@ -106,7 +106,7 @@ class Keeper:
         if self._use_groups:
             name = f"rolekit-guest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             self._groups = cgroups.make(name, limits)
-        terms = keeper.Terms(
+        terms = orders.Terms(
             folder=self._folder,
             memory_bytes=limits.memory_mb * MIB,
             pids=limits.pids,
@@ -171,7 +171,7 @@ class Keeper:
             waits = len(pipes) > GATE
             if waits and launch.filter is not None:
                 argv = (SHELL, "-c", SCRIPT)
-            order = keeper.Start(
+            order = orders.Start(
                 argv=[*_prefix(launch, list(given), env or {}), *argv],
                 env=launch.env | dict(env or {}),
                 limits=launch.limits,
@@ -187,7 +187,7 @@ class Keeper:
             for fd in held:
                 os.close(fd)
 
-    async def _order(self, order: keeper.Start, fds: list[int]) -> asyncio.Future[Ended]:
+    async def _order(self, order: orders.Start, fds: list[int]) -> asyncio.Future[Ended]:
         if self._channel is None or self.is_lost:
             raise GuestFailed("its keeper is gone.")
         loop = asyncio.get_running_loop()

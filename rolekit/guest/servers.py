@@ -210,7 +210,6 @@ class Server(Generic[G]):
     @abstractmethod
     def serve(self, door: Door) -> G:
         """Return what handlers use; it has what `Serving` has, too."""
-        raise NotImplementedError
 
     def told(
         self, command: tuple[str, ...], address: Address

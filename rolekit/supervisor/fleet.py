@@ -14,12 +14,13 @@ from rolekit.config import nearest
 from rolekit.errors import ConfigError
 from rolekit.model.recycling import LIMITS, limits
 from rolekit.supervisor.counts import count_at_start, count_of
+from rolekit.supervisor.pumping import keep_pumping
 from rolekit.supervisor.reasons import Reasons
 from rolekit.supervisor.slot import Crew, Slot
 from rolekit.supervisor.wire import RELAY, RoleSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from rolekit.model.recycling import Limits
     from rolekit.supervisor.host import Ground, QueueDepth
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("rolekit.supervisor")
 
-_PUMP_REST_S = 1.0
 _TEND_AGAIN_S = 5.0
 
 
@@ -116,7 +116,7 @@ class Fleet:
             for role in self.roles.values():
                 self._resize(role, self._wanted_at_start(role))
             pumps = [
-                group.create_task(_keep_pumping(pump, "wake-ups" if i else "lease"))
+                group.create_task(keep_pumping(pump, "wake-ups" if i else "lease"))
                 for i, pump in enumerate((self._pump_lease, self._pump_topics))
             ]
             await self._stopping.wait()
@@ -382,16 +382,6 @@ class Fleet:
         for slot in self._tasks:
             if slot.instance is not None:
                 slot.instance.say(message)
-
-
-async def _keep_pumping(pump: Callable[[], Awaitable[None]], what: str) -> None:
-    """Run a pump for ever: an outage must not end the fleet."""
-    while True:
-        try:
-            await pump()
-        except Exception as error:  # noqa: BLE001 - whatever the database raises: try again
-            _log.warning("trying again in a second", what=what, error=str(error))
-        await asyncio.sleep(_PUMP_REST_S)
 
 
 def _is_web(role: RoleSummary) -> bool:

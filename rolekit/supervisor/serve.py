@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from rolekit.supervisor.recycling import Recycling
 from rolekit.supervisor.reload import Reload
 from rolekit.supervisor.sockets import Doors
 from rolekit.supervisor.status import FleetStatus, roles_of
+from rolekit.supervisor.stops import Stops, handling, stop_signals
 from rolekit.supervisor.upgrades import Restart, Upgrades, Wish
 from rolekit.supervisor.usage import FleetUsage, used_by
 from rolekit.supervisor.wire import Described, RoleSummary
@@ -119,7 +120,7 @@ async def serve(
 
     forker = forker_of(config.app)
     try:
-        with _stop_signals() as stops:
+        with stop_signals() as stops:
             async with stops.cutting() as cut:
                 app = await forker.start()
             if cut.expired():
@@ -138,63 +139,6 @@ async def serve(
                 await upgrades.stop()
     finally:
         await forker.stop()
-
-
-@dataclass(slots=True)
-class _Stops:
-    """How often a stop was asked for by signal, and who wants to know."""
-
-    count: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _cut: asyncio.Timeout | None = None
-
-    def more(self) -> None:
-        """Count one more; a step of the start that is under way ends."""
-        self.count += 1
-        self.changed.set()
-        if self._cut is not None:
-            self._cut.reschedule(asyncio.get_running_loop().time())
-
-    @contextlib.asynccontextmanager
-    async def cutting(self) -> AsyncGenerator[asyncio.Timeout]:
-        """Cut what is inside short when a stop is asked for; then `expired()` says so.
-
-        Cancels the task it is used in, since a context manager of the databases must be
-        left by the task that entered it.
-        """
-        cut = asyncio.timeout(0 if self.count else None)
-        try:
-            async with cut:
-                self._cut = cut
-                yield cut
-        except TimeoutError:
-            if not cut.expired():
-                raise
-        finally:
-            self._cut = None
-
-    async def next(self) -> int:
-        """Wait for another signal; return how many came so far."""
-        await self.changed.wait()
-        self.changed.clear()
-        return self.count
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Generator[_Stops]:
-    stops = _Stops()
-    with _handling(signal.SIGINT, stops.more), _handling(signal.SIGTERM, stops.more):
-        yield stops
-
-
-@contextlib.contextmanager
-def _handling(number: signal.Signals, handle: Callable[[], None]) -> Generator[None]:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(number, handle)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(number)
 
 
 class _Supervisor:
@@ -226,7 +170,7 @@ class _Supervisor:
         self._scaler: Autoscaler | None = None
         self._observing: Observing | None = None
 
-    async def run(self, open_ground: OpenGround, stops: _Stops) -> int:
+    async def run(self, open_ground: OpenGround, stops: Stops) -> int:
         """Hold everything open, in the order in which it is needed, while the fleet runs."""
         with contextlib.ExitStack() as held:
             held.enter_context(only_one(self._config.home, self._app.app))
@@ -319,7 +263,7 @@ class _Supervisor:
         """The settings as they were read last."""
         return self._config if self._reload is None else self._reload.config
 
-    async def _run_fleet(self, ground: Ground, stops: _Stops) -> int:
+    async def _run_fleet(self, ground: Ground, stops: Stops) -> int:
         ground = self._launchers.adopting(ground)
         observing = self._observing = Observing(self._config, self._app, ground, self.status)
         fleet = self._fleet = Fleet(
@@ -367,7 +311,7 @@ class _Supervisor:
         self._say(f"{self._app.app} has stopped.")
         return 1 if fleet.refusals else 0
 
-    async def _obey(self, fleet: Fleet, stops: _Stops) -> None:
+    async def _obey(self, fleet: Fleet, stops: Stops) -> None:
         while True:
             is_hard = await stops.next() > 1
             fleet.ask_to_stop(hard=is_hard)
@@ -382,11 +326,11 @@ class _Supervisor:
         if self._manner.watched is not None:
             await watching.watch(self._manner.watched, self._upgrades, self._say)
 
-    async def _hang_up(self, stops: _Stops) -> None:
+    async def _hang_up(self, stops: Stops) -> None:
         """Read the settings again on SIGHUP; but when the terminal went away, stop."""
         hung_up = asyncio.Event()
         has_terminal = sys.stdin.isatty()
-        with _handling(signal.SIGHUP, stops.more if has_terminal else hung_up.set):
+        with handling(signal.SIGHUP, stops.more if has_terminal else hung_up.set):
             while True:
                 await hung_up.wait()
                 hung_up.clear()

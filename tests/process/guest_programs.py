@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from rolekit.guest import Guest, Limits, Session, Talks
+from rolekit.guest.crew import guests_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     import pytest
+
+    from rolekit.guest import Container, Process, Sandbox, Speaks
+
+G = TypeVar("G")
 
 ACTOR = r"""
 $| = 1;
@@ -112,3 +120,32 @@ def leftovers_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Leftovers:
     folder.chmod(0o755)
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return Leftovers(f"token-{os.getpid()}-{os.urandom(4).hex()}", folder)
+
+
+@asynccontextmanager
+async def at_work(
+    speaks: Speaks[G],
+    *,
+    host: Process | Sandbox | Container,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> AsyncGenerator[G]:
+    """Have a role with one guest; give the guest."""
+
+    class Role:
+        guest = Guest(speaks, host=host, limits=limits)
+
+    role = Role()
+    async with guests_running(role):
+        yield role.guest
+
+
+class _Greeted(Session):
+    """Is ready once its program has said a line."""
+
+    async def ready(self) -> None:
+        await self.read_until(b"\n")
+
+
+def silent(token: str) -> Talks[_Greeted]:
+    """Return a guest that says nothing, and so is never ready."""
+    return Talks(_Greeted, "perl", "-e", "sleep 1000", token)

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.errors import AppError, GuestFailed, Reject, Retry
-from rolekit.guest import Container, Exec, Frames, Guest, Limits, Lines, Session, Talks
+from rolekit.guest import Container, Exec, Frames, Guest, Limits, Lines
 from rolekit.guest.crew import guests_running
-from tests.process.guest_programs import Leftovers, actor, leftovers_in, once, processes
+from tests.process.guest_programs import (
+    Leftovers,
+    actor,
+    leftovers_in,
+    once,
+    processes,
+    silent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,16 +256,8 @@ async def test_an_image_is_built_or_its_fault_is_told(left: Leftovers, tmp_path:
 
 
 async def test_a_slow_start_keeps_the_instance_from_starting(left: Leftovers) -> None:
-    class Greeted(Session):
-        async def ready(self) -> None:
-            await self.read_until(b"\n")
-
     class Role:
-        guest = Guest(
-            Talks(Greeted, "perl", "-e", "sleep 1000", left.token),
-            host=DEBIAN,
-            limits=Limits(start_s=3),
-        )
+        guest = Guest(silent(left.token), host=DEBIAN, limits=Limits(start_s=3))
 
     with pytest.raises(AppError, match=r"Role.guest \(.*not ready within start_s, 3 s"):
         async with guests_running(Role()):

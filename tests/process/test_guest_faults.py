@@ -24,11 +24,16 @@ from rolekit.guest import (
     Lines,
     Process,
     Sandbox,
-    Session,
-    Talks,
 )
 from rolekit.guest.crew import guests_running
-from tests.process.guest_programs import Leftovers, actor, leftovers_in, once, processes
+from tests.process.guest_programs import (
+    Leftovers,
+    actor,
+    leftovers_in,
+    once,
+    processes,
+    silent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -166,16 +171,8 @@ async def test_what_left_the_tree_of_a_guest_is_killed_with_it(
 async def test_a_slow_start_keeps_the_instance_from_starting(
     host: Process | Sandbox, left: Leftovers
 ) -> None:
-    class Greeted(Session):
-        async def ready(self) -> None:
-            await self.read_until(b"\n")
-
     class Role:
-        guest = Guest(
-            Talks(Greeted, "perl", "-e", "sleep 1000", left.token),
-            host=host,
-            limits=Limits(start_s=0.5),
-        )
+        guest = Guest(silent(left.token), host=host, limits=Limits(start_s=0.5))
 
     with pytest.raises(AppError, match=r"Role.guest \(.*not ready within start_s, 0.5 s"):
         async with guests_running(Role()):

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from rolekit import VMRole
 from rolekit.errors import GuestFailed
-from rolekit.guest import Exec, Guest, Limits, Process, Sandbox
-from rolekit.guest.crew import guests_running
-from tests.process.guest_programs import Leftovers, leftovers_in, processes
+from rolekit.guest import Exec, Limits, Process, Sandbox
+from tests.process.guest_programs import Leftovers, at_work, leftovers_in, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,15 +47,11 @@ def keepers() -> list[int]:
 async def test_the_next_guest_is_there_before_its_call(
     host: Process | Sandbox, left: Leftovers
 ) -> None:
-    class Role(VMRole):
-        guest = Guest(Exec("/bin/echo", "done"), host=host)
-
-    role = Role()
-    async with guests_running(role):
+    async with at_work(Exec("/bin/echo", "done"), host=host) as guest:
         (keeper,) = keepers()
         (first,) = children(keeper)
 
-        assert (await role.guest.run()).stdout == b"done\n"
+        assert (await guest.run()).stdout == b"done\n"
 
         await left.soon(lambda: bool(children(keeper)))
         assert first not in children(keeper)
@@ -67,32 +61,26 @@ async def test_the_next_guest_is_there_before_its_call(
 async def test_a_guest_that_was_killed_while_it_waited_costs_one_call_at_most(
     host: Process | Sandbox, left: Leftovers
 ) -> None:
-    class Role(VMRole):
-        guest = Guest(Exec("/bin/echo", "done"), host=host)
-
-    role = Role()
-    async with guests_running(role):
+    async with at_work(Exec("/bin/echo", "done"), host=host) as guest:
         (keeper,) = keepers()
         (waiting,) = children(keeper)
         os.kill(waiting, signal.SIGKILL)
         await left.soon(lambda: waiting not in children(keeper))
         with contextlib.suppress(GuestFailed):  # its end may not be known here yet
-            await role.guest.run()
+            await guest.run()
 
-        assert (await role.guest.run()).stdout == b"done\n"
+        assert (await guest.run()).stdout == b"done\n"
 
 
 async def test_a_guest_that_has_waited_too_long_is_not_used(left: Leftovers) -> None:
-    class Role(VMRole):
-        guest = Guest(Exec("sh", "-c", "echo $$"), host=Process(), limits=Limits(age_s=0.1))
-
-    role = Role()
-    async with guests_running(role):
+    async with at_work(
+        Exec("sh", "-c", "echo $$"), host=Process(), limits=Limits(age_s=0.1)
+    ) as guest:
         (keeper,) = keepers()
         (waiting,) = children(keeper)
         await asyncio.sleep(0.2)  # it is about time that passes
 
-        assert int((await role.guest.run()).stdout) != waiting
+        assert int((await guest.run()).stdout) != waiting
 
 
 @each_host
@@ -107,12 +95,10 @@ async def test_any_argument_arrives_as_it_is(host: Process | Sandbox, left: Left
         "x" * 100_000,
     ]
 
-    class Role(VMRole):
-        guest = Guest(Exec("/usr/bin/perl", "-e", 'print join "\\0", @ARGV', "{}"), host=host)
-
-    role = Role()
-    async with guests_running(role):
-        got = (await role.guest.run(b"", *arguments)).stdout
+    async with at_work(
+        Exec("/usr/bin/perl", "-e", 'print join "\\0", @ARGV', "{}"), host=host
+    ) as guest:
+        got = (await guest.run(b"", *arguments)).stdout
 
     assert got == b"\0".join(map(os.fsencode, arguments))
 
@@ -123,12 +109,8 @@ async def test_the_environment_is_the_one_that_it_is_given(
 ) -> None:
     monkeypatch.setenv("LANG", "C.UTF-8")
 
-    class Role(VMRole):
-        guest = Guest(Exec("/usr/bin/env", "-0"), host=host)
-
-    role = Role()
-    async with guests_running(role):
-        got = (await role.guest.run()).stdout.decode()
+    async with at_work(Exec("/usr/bin/env", "-0"), host=host) as guest:
+        got = (await guest.run()).stdout.decode()
 
     names = {line.partition("=")[0] for line in got.split("\0") if line}
     assert names - {"LC_ALL", "LC_CTYPE", "TZ"} == {"PATH", "HOME", "TMPDIR", "LANG"}
@@ -138,12 +120,8 @@ async def test_the_environment_is_the_one_that_it_is_given(
 async def test_nothing_of_what_made_it_ready_is_open_in_the_program(
     host: Process | Sandbox, left: Leftovers
 ) -> None:
-    class Role(VMRole):
-        guest = Guest(Exec("/bin/ls", "/proc/self/fd"), host=host)
-
-    role = Role()
-    async with guests_running(role):
-        got = (await role.guest.run()).stdout
+    async with at_work(Exec("/bin/ls", "/proc/self/fd"), host=host) as guest:
+        got = (await guest.run()).stdout
 
     assert got.split() == [b"0", b"1", b"2", b"3"]  # 3: the folder that is listed
 
@@ -152,28 +130,20 @@ async def test_nothing_of_what_made_it_ready_is_open_in_the_program(
 async def test_files_come_to_a_guest_that_was_ready(
     host: Process | Sandbox, left: Leftovers
 ) -> None:
-    class Role(VMRole):
-        guest = Guest(Exec("sh", "-c", "cat a b && ls"), host=host)
-
-    role = Role()
-    async with guests_running(role):
-        first = await role.guest.run(b"", files={"a": b"one\n", "b": b"two\n"})
+    async with at_work(Exec("sh", "-c", "cat a b && ls"), host=host) as guest:
+        first = await guest.run(b"", files={"a": b"one\n", "b": b"two\n"})
         with pytest.raises(GuestFailed, match="No such file"):
-            await role.guest.run()
+            await guest.run()
 
     assert first.stdout.split() == [b"one", b"two", b"a", b"b"]
 
 
 async def test_arguments_that_the_system_does_not_take_are_said(left: Leftovers) -> None:
-    class Role(VMRole):
-        guest = Guest(Exec("/bin/echo"), host=Process())
-
-    role = Role()
-    async with guests_running(role):
+    async with at_work(Exec("/bin/echo"), host=Process()) as guest:
         with pytest.raises(GuestFailed, match=r"was not started: .*[Aa]rgument list too long"):
-            await role.guest.run(b"", "x" * 200_000)
+            await guest.run(b"", "x" * 200_000)
 
-        assert (await role.guest.run(b"", "short")).stdout == b"short\n"
+        assert (await guest.run(b"", "short")).stdout == b"short\n"
 
 
 async def test_a_system_without_a_shell_has_its_guests_started_by_the_call(
@@ -181,14 +151,10 @@ async def test_a_system_without_a_shell_has_its_guests_started_by_the_call(
 ) -> None:
     monkeypatch.setattr("rolekit.guest.sandbox.SHELL", "/none")
 
-    class Role(VMRole):
-        guest = Guest(Exec("/bin/cat"), host=Sandbox())
-
-    role = Role()
-    async with guests_running(role):
+    async with at_work(Exec("/bin/cat"), host=Sandbox()) as guest:
         assert children(keepers()[0]) == []
 
-        assert (await role.guest.run(b"text")).stdout == b"text"
+        assert (await guest.run(b"text")).stdout == b"text"
 
 
 @each_host
@@ -197,14 +163,10 @@ async def test_what_waits_is_not_judged_by_the_memory_of_the_program(
 ) -> None:
     monkeypatch.setattr("rolekit.guest.cgroups.make", no_groups)
 
-    class Role(VMRole):
-        guest = Guest(Exec("/bin/cat"), host=host, limits=Limits(memory_mb=9))
-
-    role = Role()
-    async with guests_running(role):
+    async with at_work(Exec("/bin/cat"), host=host, limits=Limits(memory_mb=9)) as guest:
         (keeper,) = keepers()
         waiting = children(keeper)
         await asyncio.sleep(0.3)  # it is looked at each 50 ms
 
         assert children(keeper) == waiting
-        assert (await role.guest.run(b"text")).stdout == b"text"
+        assert (await guest.run(b"text")).stdout == b"text"
