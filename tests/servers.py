@@ -16,13 +16,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rolekit.errors import ConfigError
 from rolekit.testing.erlang import find_rabbitmq
+from rolekit.testing.folders import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -129,7 +129,8 @@ class PrivatePostgres:
 
     def __init__(self) -> None:
         self._binaries = find_postgres()
-        self._base = Path(tempfile.mkdtemp(prefix="rolekit-pg-", dir="/tmp"))
+        self._folder = Folder("rolekit-pg-", Path("/tmp"))  # noqa: S108 - all may enter it
+        self._base = self._folder.path
         self._ids = account()
         self.port = free_port()
         self.url = f"postgresql://rolekit@127.0.0.1:{self.port}/postgres"
@@ -143,7 +144,7 @@ class PrivatePostgres:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        shutil.rmtree(self._base, ignore_errors=True)
+        self._folder.remove()
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""

@@ -13,18 +13,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 import time
 import urllib.parse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rolekit.errors import Unavailable
 from rolekit.testing.certificates import make_certificates
 from rolekit.testing.erlang import Node, binary, find_rabbitmq
+from rolekit.testing.folders import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -90,7 +88,8 @@ class PrivateBroker:
         self.certificates: Certificates | None = None
         self.node_name = f"rolekit-{secrets.token_hex(4)}@localhost"
         self._password = secrets.token_urlsafe(16)
-        self._base = Path(tempfile.mkdtemp(prefix="rolekit-mq-"))
+        self._folder = Folder("rolekit-mq-")
+        self._base = self._folder.path
         if tls is not None:
             self.certificates = make_certificates(self._base / "tls")
             settings = self._tls_settings(self.certificates, tls) | dict(settings or {})
@@ -154,7 +153,7 @@ class PrivateBroker:
     def close(self) -> None:
         """End it for good and remove its data, at once: nothing is left to be written out."""
         self._node.close()
-        shutil.rmtree(self._base, ignore_errors=True)
+        self._folder.remove()
 
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` on it, in a second or two; return what that printed.

@@ -19,6 +19,7 @@ from anyio.from_thread import start_blocking_portal
 from rolekit.errors import ConfigError, Unavailable
 from rolekit.store import embedded
 from rolekit.testing.broker import PrivateBroker
+from rolekit.testing.folders import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -50,16 +51,17 @@ class DatabaseServer:
 
 
 @pytest.fixture(scope="session")
-def rolekit_database_server(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[DatabaseServer]:
+def rolekit_database_server() -> Iterator[DatabaseServer]:
     """One embedded PostgreSQL for a whole test run; its data go with it."""
-    home = tmp_path_factory.mktemp("rolekit")
-    with (
-        start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(embedded.server(home)) as url,
-    ):
-        yield DatabaseServer(url, portal)
+    home = Folder("rolekit-db-")
+    try:
+        with (
+            start_blocking_portal("asyncio") as portal,
+            portal.wrap_async_context_manager(embedded.server(home.path)) as url,
+        ):
+            yield DatabaseServer(url, portal)
+    finally:
+        home.remove()
 
 
 @pytest.fixture
