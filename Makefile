@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
 BENCH := .venv-bench/.set-up
 TESTS ?=
+# Files in the order of their names: many short ones, of tests/unit, come last, so that no
+# worker is alone with a long one. A worker that died is not replaced: xdist would repeat its
+# file, and die of it, again and again.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo secrets servers test compose-test faults load simulate fuzz check bench bench-quick bench-profile format clean
@@ -29,7 +33,7 @@ servers: $(SETUP)
 	$(BIN)/python -m tests.engine
 
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
-	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile)
+	$(BIN)/python -m pytest $(or $(TESTS),$(AT_ONCE))
 
 secrets:  ## Make the passwords of docker-compose.yml, in deploy/secrets
 	@$(PYTHON) deploy/make_secrets.py
@@ -38,7 +42,7 @@ compose-test: $(SETUP)  ## Run docker-compose.yml on a real engine: mail, kills,
 	$(BIN)/python -m tests.compose $(if $(COPIES),--copies $(COPIES))
 
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
-	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
+	$(BIN)/python -m pytest -m 'faults or load' -o faulthandler_timeout=0 $(or $(TESTS),tests/faults)
 
 load: servers  ## Put mailflow under load, five minutes each on Postgres alone and on RabbitMQ; reports in build/load (FOR=, RATE=)
 	$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
