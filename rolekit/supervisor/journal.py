@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rolekit.config import nearest
+from rolekit.errors import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
 SUPERVISOR = "(supervisor)"
 KEPT_BYTES = 4 * 1024 * 1024
@@ -126,6 +129,28 @@ class Journal:
             self._room += len(self._lines.popleft().text) + _OVERHEAD_BYTES
         for one in self._followers:
             one.give(line)
+
+    def look_for(self, instance: str, there: Sequence[str]) -> None:
+        """Make sure that an instance is there, or has left a line that is kept.
+
+        Args:
+            instance: "Deliverer/3".
+            there: The names of those that its role has now, in order.
+
+        Raises:
+            ConfigError: It is not, and has not.
+        """
+        if instance in there or any(line.instance == instance for line in self._lines):
+            return
+        role = instance.partition("/")[0]
+        now = "none" if not there else there[0]
+        if len(there) > 1:
+            now = f"{len(there)}, {there[0]} to {there[-1]}"
+        raise ConfigError(
+            f"There is no instance {instance}, nor a line of one that was."
+            f"{nearest(instance, there)}",
+            fix=f"{role} has {now} now; `rolekit logs {role}` shows the lines of all.",
+        )
 
     def note(self, text: str) -> None:
         """Keep a line of the supervisor's own; may be called from any thread."""

@@ -231,8 +231,12 @@ class _Supervisor:
 
     def logs(self, order: LogsOrder) -> AsyncIterator[LogLine]:
         """Give what was printed."""
+        fleet = self._running()
         if order.role and order.role != SUPERVISOR:
-            self._running().named(order.role)
+            fleet.named(order.role)
+        if order.instance:
+            places = (*fleet.slots(order.role), *fleet.leaving(order.role))
+            self._journal.look_for(order.instance, [one.name for one in places])
         return self._journal.tell(order)
 
     async def reload(self) -> list[str]:

@@ -148,12 +148,12 @@ class Many:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
         self.sent += count
 
-    def sending(self, count: int, rate: int) -> subprocess.Popen[bytes]:
+    def sending(self, count: int, rate: int, kind: str = "Work") -> subprocess.Popen[bytes]:
         """Begin to send so many more, so many a second; end it with `wait`."""
         numbers = map(str, (self.sent, count, rate))
         self.sent += count
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.process.many_client", "Work", *numbers], cwd=ROOT
+            [sys.executable, "-m", "tests.process.many_client", kind, *numbers], cwd=ROOT
         )
 
     def handled(self) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from tests.process import many_app
 
@@ -20,9 +21,10 @@ async def main(name: str, first: int, count: int, rate: float = 0) -> None:
                 kind(number=number) for number in range(first, first + count)
             )
             return
-        for number in range(first, first + count):
-            await client.send(kind(number=number))
-            await asyncio.sleep(1 / rate)
+        begun = time.monotonic()
+        for number in range(count):  # one that is late does not hold up the others
+            await asyncio.sleep(begun + number / rate - time.monotonic())
+            await client.send(kind(number=first + number))
 
 
 if __name__ == "__main__":

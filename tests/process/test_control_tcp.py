@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from rolekit.cli.main import run
+from rolekit.supervisor.control_access import BURST
 from tests.process.fleet_main import CONTROL_TOKEN
-from tests.process.supervised import Supervised
+from tests.process.supervised import Supervised, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,6 +56,26 @@ def test_the_command_line_reaches_it_with_the_token_alone(
     assert httpx.get(f"http://127.0.0.1:{port}/ready").json() == {"ready": True}
     assert '"why": "a wrong token"' in fleet.output
     assert len(fleet.role("Steady").places) == 3
+
+
+def test_who_guesses_is_refused_logged_and_held_up(fleet: Supervised, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/ps"
+    right, wrong = ({"Authorization": f"Bearer {one}"} for one in (CONTROL_TOKEN, "guess" * 8))
+    answers: list[httpx.Response] = []
+
+    with httpx.Client() as http:
+        # Guesses are forgotten at one a second, so a slow machine makes a few more.
+        while not answers or (answers[-1].status_code == 401 and len(answers) < 10 * BURST):
+            answers.append(http.get(url, headers=wrong))
+        eventually(lambda: http.get(url, headers=right).status_code == 200)
+
+    *refused, held_up = answers
+    assert {one.status_code for one in refused} == {401}
+    assert len(refused) >= BURST
+    assert held_up.status_code == 429
+    assert int(held_up.headers["Retry-After"]) >= 1
+    assert fleet.output.count('"why": "a wrong token"') == len(refused)
+    assert "guess" not in fleet.output
 
 
 def test_the_socket_is_for_its_owner_and_the_token_for_the_supervisor(

@@ -37,13 +37,16 @@ def test_lines_are_shown_by_instance_and_those_of_the_supervisor_too(
         run(["logs", "(supervisor)", *home])
         own = capsys.readouterr().out
         wrong = run(["logs", "Lod", *home])
+        nobody = run(["logs", "Loud/77", *home])
 
     assert code == 0
     assert [line.split(" ")[1] for line in plain.splitlines()] == ["298", "299"]
     assert (chosen["role"], chosen["instance"]) == ("Loud", "Loud/0")
     assert any(json.loads(line)["event"] == "scaled" for line in own.splitlines())
-    assert wrong == 2
-    assert "Did you mean Loud?" in capsys.readouterr().err
+    assert (wrong, nobody) == (2, 2)
+    said = capsys.readouterr().err
+    assert "Did you mean Loud?" in said
+    assert "There is no instance Loud/77, nor a line of one that was." in said
 
 
 def test_following_ends_with_the_app(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rolekit.errors import ConfigError
 from rolekit.supervisor.journal import Journal, LogLine, LogsOrder
 
 if TYPE_CHECKING:
@@ -111,3 +112,24 @@ async def test_who_leaves_is_forgotten() -> None:
     await following.aclose()
 
     assert journal.followers == 0
+
+
+async def test_an_instance_that_never_was_is_refused_and_one_that_was_is_not() -> None:
+    journal = Journal(lambda _: None)
+    journal.add("Work", "Work/5", "its last words")
+
+    journal.look_for("Work/1", ["Work/0", "Work/1"])  # has said nothing yet
+    journal.look_for("Work/5", ["Work/0", "Work/1"])  # is gone
+    with pytest.raises(ConfigError, match="There is no instance Work/11, nor") as refusal:
+        journal.look_for("Work/11", ["Work/0", "Work/1"])
+
+    assert "Did you mean Work/1?" in str(refusal.value)
+    assert "Work has 2, Work/0 to Work/1 now" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "now"), [([], "Work has none now"), (["Work/0"], "Work has Work/0 now")]
+)
+async def test_it_says_who_is_there(there: list[str], now: str) -> None:
+    with pytest.raises(ConfigError, match=now):
+        Journal(lambda _: None).look_for("Work/77", there)
