@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from benchmarks.meter import Job
-    from rolekit import App
+    from rolekit import App, Client
     from rolekit.supervisor.status import RoleStatus
 
 LOOK_S = 0.1
@@ -64,6 +64,8 @@ class Fleet:
     def is_ready(self, count: int) -> bool:
         """Say whether so many instances are ready."""
         try:
+            if not self._control.is_ready():  # asks for no list of a thousand places
+                return False
             status = self.status()
         except (*GONE, StopIteration):
             return False
@@ -133,11 +135,11 @@ async def scale_out(job: Job, name: str, home: Path) -> None:
 async def instances(job: Job, home: Path) -> None:
     """Start many instances, give each something to do, and take them away again."""
     count = job.count if job.broker else min(job.count, POSTGRES_MOST)
-    async with fleet(job, "idle", home) as (there, app):
+    async with fleet(job, "idle", home) as (there, app), app.client() as client:
         ready_s = await there.scale(count)
         pids = {place.pid for place in there.status().places if place.pid is not None}
         begin = time.perf_counter()
-        await _each_handles(app, pids, home / "hits")
+        await _each_handles(client, pids, home / "hits")
         handled_s = ready_s + time.perf_counter() - begin
         sizes = [_own_bytes(pid) for pid in pids]
         held = await _connections(job, f"rolekit {app.name} Idle")
@@ -163,20 +165,19 @@ async def instances(job: Job, home: Path) -> None:
     )
 
 
-async def _each_handles(app: App, pids: set[int], hits: Path) -> None:
+async def _each_handles(client: Client, pids: set[int], hits: Path) -> None:
     """Send messages until every one of these processes has handled one."""
     sent = 0
 
     def all_came() -> bool:
         return hits.read_text().count("\n") >= sent
 
-    async with app.client() as client:
-        while not pids <= set(map(int, hits.read_text().split())):
-            await client.send_many(
-                fleet_app.Work(**meter.fields(sent + n)) for n in range(len(pids))
-            )
-            sent += len(pids)
-            await until(all_came)
+    while not pids <= set(map(int, hits.read_text().split())):
+        await client.send_many(
+            fleet_app.Work(**meter.fields(sent + n)) for n in range(len(pids))
+        )
+        sent += len(pids)
+        await until(all_came)
 
 
 def _own_bytes(pid: int) -> int:

@@ -76,7 +76,7 @@ def instance_main(
         return asyncio.run(_refuse(error, line))
     logs.set_up(level, settings.log_format, app=name, role=spec.role, instance=spec.slot)
     way = Passing(*passing) if passing else None
-    return asyncio.run(_live(spec, shared, line, (listening, way)))
+    return asyncio.run(live(spec, shared, line, (listening, way)))
 
 
 async def _refuse(error: ConfigError, line: socket.socket) -> int:
@@ -85,12 +85,23 @@ async def _refuse(error: ConfigError, line: socket.socket) -> int:
     return await _say_why(error, writer)
 
 
-async def _live(
+async def live(
     spec: link.InstanceSpec,
     shared: Common,
     line: socket.socket,
     sockets: tuple[socket.socket | None, Passing | None],
 ) -> int:
+    """Live as one instance; as `instance_main`, in a loop that runs.
+
+    Args:
+        spec: What the supervisor tells it.
+        shared: What all instances of its app share.
+        line: To the supervisor.
+        sockets: That of `bind`, and the way of connections between siblings; None: no such.
+
+    Returns:
+        Exit status.
+    """
     line.setblocking(False)  # noqa: FBT003 - the only way to say it
     reader, writer = await asyncio.open_connection(sock=line)
     with closing(writer):

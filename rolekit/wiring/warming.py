@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+import structlog
+
 from rolekit import config as configuration
 from rolekit.errors import RolekitError
 from rolekit.observe import logs
+from rolekit.supervisor import sharing
 from rolekit.wiring.parts import build, codec_of, is_rabbit, load_app, settled
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from rolekit.model.codec import Codec
     from rolekit.model.plan import AppPlan
     from rolekit.roles.app import App
+
+log = structlog.get_logger("rolekit.zygote")
 
 LATE_IMPORTS = ("anyio._backends._asyncio", "encodings.idna", "asyncpg.pool")
 """Modules that are imported where they are first needed, which is in every instance."""
@@ -73,3 +78,14 @@ def warm_up(app: str, broker: str) -> None:
         shared = common(app)
         logs.set_up(shared.settings.log, shared.settings.log_format, app=shared.app.name)
         build(shared.plan, 0, "postgresql://localhost/nothing", broker)
+    if is_rabbit(broker):
+        _rehearse()
+
+
+def _rehearse() -> None:
+    """Have the code that instances run put together; they only need more memory without."""
+    rehearsal = importlib.import_module("rolekit.wiring.rehearsal")
+    try:
+        sharing.gather(rehearsal.rehearse())
+    except Exception as error:  # noqa: BLE001 - whatever this system does not let it do
+        log.debug("not rehearsed", error=repr(error))

@@ -85,7 +85,7 @@ def test_an_instance_that_ends_in_good_order_says_so_by_its_status(
                 ours.send(link.encode(link.Stop(0)))
             async with asyncio.timeout(SOON_S):
                 none = (None, None)
-                return await instance._live(spec, shared, theirs, none)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                return await instance.live(spec, shared, theirs, none)
 
     app, settings = App("ends", roles=[role]), Config(horizon_s=5)
     plan = settled(app.plan(), settings)

@@ -71,7 +71,7 @@ async def changed(
     app, config = App("a", roles=[Worker]), Config()
     plan = settled(app.plan(), config)
     shared = Common(app, plan, config, codec_of(plan))
-    live = instance._live(spec, shared, theirs, (None, None))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    live = instance.live(spec, shared, theirs, (None, None))
     said: list[link.Changed] = []
     async with asyncio.timeout(SOON_S), asyncio.TaskGroup() as group:
         group.create_task(live)

@@ -1,0 +1,93 @@
+"""One life of an instance in the zygote, to see which code instances run.
+
+It begins, takes one message, beats and stops, as any instance does, on a stand-in for the
+broker. What it ran is then put together, see `supervisor/sharing.py`. It is an app of its
+own: nothing of the user's is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from rolekit import link
+from rolekit.config import Config
+from rolekit.model.message import Message
+from rolekit.roles.app import App
+from rolekit.roles.declare import handle
+from rolekit.roles.worker import WorkerRole
+from rolekit.transport.rabbitmq.stand_in import StandIn
+from rolekit.wiring import instance
+from rolekit.wiring.parts import build, codec_of
+from rolekit.wiring.warming import Common
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+LONGEST_S = 2.0
+"""It takes 0.1; where it does not end, instances do without."""
+NOWHERE = "postgresql://nobody@/nothing?host=/nonexistent"
+
+
+class Line(Message, name="rolekit.rehearsal.line"):
+    """What the only actor hears."""
+
+    number: int
+
+
+class Actor(WorkerRole):
+    """Plays an instance that writes nothing."""
+
+    concurrency = 2
+
+    @handle
+    async def hear(self, line: Line) -> None:
+        """Do nothing."""
+
+
+def rehearse() -> list[CodeType]:
+    """Live once, in an event loop that is gone afterwards; return the code that ran.
+
+    Raises:
+        Exception: Whatever went wrong; nothing is left of it.
+    """
+    ran: dict[int, CodeType] = {}
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            ran[id(frame.f_code)] = frame.f_code
+
+    before = sys.getprofile()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sys.setprofile(note)
+        try:
+            asyncio.run(_life(ours, theirs))
+        finally:
+            sys.setprofile(before)
+    return list(ran.values())
+
+
+async def _life(ours: socket.socket, theirs: socket.socket) -> None:
+    app = App("rehearsal", roles=[Actor])
+    plan = app.plan()
+    shared = Common(app, plan, Config(), codec_of(plan))
+    broker = StandIn()
+    async with asyncio.timeout(LONGEST_S), broker.listening() as url:
+        spec = link.InstanceSpec(
+            app="", role=Actor.__name__, slot=0, owner=0, broker=url, database=NOWHERE,
+            settings={},
+        )  # fmt: skip
+        living = asyncio.create_task(instance.live(spec, shared, theirs, (None, None)))
+        ours.setblocking(False)  # noqa: FBT003 - the only way to say it
+        reader, writer = await asyncio.open_connection(sock=ours)
+        await reader.readline()  # it is ready
+        sender = build(plan, 1, NOWHERE, url, has_queues=True).services
+        async with sender.running():
+            await sender.client.send(Line(number=1))
+            await broker.is_settled.wait()
+        writer.write(link.encode(link.Stop(0)))
+        await living
+        writer.close()

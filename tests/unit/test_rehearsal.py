@@ -1,0 +1,63 @@
+"""The rehearsal of an instance: shows what code one runs, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LIFE = """
+import os, signal
+from rolekit.flow.consume import Consumer
+from rolekit.roles.host import Instance
+from rolekit.transport.rabbitmq.consumer import QueueConsumer
+from rolekit.wiring.rehearsal import Actor, rehearse
+
+def state():
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    count = len(os.listdir("/proc/self/fd"))
+    return count, len(os.listdir("/proc/self/task")), [*map(signal.getsignal, kinds)]
+
+before = state()
+ran = {id(code) for code in rehearse()}
+for one in (Instance.run, Consumer.start, QueueConsumer.ack, Actor.hear):
+    assert id(one.__code__) in ran, one  # from its start to the ack of its only message
+assert state() == before, (state(), before)
+"""
+TOGETHER = """
+import gc, sys
+from rolekit.supervisor.sharing import gather
+
+body = "\\n    ".join(f"x = x + {n}" for n in range(10))
+made, apart = [], []
+for n in range(400):
+    scope = {}
+    exec(f"def add(x):\\n    {body}\\n    return x + {n}", scope)
+    made.append(scope["add"])
+    apart.append("x" * 3000)
+before = [one.__code__ for one in made]
+gather(before[::2])
+now = [one.__code__ for one in made]
+assert now[1::2] == before[1::2]
+assert not {*map(id, now[::2])} & {*map(id, before)}
+assert [one(0) for one in made] == [45 + n for n in range(400)]
+
+def pages(codes):
+    return len({id(one) // 4096 for one in codes})
+
+print(pages(before[::2]), pages(now[::2]))
+"""
+
+
+def said(program: str) -> str:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_it_plays_a_whole_life_and_leaves_nothing_behind() -> None:
+    assert said(LIFE) == ""
+
+
+def test_code_that_ran_is_put_together_and_does_the_same() -> None:
+    apart, together = map(int, said(TOGETHER).split())
+
+    assert together < apart / 2
