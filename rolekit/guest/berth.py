@@ -14,14 +14,14 @@ import socket
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError, GuestFailed
-from rolekit.guest import gate
+from rolekit.guest import gate, inside, keeper
+from rolekit.guest.asking import asked, connected
 from rolekit.guest.attached import HEAD_BYTES, Attached
 from rolekit.guest.kept import END_S, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.guest import inside
     from rolekit.guest.address import Address
     from rolekit.guest.hosts import Launch
     from rolekit.guest.limits import Limits
@@ -32,7 +32,11 @@ MAX_BYTES = 1 << 16
 
 
 class Run:
-    """One container, from its order to its end."""
+    """One container, from its order to its end.
+
+    Attributes:
+        way: To what reaches into it, where it is to be reached; see `reach`.
+    """
 
     def __init__(self, number: int) -> None:
         loop = asyncio.get_running_loop()
@@ -40,6 +44,15 @@ class Run:
         self.answered: asyncio.Future[int] = loop.create_future()
         self.ended: asyncio.Future[Ended] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
+        self.way: socket.socket | None = None
+
+    def begin(self, fds: list[int]) -> None:
+        """Note that it runs; take its stream, and the way into it, out of these."""
+        if not self.answered.done():
+            self.answered.set_result(fds.pop(0))
+            if fds:
+                self.way = socket.socket(fileno=fds.pop())
+                self.way.setblocking(False)  # noqa: FBT003 - the only way to say it
 
     def refuse(self, error: ConfigError | GuestFailed) -> None:
         """Let whoever waits know that there is none."""
@@ -52,6 +65,9 @@ class Run:
 
     def go(self) -> None:
         """Note that nothing of it is left."""
+        if self.way is not None:
+            self.way.close()
+            self.way = None
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -125,7 +141,7 @@ class Orders:
 
     def _read(self, channel: socket.socket) -> None:
         try:
-            text, fds, _, _ = socket.recv_fds(channel, MAX_BYTES, 1)
+            text, fds, _, _ = socket.recv_fds(channel, MAX_BYTES, 2)
         except BlockingIOError:
             return
         except OSError:
@@ -145,8 +161,7 @@ class Orders:
                 if not run.answered.done():
                     run.answered.set_result(0)
             case {"started": int(number)} if run := self._runs.get(number):
-                if not run.answered.done():
-                    run.answered.set_result(fds.pop())
+                run.begin(fds)
             case {"refused": int(number), "why": str(why), "fix": str(fix)}:
                 if run := self._runs.pop(number, None):
                     run.refuse(ConfigError(why, fix=fix))
@@ -286,19 +301,23 @@ class Berth:
         return run, stream
 
     def socket_path(self, launch: Launch) -> str:
-        """Raise: a path in a container leads nowhere outside."""
-        del launch
-        raise GuestFailed("a Container is reached by a port, not by {socket}.")
+        """Return where a guest shall make its Unix socket, as it sees it."""
+        return f"{launch.env['HOME']}/{keeper.SOCKET}"
 
     async def connect(self, launch: Launch, address: Address) -> socket.socket:
         """Connect to a server in the guest that runs; see `Keeper`."""
         del launch
-        raise OSError(f"port {address.port} of a container cannot be reached")
+        order = inside.order("connect", port=address.port, path=address.path)
+        return await connected(self._way(), order)
 
     async def go_inside(self, order: inside.Order, *given: int) -> list[int]:
         """Have something done where the guest lives; see `Keeper`."""
-        del given
-        raise OSError(f"the folder {order['path']} of a container cannot be reached")
+        return await asked(self._way(), order, *given)
+
+    def _way(self) -> socket.socket:
+        if self._run is None or self._run.way is None:
+            raise ConnectionError("it is gone")
+        return self._run.way
 
     def kill(self) -> None:
         """Have the guest removed that runs."""

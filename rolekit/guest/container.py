@@ -11,11 +11,13 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from rolekit.errors import ConfigError
+from rolekit.guest import reach
 from rolekit.guest.hosts import Launch, require_linux
 from rolekit.guest.once import Exec
+from rolekit.guest.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +37,10 @@ class Order(TypedDict):
         image: Name of an image, or empty.
         build: Folder with a Dockerfile, or empty.
         command: Program and arguments.
+        env: Of its environment, what it is told about where it shall listen.
         runs_once: Its command is given arguments and files with each run.
+        is_reached: Whether somebody will connect to it, or look into its folders.
+        folders: Made in its scratch folder.
         network: "none", or one of the engine's.
         cpus: Cores that it may use.
         memory_mb: Of all its processes together.
@@ -48,7 +53,10 @@ class Order(TypedDict):
     image: str
     build: str
     command: list[str]
+    env: dict[str, str]
     runs_once: bool
+    is_reached: bool
+    folders: list[str]
     network: str
     cpus: float
     memory_mb: int
@@ -75,13 +83,16 @@ class Container:
     build: str = ""
     network: str = "none"
     cpus: float = 1.0
+    has_own_network: ClassVar[bool] = True
 
     def launch(self, command: tuple[str, ...], limits: Limits) -> Launch:
         """See that it can be started from here; see `Host`."""
         del limits
         require_linux("Container")
         require_client()
-        return Launch(command=command, limits={})
+        return Launch(
+            command=command, env={"HOME": reach.SCRATCH}, limits={}, has_own_network=True
+        )
 
     def problems(self) -> Iterator[str]:
         """Say what makes no sense."""
@@ -119,13 +130,20 @@ def require_client() -> None:
 def order_for(role: str, guest: Guest[object], host: Container) -> Order:
     """Say what a launcher is to start for a guest."""
     limits = guest.limits
+    speaks, env = guest.speaks, dict[str, str]()
+    command = list(speaks.command)
+    if isinstance(speaks, Server):
+        command, env = speaks.told(tuple(command), speaks.address_in(reach.SCRATCH))
     return Order(
         role=role,
         guest=guest.name,
         image=host.image,
         build=host.build,
-        command=list(guest.speaks.command),
-        runs_once=isinstance(guest.speaks, Exec),
+        command=command,
+        env=env,
+        runs_once=isinstance(speaks, Exec),
+        is_reached=isinstance(speaks, Server),
+        folders=list(speaks.folders) if isinstance(speaks, Server) else [],
         network=host.network,
         cpus=host.cpus,
         memory_mb=limits.memory_mb,

@@ -17,12 +17,12 @@ import aiohttp
 from rolekit.errors import ConfigError
 from rolekit.guest.gate import GATE
 from rolekit.guest.hosts import MIB, kept_environment
+from rolekit.guest.reach import SCRATCH
 
 if TYPE_CHECKING:
     from rolekit.guest.container import Order
 
 NOBODY = "65534:65534"
-SCRATCH = "/tmp"  # noqa: S108 - of the container, and new with each
 LABEL = "rolekit."
 OPEN_FILES = 1024
 OOM_SCORE = 500
@@ -171,10 +171,12 @@ class Engine:
                     f"{'' if '/' in name else f' ({path})'}.",
                     fix="Install it there, or name it with its path.",
                 )
-            if order["runs_once"] and not await self._has_any(container, [SHELL]):
+            needs_shell = order["runs_once"] or order["folders"]
+            if needs_shell and not await self._has_any(container, [SHELL]):
+                what = "Exec" if order["runs_once"] else "Files"
                 raise ConfigError(
-                    f"Exec in a Container needs {SHELL} in the image, which this one has not.",
-                    fix="Use one that has a shell, or a program that stays: Lines, Frames.",
+                    f"{what} in a Container needs {SHELL} in the image; this one has none.",
+                    fix="Use one that has a shell, or another protocol: Lines, Frames.",
                 )
 
     async def _has_any(self, container: str, places: list[str]) -> bool:
@@ -236,6 +238,15 @@ class Engine:
         """
         with self._explained():
             await self._one(container).start()
+
+    async def pid(self, container: str) -> int:
+        """Return the first process of a container that runs, as the engine counts them.
+
+        Raises:
+            ConfigError: The engine does not answer.
+        """
+        with self._explained():
+            return int((await self._one(container).show())["State"]["Pid"])
 
     async def ended(self, container: str) -> tuple[int, str]:
         """Wait until a container has ended; return its exit status, and why it was killed."""
@@ -310,7 +321,10 @@ def _config(order: Order, image: str, labels: dict[str, str]) -> dict[str, Any]:
     command = order["command"]
     if order["runs_once"]:
         command = [SHELL, "-c", GATE, command[0]]
-    environment = {"HOME": SCRATCH, "TMPDIR": SCRATCH, **kept_environment()}
+    elif order["folders"]:
+        made = f'mkdir {" ".join(order["folders"])} && exec "$0" "$@"'
+        command = [SHELL, "-c", made, *command]
+    environment = {"HOME": SCRATCH, "TMPDIR": SCRATCH, **kept_environment(), **order["env"]}
     return {
         "Image": image,
         "Entrypoint": command[:1],

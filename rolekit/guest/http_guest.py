@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     import h11
 
-    from rolekit.guest.hosts import Process
-    from rolekit.guest.sandbox import Sandbox
+    from rolekit.guest.hosts import Host
     from rolekit.guest.servers import Door
 
 IDLE_S = 2.0
@@ -88,7 +87,7 @@ class Http(Server[HttpGuest]):
         """Begin to talk."""
         return _HttpSession(door, self.health, self.status)
 
-    def problems_in(self, host: Process | Sandbox, pool: int) -> Iterator[str]:
+    def problems_in(self, host: Host, pool: int) -> Iterator[str]:
         """Say what makes no sense, for guests like this in such a host."""
         yield from super().problems_in(host, pool)
         health = cast("object", self.health)  # given by people

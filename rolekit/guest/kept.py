@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
 from rolekit.guest import cgroups, inside, keeper, leftovers, orders
+from rolekit.guest.asking import asked, connected
 from rolekit.guest.going import SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
 from rolekit.guest.pipes import Pipes
@@ -91,7 +92,11 @@ class Keeper:
         self._channel = ours
         asyncio.get_running_loop().add_reader(ours, self._read, ours)
         with theirs:
-            await asyncio.to_thread(self._spawn, theirs)
+            spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, theirs))
+            try:
+                await asyncio.shield(spawning)
+            finally:  # also when cancelled: `stop` must know what there is to end
+                await asyncio.wait([spawning])
         try:
             async with asyncio.timeout(READY_S):
                 await self._ready.wait()
@@ -218,10 +223,7 @@ class Keeper:
         if launch.filter is None:
             return await _connected(address)
         order = inside.order("connect", port=address.port, path=address.path)
-        (fd,) = await self.go_inside(order)
-        made = socket.socket(fileno=fd)
-        made.setblocking(False)  # noqa: FBT003 - the only way to say it
-        return made
+        return await connected(self._reached(), order)
 
     async def go_inside(self, order: inside.Order, *given: int) -> list[int]:
         """Have something done where the guest lives.
@@ -236,24 +238,12 @@ class Keeper:
         Raises:
             OSError: It could not be done, or the guest is gone.
         """
+        return await asked(self._reached(), order, *given)
+
+    def _reached(self) -> socket.socket:
         if self._channel is None or self.is_lost:
             raise ConnectionError("its keeper is gone")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            ours.setblocking(False)  # noqa: FBT003 - the only way to say it
-            with theirs:
-                message = [json.dumps({"inside": order}).encode()]
-                socket.send_fds(self._channel, message, [theirs.fileno(), *given])
-            await _readable(ours)
-            text, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-        for fd in fds:
-            os.set_inheritable(fd, False)  # noqa: FBT003 - its only way
-        if not text:
-            raise ConnectionError("it is gone")
-        told = json.loads(text)
-        if told:
-            raise OSError(told["errno"], told["error"])
-        return list(fds)
+        return self._channel
 
     def go(self) -> None:
         """Say that the guest has been told what to become: it is watched from here on."""
@@ -350,16 +340,6 @@ async def _connected(address: Address) -> socket.socket:
         made.close()
         raise
     return made
-
-
-async def _readable(of: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    there = asyncio.Event()
-    loop.add_reader(of, there.set)
-    try:
-        await there.wait()
-    finally:
-        loop.remove_reader(of)
 
 
 def _prefix(launch: Launch, files: list[str], env: Mapping[str, str]) -> list[str]:

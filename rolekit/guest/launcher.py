@@ -10,7 +10,8 @@ does not pass through here.
     owner      {"orders": [Order, …]}    {"role": name} with a descriptor, its door
     door       one datagram with a descriptor: the channel of an instance
     channel    in   {"prepare": key, "run": n}    {"start": key, "run": n}    {"kill": n}
-               out  {"prepared": n}    {"started": n} with the stream
+               out  {"prepared": n}
+                    {"started": n} with the stream, and the way to what reaches into it
                     {"refused": n, "why": …, "fix": …}
                     {"ended": n, "status": …, "because": …}    {"gone": n}
 
@@ -39,9 +40,10 @@ from typing import TYPE_CHECKING
 from rolekit.errors import ConfigError
 from rolekit.guest.container import key_of
 from rolekit.guest.engine import Engine
+from rolekit.guest.reaching import reached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from rolekit.guest.container import Order
 
@@ -176,10 +178,8 @@ class Runs:
                 creating = asyncio.ensure_future(engine.create(self._order(key)))
                 try:
                     container = await asyncio.shield(creating)
-                    with await engine.attach(container) as stream:
-                        await engine.start(container)
-                        self._tell({"started": run}, stream.fileno())
-                    status, because = await engine.ended(container)
+                    async with self._running(run, engine, self._order(key), container):
+                        status, because = await engine.ended(container)
                     self._tell({"ended": run, "status": status, "because": because})
                 finally:
                     self._ending.add(run)
@@ -187,6 +187,25 @@ class Runs:
         finally:  # behind why it was refused, or how it ended, which hold then
             self._tell(killed)
             self._tell({"gone": run})
+
+    @contextlib.asynccontextmanager
+    async def _running(
+        self, run: int, engine: Engine, order: Order, container: str
+    ) -> AsyncGenerator[None]:
+        """Start a container and tell the instance; it can be reached inside the block."""
+        async with AsyncExitStack() as held:
+            with await engine.attach(container) as stream:
+                await engine.start(container)
+                ways: list[int] = []
+                if order["is_reached"] and (pid := await engine.pid(container)):
+                    try:
+                        way = await held.enter_async_context(reached(pid, container))
+                        ways.append(way.fileno())
+                    except ConfigError:
+                        if await engine.pid(container):  # else it has ended: that is told
+                            raise
+                self._tell({"started": run}, stream.fileno(), *ways)
+            yield
 
     def _order(self, key: str) -> Order:
         if key not in self._orders:

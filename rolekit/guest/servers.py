@@ -8,18 +8,18 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from rolekit.errors import GuestFailed, RolekitError
-from rolekit.guest import inside
+from rolekit.guest import inside, keeper
 from rolekit.guest.address import Address, Port
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from rolekit.guest.hosts import Launch, Process, Starts
+    from rolekit.guest.hosts import Host, Launch, Starts
     from rolekit.guest.kept import Ended
-    from rolekit.guest.sandbox import Sandbox
 
 PORT, SOCKET = "{port}", "{socket}"
+SOCKET_NAME = keeper.SOCKET
 INNER_PORT = 8080
 """What a guest with a network of its own is told, where it does not say which it has."""
 LONGEST_PATH_BYTES = 107
@@ -70,10 +70,8 @@ class Door:
                     fix="Set TMPDIR to a shorter path, or use {port}.",
                 )
             return Address(path=path)
-        if server.port is not None:
-            return Address(port=server.port)
-        if self._launch.has_own_network:
-            return Address(port=INNER_PORT)
+        if server.port is not None or self._launch.has_own_network:
+            return Address(port=server.port or INNER_PORT)
         self._port = Port()
         return Address(port=self._port.number)
 
@@ -211,6 +209,14 @@ class Server(Generic[G]):
     def serve(self, door: Door) -> G:
         """Return what handlers use; it has what `Serving` has, too."""
 
+    def address_in(self, home: str) -> Address:
+        """Return where it is told to listen by who knows nothing of it but its folder."""
+        if self.folders:
+            return Address(path=home)
+        if self.wants_path:
+            return Address(path=f"{home}/{SOCKET_NAME}")
+        return Address(port=self.port or INNER_PORT)
+
     def told(
         self, command: tuple[str, ...], address: Address
     ) -> tuple[list[str], dict[str, str]]:
@@ -221,7 +227,7 @@ class Server(Generic[G]):
         ]
         return filled, {"PORT": str(address.port)} if address.port else {}
 
-    def problems_in(self, host: Process | Sandbox, pool: int) -> Iterator[str]:
+    def problems_in(self, host: Host, pool: int) -> Iterator[str]:
         """Say what makes no sense, for guests like this in such a host."""
         name = type(self).__name__
         if self.port is not None and not _is_port(self.port):

@@ -85,16 +85,11 @@ def _wrong(guest: Guest[object]) -> Iterator[str]:
     host, pool, limits = cast("tuple[object, ...]", (guest.host, guest.pool, guest.limits))
     if isinstance(host, Container):
         yield from host.problems()
-        if isinstance(guest.speaks, Server):
-            yield (
-                f"speaks {type(guest.speaks).__name__}, which guests of a Container cannot be "
-                "reached by; Exec, Lines, Frames or Talks is expected there."
-            )
     elif not isinstance(host, (Process, Sandbox)):
         yield f"has host={host!r}; Process(), Sandbox() or Container(...) is expected."
     if not isinstance(pool, int) or not 1 <= pool <= MAX_POOL:
         yield f"has pool={pool!r}; a whole number from 1 to {MAX_POOL} is expected."
-    elif isinstance(guest.speaks, Server) and isinstance(host, (Process, Sandbox)):
+    elif isinstance(guest.speaks, Server) and isinstance(host, (Process, Sandbox, Container)):
         yield from guest.speaks.problems_in(host, pool)
     if isinstance(limits, Limits):
         yield from problems_of(limits)

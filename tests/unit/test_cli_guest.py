@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(60)
 APP = r"""
 from rolekit import App, Message, VMRole, handle
 from rolekit.guest import (
-    Exec, Files, Frames, Guest, Limits, Lines, Lmtp, Process, Session, Talks
+    Exec, Files, Frames, Guest, Http, Limits, Lines, Lmtp, Process, Session, Talks
 )
 
 PERL = 'open my $f, "<", "{place}/does"; my $does = <$f>; '
@@ -25,6 +25,15 @@ ONCE = PERL + 'local $/; $_ = <STDIN>; print eval $does; exit $x'
 FILE = PERL + 'while (1) {{ select undef, undef, undef, .01; for (glob "in/*") {{ ' \
     'rename $_, "x"; open F, "x"; my $t = <F>; open O, ">out/.x"; print O eval $does for $t; ' \
     'close O; rename "out/.x", "out/y" }} }}'
+
+FRAME = PERL + 'binmode STDIN; binmode STDOUT; $| = 1; while (read STDIN, my $h, 4) {{ ' \
+    'read STDIN, $_, unpack "N", $h; my $a = eval $does; print pack("N", length $a), $a }}'
+WEB = PERL + 'use Socket; socket L, PF_INET, SOCK_STREAM, 0; setsockopt L, SOL_SOCKET, ' \
+    'SO_REUSEADDR, 1; bind L, sockaddr_in(shift, INADDR_LOOPBACK) or die; listen L, 9; ' \
+    r'while (accept C, L) {{ select C; $| = 1; my ($what, $size) = (scalar <C>, 0); ' \
+    r'while (defined($_ = <C>) && /\S/) {{ $size = $1 if /^content-length: (\d+)/i; ' \
+    r'$what .= $_ if /^x-mine/i }} read C, $_, $size; my $a = eval $does; $a = "$what$a"; ' \
+    r'print "HTTP/1.0 201 X\r\nContent-Type: text/odd\r\n\r\n$a"; close C }}'
 
 class Page(Message):
     text: str
@@ -34,6 +43,8 @@ class Ocr(VMRole):
     plain = Guest(Exec("perl", "-e", ONCE), host=Process())
     lines = Guest(Lines("perl", "-e", PERL + '$| = 1; while (<STDIN>) {{ print eval $does }}'),
         host=Process(), limits=Limits(time_s=10))
+    frames = Guest(Frames("perl", "-e", FRAME), host=Process())
+    web = Guest(Http("perl", "-e", WEB, "{{port}}"), host=Process())
     files = Guest(Files("perl", "-e", FILE), host=Process())
     mail = Guest(Lmtp("true"), host=Process())
     own = Guest(Talks(Session, "true"), host=Process())
@@ -63,6 +74,43 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def guest(*words: str) -> int:
     return run(["guest", *words])
+
+
+def test_a_frame_is_an_input_whatever_is_in_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "cases" / "c").write_bytes(b"\0\xff\nx")
+
+    assert guest("record", "legacy:app", "Ocr.frames", "cases") == 0
+    assert (place / "cases" / "c.out").read_bytes() == b"\0\xff\nX"
+    assert (place / "cases" / "c.status").read_text() == "answered\n"
+    assert guest("verify", "legacy:app", "Ocr.frames", "cases") == 0
+    (place / "does").write_text("lc")
+    capsys.readouterr()
+
+    assert guest("verify", "legacy:app", "Ocr.frames", "cases") == 1
+    assert "differs  c: 4 bytes were recorded, and there are 4; from byte 3 on" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_request_is_an_input_with_its_head(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.txt", "b"):
+        (place / "cases" / name).unlink()
+    (place / "cases" / "ask").write_bytes(b"POST /a?b=c\nX-Mine: 7\n\nbody\n\nof it")
+
+    assert guest("record", "legacy:app", "Ocr.web", "cases") == 0
+    recorded = (place / "cases" / "ask.out").read_bytes().replace(b"\r", b"")
+    assert recorded == b"POST /a?b=c HTTP/1.1\nX-Mine: 7\nBODY\n\nOF IT"
+    assert (place / "cases" / "ask.status").read_text() == "status 201 text/odd\n"
+    assert guest("verify", "legacy:app", "Ocr.web", "cases") == 0
+    (place / "does").write_text("lc")
+    capsys.readouterr()
+
+    assert guest("verify", "legacy:app", "Ocr.web", "cases") == 1
+    assert "+body" in capsys.readouterr().out
 
 
 def test_what_was_recorded_is_verified(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

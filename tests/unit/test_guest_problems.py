@@ -116,10 +116,12 @@ def test_a_container_that_makes_no_sense_is_refused(host: Container, said: str) 
     assert re.search(said, told(with_guest(Guest(Exec("a"), host=host)))[0])
 
 
-def test_a_server_in_a_container_is_refused() -> None:
-    guest = Guest(Http("a", "{port}"), host=Container(image="a"))
+def test_a_server_in_a_container_has_the_ports_of_its_own_network() -> None:
+    guest = Guest(Http("a", port=80), host=Container(image="a"), pool=3)
+    twice = Guest(Http("a", "{port}", port=80), host=Container(image="a"))
 
-    assert "speaks Http, which guests of a Container cannot be" in told(with_guest(guest))[0]
+    assert told(with_guest(guest)) == []
+    assert "and a place for it in its command" in told(with_guest(twice))[0]
 
 
 @pytest.mark.anyio
