@@ -20,6 +20,7 @@ from rolekit.cli.logs import logs
 from rolekit.cli.ps import ps
 from rolekit.cli.replay import replay
 from rolekit.cli.restart import reload, restart
+from rolekit.cli.schema import schema
 from rolekit.cli.send import send
 from rolekit.cli.top import top
 from rolekit.cli.topology import topology
@@ -53,6 +54,7 @@ cli.command()(dashboard)
 cli.command()(cron)
 cli.command()(about_app.config)
 cli.command()(about_app.graph)
+cli.command()(schema)
 cli.command()(about_app.migrate)
 cli.command()(replay)
 cli.command()(send)

@@ -45,6 +45,7 @@ class Route:
         status: Of an answer with a body.
         name: Of the method.
         parameters: What it takes.
+        result: What it is annotated to return, resolved.
         is_stream: It answers with server-sent events.
         in_thread: It is a plain function that may block.
     """
@@ -54,6 +55,7 @@ class Route:
     status: int
     name: str
     parameters: tuple[Parameter, ...]
+    result: object
     is_stream: bool
     in_thread: bool
 
@@ -61,6 +63,12 @@ class Route:
     def template(self) -> str:
         """Name the route: "POST /mail"."""
         return f"{self.method} {self.path}"
+
+    @property
+    def answers(self) -> tuple[object, ...]:
+        """What an answer may be, or an item of its stream: classes, and None."""
+        result = typing.get_args(self.result)[0] if self.is_stream else self.result
+        return tuple(None if kind is types.NoneType else kind for kind in _members(result))
 
 
 def routes_of(role: type[WebRole]) -> list[Route]:
@@ -132,6 +140,7 @@ def _route(role: type, name: str, function: object, mark: Mark) -> Route:
         status=mark.status,
         name=name,
         parameters=parameters_of(function, mark, hints, where),
+        result=hints["return"],
         is_stream=is_stream,
         in_thread=_blocks(function, hints["return"]),
     )

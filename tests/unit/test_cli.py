@@ -141,7 +141,7 @@ def test_wrong_use_is_a_sentence_and_2(
 
 
 def test_a_misspelt_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    code = run(["chek"])
+    code = run(["chck"])
 
     assert code == 2
     assert "Did you mean 'check'?" in capsys.readouterr().err
