@@ -35,6 +35,8 @@ def main() -> int:
     folder = root / "deploy" / "secrets"
     if (folder / "broker_definitions").exists():
         print(f"The secrets in {folder} stay as they are.")
+        for name in add(folder):
+            print(f"Made {folder / name}, which was not there.")
     else:
         make(folder)
         print(f"Made the secrets in {folder}; keep it from others, and in no repository.")
@@ -50,10 +52,27 @@ def main() -> int:
 def make(folder: Path) -> None:
     """Make new secrets in a folder of their own."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    for name, text in _secrets().items():
-        # Containers read them as users of their own; the folder keeps others out.
-        (folder / name).write_text(text, encoding="utf-8")
-        (folder / name).chmod(0o444)
+    for name, text in (_alone() | _secrets()).items():
+        _write(folder / name, text)
+
+
+def add(folder: Path) -> list[str]:
+    """Make those that an older folder has not, where nothing else says the same; name them."""
+    missing = {name: text for name, text in _alone().items() if not (folder / name).exists()}
+    for name, text in missing.items():
+        _write(folder / name, text)
+    return list(missing)
+
+
+def _write(file: Path, text: str) -> None:
+    # Containers read them as users of their own; the folder keeps others out.
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o444)
+
+
+def _alone() -> dict[str, str]:
+    """Give the secrets that stand for themselves."""
+    return {"grafana_password": secrets.token_urlsafe(24)}
 
 
 def _secrets() -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import structlog
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -163,20 +163,21 @@ class OtlpExport:
         if found is None:
             if len(self._resources) > WAITING:
                 self._resources.clear()
-            said = {
-                "service.name": self._app,
-                "service.instance.id": span.instance,
-                "rolekit.role": span.role,
-            }
-            # Last wins: OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME are the operator's.
-            environment = {
-                name: value
-                for name, value in Resource.create().attributes.items()
-                if not (name == "service.name" and str(value).startswith("unknown_service"))
-            }
-            found = Resource({**said, **self._more, **environment})
+            said = {"service.instance.id": span.instance, "rolekit.role": span.role}
+            found = resource_of(self._app, said | self._more)
             self._resources[span.instance] = found
         return found
+
+
+def resource_of(app: str, more: Mapping[str, str]) -> Resource:
+    """Say whose spans or numbers these are.
+
+    Last wins what OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say: that is the operator's.
+    What the SDK makes up, such as an instance of its own, is only for what nobody named.
+    """
+    sdk, operator = Resource.create(), OTELResourceDetector().detect()
+    named = {"service.name": app, **more}
+    return Resource({**sdk.attributes, **named, **operator.attributes})
 
 
 def exporter(url: str, environ: Mapping[str, str]) -> SpanExporter | None:

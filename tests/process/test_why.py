@@ -6,6 +6,7 @@ No collector is there: what is told comes from the traces that are kept in Postg
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from rolekit.config import Config
 from rolekit.database import Database
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import open_client
+from tests.process.board import NAME, VARIABLES, labels_in, queries, series_of
 from tests.process.supervised import ROOT, eventually
 from tests.process.why_app import Deadly, Flaky, Heavy, Item, Queued, Whole, app
 
@@ -245,3 +247,30 @@ def test_the_numbers_are_there_for_prometheus(config: Config) -> None:
         'rolekit_sequences_hole_age_seconds{app="why",gather="Wide.whole"}',
     ):
         assert name in text
+
+
+def test_the_board_for_grafana_names_what_is_there(config: Config) -> None:
+    wanted = {
+        (name, label)
+        for query in queries(app.name)
+        for name in NAME.findall(query)
+        for label in labels_in(query, name)
+    }
+    sent(config, Whole(parts=2), Flaky(n=1))
+    series: dict[str, set[str]] = {}
+
+    def all_there() -> bool:
+        nonlocal series
+        series = series_of(socket.get("/metrics").text)
+        return all(label in series.get(name, ()) for name, label in wanted)
+
+    transport = httpx.HTTPTransport(uds=str(config.home / "why.sock"))
+    socket = httpx.Client(transport=transport, base_url="http://rolekit")
+    with socket, contextlib.suppress(TimeoutError):
+        eventually(all_there, within_s=20)
+
+    assert [one for one in sorted(wanted) if one[1] not in series.get(one[0], ())] == []
+    for variable in VARIABLES:
+        (name,) = NAME.findall(variable["query"]["query"])
+        assert variable["query"]["query"].endswith(f", {variable['name']})")
+        assert variable["name"] in series[name]

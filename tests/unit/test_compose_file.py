@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 Service = dict[str, Any]
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = cast("dict[str, Service]", FILE["services"])
+WATCHING = sorted(
+    name for name, one in SERVICES.items() if "observability" in one.get("profiles", [])
+)
 LONG_LIVED = sorted(SERVICES.keys() - {"migrate", "demo"})
 ROLEKIT = sorted(name for name, one in SERVICES.items() if one["image"].startswith("mailflow"))
 WORKERS = sorted(set(ROLEKIT) & set(LONG_LIVED))
@@ -69,11 +72,46 @@ def test_ports_are_open_on_loopback_only(name: str) -> None:
 
 
 def test_only_the_ways_in_have_a_network_that_leads_out() -> None:
-    assert FILE["networks"]["inside"] == {"internal": True}
-    assert [name for name, one in SERVICES.items() if one["networks"] != ["inside"]] == [
+    assert FILE["networks"]["inside"] == FILE["networks"]["watched"] == {"internal": True}
+    assert [name for name, one in SERVICES.items() if "outside" in one["networks"]] == [
         "front",
         "smtp",
+        "jaeger",
+        "grafana",
     ]
+
+
+def test_who_watches_is_asked_for_and_reaches_neither_database_nor_broker() -> None:
+    assert WATCHING == ["collector", "grafana", "jaeger", "prometheus"]
+    for name in WATCHING:
+        assert SERVICES[name]["profiles"] == ["observability"]
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
+    inside = {name for name, one in SERVICES.items() if "inside" in one["networks"]}
+    assert inside & set(WATCHING) == {"collector"}
+
+
+def test_who_watches_reads_the_files_that_are_shipped() -> None:
+    def shipped(path: str) -> Any:  # noqa: ANN401 - YAML
+        return yaml.safe_load((ROOT / "deploy" / path).read_text())
+
+    collector, prometheus = shipped("collector.yml"), shipped("prometheus.yml")
+    pipelines = collector["service"]["pipelines"]
+    for one in pipelines.values():
+        for part in ("receivers", "processors", "exporters"):
+            assert set(one[part]) <= collector[part].keys()
+    assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"] == "0.0.0.0:4318"
+    (job,) = prometheus["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["collector:8889"]}]
+    assert collector["exporters"]["prometheus"]["endpoint"] == "0.0.0.0:8889"
+    sources = shipped("grafana/provisioning/datasources/rolekit.yml")["datasources"]
+    assert {one["url"] for one in sources} == {"http://prometheus:9090", "http://jaeger:16686"}
+    for name in WATCHING:
+        for volume in SERVICES[name].get("volumes", []):
+            source = volume.partition(":")[0]
+            assert source in FILE["volumes"] or (ROOT / source).exists()
+    (boards,) = shipped("grafana/provisioning/dashboards/rolekit.yml")["providers"]
+    place = f"./deploy/grafana/boards:{boards['options']['path']}:ro"
+    assert place in SERVICES["grafana"]["volumes"]
 
 
 def test_no_password_is_written_down_and_each_secret_comes_from_a_file_of_ones_own() -> None:
@@ -135,6 +173,8 @@ def test_each_role_of_the_app_runs_in_one_service_and_no_other_is_named() -> Non
 @pytest.mark.parametrize("name", WORKERS)
 def test_the_settings_of_a_service_are_known(name: str, tmp_path: Path) -> None:
     environ = dict(SERVICES[name]["environment"])
+    assert environ.pop("ROLEKIT_OTLP") == "${MAILFLOW_OTLP:-}"
+    environ["ROLEKIT_OTLP"] = ""  # as it is when nothing is said
     for variable in [one for one in environ if one.endswith("_FILE")]:
         file = tmp_path / variable
         scheme = "amqp" if "BROKER" in variable else "postgresql"
@@ -229,6 +269,11 @@ def test_secrets_that_are_there_stay_and_the_compose_file_is_told_of_them(
         kept.append((tmp_path / "deploy" / "secrets" / "app_password").read_text())
 
     assert kept[0] == kept[1]
+    password = tmp_path / "deploy" / "secrets" / "grafana_password"
+    password.unlink()
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    assert f"Made {password}, which was not there." in done.stdout
+    assert len(password.read_text()) >= 32
     assert said[0].startswith("Made the secrets in ")
     assert said[1].endswith(" stay as they are.")
     assert (tmp_path / ".env").read_text() == "OTHER=1\nMAILFLOW_SECRETS=./deploy/secrets\n"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.trace.export import SpanExportResult
 from structlog.testing import capture_logs
 
 from rolekit.errors import ConfigError
 from rolekit.model.span import Span, SpanKind
-from rolekit.observe import otlp
+from rolekit.observe import otlp, otlp_metrics
 from rolekit.observe.otlp import OtlpExport, export_of, exporter
 from tests.otlp_receiver import receiving
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
+
+    from rolekit.model.sample import Sample
 
 
 def span(n: int = 1) -> Span:
@@ -121,6 +125,58 @@ def test_what_waits_for_a_slow_collector_is_bounded(monkeypatch: pytest.MonkeyPa
     assert stuck.got[-1].context is not None
     assert stuck.got[-1].context.span_id == 1000  # the newest are kept
     assert [line["log_level"] for line in lines] == ["warning", "info"]
+
+
+@pytest.mark.anyio
+async def test_numbers_of_two_supervisors_of_an_app_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
+    told: list[dict[str, Any]] = []
+
+    class Taker:
+        def export(self, metrics_data: MetricsData, /) -> MetricExportResult:
+            (one,) = metrics_data.resource_metrics
+            told.append(dict(one.resource.attributes))
+            return MetricExportResult.SUCCESS
+
+    async def read() -> list[Sample]:
+        return []
+
+    for _ in range(2):
+        with anyio.move_on_after(15):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(otlp_metrics.push, Taker(), "shop", read, 0.001)
+                before = len(told)
+                while len(told) < before + 2:  # noqa: ASYNC110 - a thread takes them
+                    await anyio.sleep(0.001)
+                tasks.cancel_scope.cancel()
+
+    ids = [one["service.instance.id"] for one in told]
+    assert len(set(ids)) == 2
+    assert ids[0] == ids[1], "the same as long as it runs"
+    assert {one["service.name"] for one in told} == {"shop"}
+    assert {one["deployment.environment"] for one in told} == {"test"}
+
+
+def test_a_resource_is_named_as_it_was_told_whatever_the_sdk_makes_up() -> None:
+    attributes = otlp.resource_of("shop", {"service.instance.id": "Worker/0"}).attributes
+
+    assert attributes["service.name"] == "shop"
+    assert attributes["service.instance.id"] == "Worker/0"
+    assert attributes["telemetry.sdk.language"] == "python"
+
+
+def test_what_the_operator_says_of_the_service_goes_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop-eu")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=host-7")
+
+    attributes = otlp.resource_of("shop", {"service.instance.id": "x"}).attributes
+
+    assert attributes["service.name"] == "shop-eu"
+    assert attributes["service.instance.id"] == "host-7"
 
 
 def test_without_a_collector_there_is_no_exporter() -> None:
