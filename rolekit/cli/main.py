@@ -13,6 +13,7 @@ from rolekit.cli.console import report
 from rolekit.cli.cron import cron
 from rolekit.cli.dashboard import dashboard
 from rolekit.cli.dead import dead
+from rolekit.cli.deploy import deploy
 from rolekit.cli.guest import guest
 from rolekit.cli.holes import holes
 from rolekit.cli.load import load
@@ -63,6 +64,7 @@ cli.command()(why)
 cli.command()(trace)
 cli.command()(load)
 cli.add_typer(dead, name="dead")
+cli.add_typer(deploy, name="deploy")
 cli.add_typer(guest, name="guest")
 cli.add_typer(topology, name="topology")
 
