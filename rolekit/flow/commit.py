@@ -251,5 +251,12 @@ class Committer:
                     self._tracing.committed(steps, begun_ns)
                 if self.meters is not None:
                     took_s = (time.time_ns() - begun_ns) / 1e9
-                    self.meters.committed(len(steps), len(commit.fresh), took_s)
+                    sent = self._sent_by(steps, commit)
+                    self.meters.committed(len(steps), len(commit.fresh), took_s, sent)
                 return commit
+
+    def _sent_by(self, steps: Sequence[Step], commit: Commit) -> int:
+        """Count what a commit sent; what goes through an outbox is counted as it leaves."""
+        if self._outbox is not None:
+            return 0
+        return sum(len(step.outputs) for step in steps if step.key in commit.fresh)

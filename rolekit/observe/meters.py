@@ -146,8 +146,9 @@ class FlowMeters:
         self.sent.value += count
         self.send_took.add(took_s)
 
-    def committed(self, steps: int, fresh: int, took_s: float) -> None:
-        """Count a commit."""
+    def committed(self, steps: int, fresh: int, took_s: float, sent: int = 0) -> None:
+        """Count a commit, and the messages that it put into queues of the same database."""
+        self.sent.value += sent
         self.commit_steps.add(steps)
         self.commit_took.add(took_s)
         self.conflicts.value += steps - fresh

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from rolekit.supervisor.status import FleetStatus
 
 HOLES_EVERY_S = 5.0
+FROM_THE_START = (
+    "messaging.client.sent.messages",
+    "messaging.client.consumed.messages",
+    "rolekit.inbox.conflicts",
+)
+"""Counters of a role that are said while they are 0, so that the first of them is a rise."""
 EVER_S = 1e9
 """Older than any sequence: all are looked at."""
 
@@ -114,6 +120,7 @@ def _seen(status: FleetStatus) -> Iterable[Sample]:
             yield _of(role.role, "rolekit.oldest.age", role.oldest_s)
         if role.dead is not None:
             yield _of(role.role, "rolekit.dead_letters", role.dead)
+        yield from (_of(role.role, name, 0) for name in FROM_THE_START)
         for state, count in (("wanted", role.instances), ("ready", role.ready)):
             labels = (("role", role.role), ("state", state))
             yield Sample("rolekit.instances", labels, count)

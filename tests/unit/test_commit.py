@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from rolekit.flow.commit import Committer
 from rolekit.flow.outbox import Outbox
 from rolekit.model.envelope import Packet
 from rolekit.model.reassembly import Cursor
+from rolekit.observe.meters import FlowMeters, Meters
 from rolekit.store.base import Commit, Outgoing, Release, StateChange, StateKey, Step
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.memory import MemoryTransport
@@ -297,3 +299,22 @@ async def test_while_one_commit_is_slow_the_others_go_on_again_and_again(
 
     assert others == [True] * 4
     assert is_still_slow
+
+
+@pytest.mark.parametrize(("has_outbox", "sent"), [(False, 2), (True, 0)])
+async def test_what_a_commit_sends_is_counted_where_it_does_not_leave_through_an_outbox(
+    sent: int, *, has_outbox: bool
+) -> None:
+    store = ScriptedStore(lambda _: Commit(fresh={("a", 0)}))
+    outbox = Leaving(MemoryTransport(), store) if has_outbox else None
+    committer = Committer(store, Bell(), outbox)
+    committer.meters = FlowMeters(Meters())
+    packets = [Packet(queue="q", id=name, head=b"") for name in "xyz"]
+    steps = [replace(step("a"), outputs=packets[:2]), replace(step("b"), outputs=packets[2:])]
+    task = asyncio.create_task(committer.run())
+
+    await asyncio.gather(*(committer.submit(one) for one in steps))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert committer.meters.sent.value == sent, "b was a repeat: it sent nothing"

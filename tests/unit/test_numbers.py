@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from rolekit import Context, Message, Retry, WorkerRole, handle
@@ -12,7 +13,7 @@ from rolekit.model.sample import METRICS, SECONDS, Sample, added_up, prometheus
 from rolekit.observe.meters import Meters
 from rolekit.supervisor.host import nothing_waits
 from rolekit.supervisor.numbers import Numbers
-from rolekit.supervisor.status import FleetStatus
+from rolekit.supervisor.status import FleetStatus, RoleStatus
 from tests.unit.fakes_flow import Line, working
 
 if TYPE_CHECKING:
@@ -92,6 +93,24 @@ async def test_sums_do_not_fall_when_an_instance_ends() -> None:
     assert values(before, "rolekit.loop.lag") == {role: 0.5}  # the worst
     assert values(after, "rolekit.loop.lag") == {role: 0.2}
     assert values(after, "rolekit.spans.dropped") == {(): 7}
+
+
+async def test_counters_of_a_role_are_there_before_they_count() -> None:
+    numbers = Numbers(nothing_waits, [], lambda: 0)
+    idle = RoleStatus(
+        role="Worker", state="ready", running=1, instances=1, ready=1, in_hand=0,
+        waiting=0, oldest_s=0, rate=0, dead=0,
+    )  # fmt: skip
+    fleet = msgspec.structs.replace(EMPTY, roles=(idle,))
+    role = (("role", "Worker"),)
+
+    before = await numbers.read(fleet)
+    numbers.take("Worker/0 1", [Sample("rolekit.inbox.conflicts", (), 2)])
+    after = await numbers.read(fleet)
+
+    assert values(before, "rolekit.inbox.conflicts") == {role: 0}
+    assert values(before, "messaging.client.sent.messages") == {role: 0}
+    assert values(after, "rolekit.inbox.conflicts") == {role: 2}
 
 
 def test_prometheus_reads_what_is_written() -> None:
