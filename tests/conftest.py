@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
@@ -16,40 +13,35 @@ from blockbuster import blockbuster_ctx
 from rolekit.testing.broker import PrivateBroker
 from rolekit.testing.plugin import DatabaseServer
 from tests.engine import NoEngine, PrivateEngine
+from tests.limits import (  # hooks
+    pytest_pyfunc_call,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 from tests.servers import PrivatePostgres
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Iterator
 
     from blockbuster import BlockBuster
 
-
-SHARE_OF_LIMIT = 0.8
+__all__ = [
+    "pytest_pyfunc_call",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+    "pytest_timeout_cancel_timer",
+    "pytest_timeout_set_timer",
+]
 READS_AT_START = {
     "rolekit/database.py": {"load_queries"},
     "rolekit/store/migrate.py": {"_migrations"},
     "rolekit/store/postgres/host.py": {"_machine", "_started"},
 }
 """Small files of their own that parts may read when they start."""
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """End an async test inside its loop when its time is up, so that it is cleaned up after."""
-    if inspect.iscoroutinefunction(pyfuncitem.obj):
-        marker = pyfuncitem.get_closest_marker("timeout")
-        limit = marker.args[0] if marker else pyfuncitem.config.getini("timeout")
-        pyfuncitem.obj = _bounded(pyfuncitem.obj, SHARE_OF_LIMIT * float(limit))
-    return (yield)
-
-
-def _bounded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Any]:
-    @functools.wraps(test)
-    async def run(*args: object, **kwargs: object) -> None:
-        async with asyncio.timeout(limit_s):
-            await test(*args, **kwargs)
-
-    return run
 
 
 @pytest.fixture(scope="session")
