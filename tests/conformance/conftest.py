@@ -31,7 +31,7 @@ pytest.register_assert_rewrite(
 
 @pytest.fixture(scope="module", params=["rolekit_database_server", "distribution_server"])
 def shared_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database for one module, where each test makes a schema of its own."""
+    """A database for one module, where each test has a schema of its own."""
     server: DatabaseServer = request.getfixturevalue(request.param)
     with server.database() as url:
         yield url

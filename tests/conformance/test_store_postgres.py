@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
@@ -28,6 +27,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.rows import DAY_MS
 from rolekit.store.postgres.steps import StepStore
+from tests.conformance import schemas
 from tests.conformance import store as steps
 from tests.conformance import store_blobs as blobs
 from tests.conformance import store_buckets as buckets
@@ -62,9 +62,9 @@ class PostgresGround:
         database: As the owner sees it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, app: str) -> None:
         self._url = url
-        self._app = f"c{uuid4().hex[:12]}"
+        self._app = app
         self._opened: dict[PostgresStore, int] = {}
         self._databases: list[Database] = []
         self.database = self._connect()
@@ -79,6 +79,7 @@ class PostgresGround:
         self._url = await worker_of(self.database)
         await migrate(self.database)
         async with self.database.connection() as connection:
+            await schemas.note(self._app, connection)
             await connection.execute("create table effect (n int)")
         self.host = PostgresHost([self._connect()])
         await self.host.start()
@@ -116,19 +117,19 @@ class PostgresGround:
     async def stop(self) -> None:
         async with self.database.connection() as connection:
             await connection.execute("drop table effect")
-            await connection.execute(f"drop schema {self.database.schema} cascade")
         for database in self._databases:
             await database.close()
 
 
 @asynccontextmanager
 async def standing(url: str) -> AsyncGenerator[PostgresGround]:
-    ground = PostgresGround(url)
-    await ground.start()
-    try:
-        yield ground
-    finally:
-        await ground.stop()
+    async with schemas.lent(url) as app:
+        ground = PostgresGround(url, app)
+        await ground.start()
+        try:
+            yield ground
+        finally:
+            await ground.stop()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
@@ -17,6 +16,7 @@ from rolekit.store.migrate import migrate
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.transport.base import INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
+from tests.conformance import schemas
 from tests.conformance import transport as suite
 from tests.conformance import transport_epochs as epochs
 from tests.conformance import transport_outside as outside
@@ -72,6 +72,8 @@ class PostgresGround:
         owned = self._databases[0]
         self._by = await worker_of(owned)
         await migrate(owned)
+        async with owned.connection() as connection:
+            await schemas.note(self.app, connection)
         self.host = PostgresHost([self._database()])
         await self.host.start()
 
@@ -87,7 +89,7 @@ class PostgresGround:
         return transport
 
     async def other(self) -> tuple[Mortal, str, str]:
-        app = f"o{uuid4().hex[:12]}"
+        app = schemas.take(self.url)
         self._others.append(PostgresGround(self.url, app))
         await self._others[-1].start()
         return await self._others[-1].connect(), app, INBOUND
@@ -107,6 +109,7 @@ class PostgresGround:
     async def stop(self) -> None:
         for other in self._others:
             await other.stop()
+            await schemas.give_back(self.url, other.app)
         for transport in self._opened:
             await transport.stop()
         for database in self._databases:
@@ -115,7 +118,7 @@ class PostgresGround:
 
 @pytest.fixture
 async def ground(shared_url: str) -> AsyncGenerator[PostgresGround]:
-    async with standing(shared_url, f"c{uuid4().hex[:12]}") as ground:
+    async with schemas.lent(shared_url) as app, standing(shared_url, app) as ground:
         yield ground
 
 
