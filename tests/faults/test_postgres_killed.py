@@ -38,20 +38,33 @@ SETTLED = "select count(*) from rolekit_mailflow.inbox"
 
 
 @pytest.mark.timeout(120)
+async def test_postgres_killed_under_flow_loses_nothing(
+    tmp_path: Path, postgres_server: PrivatePostgres
+) -> None:
+    await _survives_kills(tmp_path, postgres_server, [2.0])
+
+
+@pytest.mark.load
+@pytest.mark.timeout(180)
 async def test_postgres_killed_three_times_under_flow_loses_nothing(
     tmp_path: Path, postgres_server: PrivatePostgres
 ) -> None:
+    await _survives_kills(tmp_path, postgres_server, [1.0, 2.0, 3.0])
+
+
+async def _survives_kills(home: Path, server: PrivatePostgres, downs_s: list[float]) -> None:
+    """Kill the server and start it again, once for each time that it is down."""
     took_s: list[float] = []
 
-    async def kill_three_times(look: Look) -> None:
-        for down_s in (1.0, 2.0, 3.0):
+    async def kill(look: Look) -> None:
+        for down_s in downs_s:
             await _moved(look)
-            await asyncio.to_thread(postgres_server.kill9)
+            await asyncio.to_thread(server.kill9)
             await asyncio.sleep(down_s)
-            await asyncio.to_thread(postgres_server.start)
+            await asyncio.to_thread(server.start)
             took_s.append(await _moved(look))
 
-    await _flow_survives(tmp_path, postgres_server.url, kill_three_times)
+    await _flow_survives(home, server.url, kill)
 
     print("flow was back after", [round(s, 2) for s in took_s], "s")  # noqa: T201 - measured
     assert max(took_s) <= RESUMES_S
@@ -83,7 +96,7 @@ async def test_sessions_ended_at_random_every_100_ms_lose_nothing(
     async def end_sessions(look: Look) -> None:
         nonlocal ended
         await _moved(look)
-        for _ in range(100):
+        for _ in range(40):
             ended += (
                 await look.number(
                     "with one as (select pid from pg_stat_activity"
@@ -97,7 +110,7 @@ async def test_sessions_ended_at_random_every_100_ms_lose_nothing(
     await _flow_survives(tmp_path, postgres_server.url, end_sessions)
 
     print(ended, "sessions were ended")  # noqa: T201 - measured
-    assert ended > 50
+    assert ended > 20
 
 
 async def _flow_survives(

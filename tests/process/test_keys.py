@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
 
-KILLS = int(os.environ.get("ROLEKIT_KEYS_KILLS", "6"))
+KILLS = int(os.environ.get("ROLEKIT_KEYS_KILLS", "4"))
 KEYS = int(os.environ.get("ROLEKIT_KEYS", "60"))
 HOSTS = int(os.environ.get("ROLEKIT_KEYS_HOSTS", "3"))
-HOST_KILLS = int(os.environ.get("ROLEKIT_KEYS_HOST_KILLS", "2"))
+HOST_KILLS = int(os.environ.get("ROLEKIT_KEYS_HOST_KILLS", "1"))
 """Of whole hosts; for each, as many instances of hosts that live are killed besides."""
 PER_HOST = 2
 EVERY_S = 0.7

@@ -74,7 +74,7 @@ def minute_by_minute(cron: Cron, zone: ZoneInfo, start: dt.datetime) -> list[dt.
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=75)
 @given(LINES, PLACES)
 def test_a_line_names_the_minutes_that_a_patient_clerk_would(
     line: str, place: tuple[str, tuple[int, int, int]]
