@@ -124,6 +124,8 @@ class Batches:
                 if not item.is_settled:
                     for arrival in (item.arrival, *item.twins):
                         arrival.subscription.hand_back([arrival.delivery])
+                        if (cells := self._cells_of(item)) is not None:
+                            cells.came_to("returned")
 
     async def _is_read(self, item: Item) -> bool:
         """Decode an item; one that cannot be read fails by itself."""
@@ -303,6 +305,7 @@ class Batches:
             item.arrival.trace.settled(step)
         if (cells := self._cells_of(item)) is not None:
             cells.came_to("repeat" if step is None else step.outcome.name.lower())
+            cells.repeat += len(item.twins)
         subscription, own = item.arrival.subscription, item.arrival.delivery
         is_claimed = step is not None and step.claim is not None
         settle = subscription.release if is_claimed else subscription.ack

@@ -88,7 +88,7 @@ class Consumer:
         windows = dict.fromkeys(handlers, concurrency)
         if self._batching is not None:
             windows |= self._batching.windows(concurrency)
-        tap = Tap(windows, self._let_in, self._take_out)
+        tap = Tap(windows, self._let_in, self._take_out, meters)
         self.gates = gates_for(handlers.values(), tap, runtime, committer.submit)
         self._add = self.gates.offer if self.gates else self._open_to
         self._ended = self._note_end if self.gates.have_calls or plans else None
@@ -237,7 +237,10 @@ class Consumer:
         if self._subscription is not None:
             self._subscription.widen(queue, window)
             if is_smaller:
-                self._subscription.hand_back(self._lanes.surplus(queue, window))
+                surplus = self._lanes.surplus(queue, window)
+                if self._runtime.meters is not None:
+                    self._runtime.meters.came_to("returned", (d.packet for d in surplus))
+                self._subscription.hand_back(surplus)
 
     def _wake(self) -> None:
         """Have runners begin where there is something to begin: one, or as many as it takes.
@@ -337,6 +340,8 @@ class Consumer:
             else:
                 self._add(delivery)
         self._subscribed.ack(had)
+        if self._runtime.meters is not None:
+            self._runtime.meters.came_to("repeat", (delivery.packet for delivery in had))
         self._busy -= len(flagged)
         self._rest()
         self._wake()

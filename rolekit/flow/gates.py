@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rolekit.flow.call import Handler
     from rolekit.flow.runtime import Runtime
     from rolekit.model.plan import HandlerPlan
+    from rolekit.observe.meters import Meters
     from rolekit.store.base import Step
     from rolekit.transport.base import Delivery, Subscription
 
@@ -48,6 +49,7 @@ class Tap:
         windows: Deliveries in hand, by queue, as long as a gate says nothing else.
         let_in: Lets a delivery begin when it is its turn.
         take_out: Takes out what was let in of a queue and has not begun.
+        meters: Count what is handed back; None: nobody does.
 
     Attributes:
         subscription: Where deliveries come from; there is one once it has begun.
@@ -58,7 +60,9 @@ class Tap:
         windows: Mapping[str, int],
         let_in: Callable[[Delivery], None],
         take_out: Callable[[str], list[Delivery]],
+        meters: Meters | None = None,
     ) -> None:
+        self.meters = meters
         self.windows = windows
         self.let_in = let_in
         self.take_out = take_out
@@ -78,7 +82,10 @@ class Tap:
     def hand_back(self, deliveries: Iterable[Delivery]) -> None:
         """Give these back to their queues."""
         if self.subscription is not None:
-            self.subscription.hand_back(deliveries)
+            found = list(deliveries)
+            if self.meters is not None:
+                self.meters.came_to("returned", (delivery.packet for delivery in found))
+            self.subscription.hand_back(found)
 
 
 class Returns:
@@ -135,6 +142,8 @@ class Returns:
             self._tap.let_in(delivery)  # what is wrong with it, its handling will say so
             return
         (subscription.ack if step.claim is None else subscription.release)([delivery])
+        if self._runtime.meters is not None:
+            self._runtime.meters.came_to(step.outcome.name.lower(), [delivery.packet])
 
     def close(self) -> None:
         """End what is under way: its subscription hands it back."""

@@ -69,6 +69,7 @@ class Handling:
             # Nothing but a bug comes here; the delivery must not be lost by it.
             log.exception("handing back after an unexpected error", message=delivery.packet.id)
             await asyncio.sleep(HAND_BACK_S)
+            self._count("returned", delivery)
             subscribed.hand_back([delivery])
 
     async def _handle(self, delivery: Delivery, subscribed: Subscription) -> None:
@@ -125,3 +126,9 @@ class Handling:
         subscribed = arrival.subscription
         settle = subscribed.ack if step.claim is None else subscribed.release
         settle([arrival.delivery])
+        self._count(step.outcome.name.lower(), arrival.delivery)
+
+    def _count(self, outcome: str, delivery: Delivery) -> None:
+        if self._runtime.meters is not None:
+            some = delivery.deliveries if isinstance(delivery, Bundle) else [delivery]
+            self._runtime.meters.came_to(outcome, (one.packet for one in some))

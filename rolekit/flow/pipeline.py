@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rolekit.flow.commit import Committer
     from rolekit.flow.outbox import Forwarder
     from rolekit.flow.runtime import Arrival, Runtime
+    from rolekit.observe.meters import HandlerMeters
     from rolekit.store.base import Step
     from rolekit.transport.base import Delivery
 
@@ -234,6 +235,8 @@ class Pipeline:
         except Exception:
             log.exception("handing back what cannot be recorded", message=arrival.packet.id)
             await asyncio.sleep(HAND_BACK_S)
+            if (cells := self._cells_of(arrival)) is not None:
+                cells.returned += 1
             arrival.subscription.hand_back([arrival.delivery])
 
     def _failed(self, task: asyncio.Task[None]) -> None:
@@ -256,7 +259,7 @@ class Pipeline:
     def _note_settled(self, arrival: Arrival, step: Step | None) -> None:
         if arrival.trace is not None:
             arrival.trace.settled(step)
-        if self._meters and (cells := self._meters.get(arrival.plan.name)) is not None:
+        if (cells := self._cells_of(arrival)) is not None:
             if step is None or step.outcome is Outcome.DONE:
                 cells.done += 1
             elif step.outcome is Outcome.RETRY:
@@ -266,8 +269,14 @@ class Pipeline:
 
     def _note_repeat(self, arrival: Arrival) -> None:
         _give_up(arrival, "had its outcome")
-        if (cells := self._meters.get(arrival.plan.name)) is not None:
+        if (cells := self._cells_of(arrival)) is not None:
             cells.repeat += 1
+
+    def _cells_of(self, arrival: Arrival) -> HandlerMeters | None:
+        """Return what counts a handler, also one that only another version has."""
+        name, meters = arrival.plan.name, self._runtime.meters
+        found = self._meters.get(name)
+        return found if found is not None or meters is None else meters.handler(name)
 
     async def stop(self) -> None:
         """Give up what is being recorded; from now on nothing runs again."""

@@ -53,7 +53,13 @@ METRICS: dict[str, Metric] = {
     "rolekit.outcomes": Metric(
         "counter",
         "{message}",
-        "What messages came to: done, retry, dead, repeat (it had its outcome).",
+        "What messages came to: done, retry, dead, repeat (it had its outcome), returned (to "
+        "its queue), aside (behind one that holds its key).",
+    ),
+    "rolekit.unaccounted": Metric(
+        "gauge",
+        "{message}",
+        "Messages that came, came to nothing and are not in hand: 0 at rest.",
     ),
     "rolekit.commit.steps": Metric("histogram", "{step}", "Steps of one commit.", COUNTS),
     "rolekit.inbox.conflicts": Metric(

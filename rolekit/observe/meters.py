@@ -6,8 +6,14 @@ Each is a cell that whoever counts looks up once and keeps: adding to it is what
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
 
 from rolekit.model.sample import METRICS, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rolekit.model.envelope import Packet
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -60,6 +66,21 @@ class Meters:
         """Return the cells of a handler."""
         return self._handlers.setdefault(name, HandlerMeters(name))
 
+    def came_to(self, outcome: str, packets: Iterable[Packet]) -> None:
+        """Count what came of messages that are settled without being handled.
+
+        Args:
+            outcome: As of `HandlerMeters`.
+            packets: Their queues name the handlers.
+        """
+        for packet in packets:
+            self.handler(packet.queue).came_to(outcome)
+
+    @property
+    def settled(self) -> int:
+        """How many messages came to anything."""
+        return sum(one.settled for one in self._handlers.values())
+
     def counter(self, name: str, **labels: str) -> Counter:
         """Return a counter's cell."""
         key = (name, tuple(sorted(labels.items())))
@@ -103,22 +124,30 @@ class HandlerMeters:
         done: How many messages came to that, and so on.
     """
 
-    __slots__ = ("dead", "done", "name", "repeat", "retry", "took", "waited")
+    __slots__ = (
+        "aside", "dead", "done", "name", "repeat", "retry", "returned", "took", "waited",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.took: list[float] = []
         self.waited: list[float] = []
-        self.done = self.retry = self.dead = self.repeat = 0
+        self.done = self.retry = self.dead = self.repeat = self.returned = self.aside = 0
 
     def came_to(self, outcome: str) -> None:
-        """Count one: done, retry, dead or repeat."""
+        """Count one: done, retry, dead, repeat, returned or aside."""
         setattr(self, outcome, getattr(self, outcome) + 1)
+
+    @property
+    def settled(self) -> int:
+        """All of them."""
+        return self.done + self.retry + self.dead + self.repeat + self.returned + self.aside
 
     def outcomes(self) -> list[Sample]:
         """Return what messages came to."""
         counts = {
-            "dead": self.dead, "done": self.done, "repeat": self.repeat, "retry": self.retry,
+            "aside": self.aside, "dead": self.dead, "done": self.done,
+            "repeat": self.repeat, "retry": self.retry, "returned": self.returned,
         }  # fmt: skip
         return [
             Sample("rolekit.outcomes", (("handler", self.name), ("outcome", outcome)), count)

@@ -295,6 +295,16 @@ class Instance:
         return len(self._web.tasks) + sum(one.in_hand for one in self._consumers())
 
     @property
+    def unaccounted(self) -> int:
+        """Deliveries that came, came to nothing and are not in hand; 0 at rest."""
+        meters = self._services.runtime.meters
+        if meters is None:
+            return 0
+        in_hand = sum(one.in_hand for one in self._consumers())
+        came = meters.counter("messaging.client.consumed.messages").value
+        return came - meters.settled - in_hand
+
+    @property
     def handled(self) -> int:
         """Deliveries settled since the start, and requests answered."""
         return self._web.total_requests + sum(one.handled for one in self._consumers())

@@ -26,6 +26,8 @@ FROM_THE_START = (
     "rolekit.inbox.conflicts",
 )
 """Counters of a role that are said while they are 0, so that the first of them is a rise."""
+_OF_ALL = frozenset({"rolekit.pool.connections", "rolekit.unaccounted"})
+"""Of these the instances of a role have so many together."""
 EVER_S = 1e9
 """Older than any sequence: all are looked at."""
 
@@ -77,7 +79,7 @@ class Numbers:
             parts.append(
                 _labelled(
                     _role(source),
-                    (one for one in samples if one.name == "rolekit.pool.connections"),
+                    (one for one in samples if one.name in _OF_ALL),
                 )
             )
         parts.append(tuple(_of(role, "rolekit.loop.lag", lag) for role, lag in worst.items()))

@@ -274,6 +274,9 @@ class _Member:
         """Say what was counted, if that is more than what was said last; return it."""
         meters = self._parts.services.runtime.meters
         counted = () if meters is None else meters.read()
+        if self._instance is not None:
+            balance = Sample("rolekit.unaccounted", (), self._instance.unaccounted)
+            counted = (*counted, balance)
         if counted == said:
             return said
         used, idle = self._parts.database.connections

@@ -71,6 +71,8 @@ class KeyedConsumer:
         self._is_idle.set()
         self._processing = Processing(runtime, handlers, pipeline, concurrency)
         self._pipeline = pipeline
+        meters, consumed = runtime.meters, "messaging.client.consumed.messages"
+        self._consumed = None if meters is None else meters.counter(consumed)
         self.shares = Shares(runtime, role, self)
 
     @property
@@ -163,12 +165,16 @@ class KeyedConsumer:
         tasks = [lane.task for lane in mine.lanes.values() if lane.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._partitions.pop(mine.fence, None) is not None:
+            for lane in mine.lanes.values():
+                self._processing.count("returned", lane.arrived)
             await mine.consumed.close()
 
     # -- keys ----------------------------------------------------------------------------------
 
     def _take(self, mine: Partition, batch: Sequence[Delivery]) -> None:
         now_s = asyncio.get_running_loop().time()
+        if self._consumed is not None:
+            self._consumed.value += len(batch)
         for delivery in batch:
             key, head = _read(delivery)
             lane = mine.lane(key)
@@ -193,9 +199,13 @@ class KeyedConsumer:
 
     async def _work(self, mine: Partition, lane: Lane) -> None:
         """Work through a key until there is nothing left that may run."""
+        item: Item | None = None
         try:
             while not mine.is_leaving and (item := await self._next(mine, lane)) is not None:
+                if item.listed is not None and self._consumed is not None:
+                    self._consumed.value += 1
                 await self._processing.process(mine, lane, item)
+                item = None
         except FenceLost as error:
             log.warning("discarded", key=lane.key, because=str(error))
             mine.is_leaving = True
@@ -211,6 +221,8 @@ class KeyedConsumer:
             mine.is_leaving = True
             self.shares.begin_again(mine.fence)
         finally:
+            if item is not None:
+                self._processing.count("returned", [item])
             lane.task = None
             if lane.is_idle:
                 mine.lanes.pop(lane.key, None)

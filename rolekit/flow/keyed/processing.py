@@ -22,7 +22,7 @@ from rolekit.model.retry import CRASHES
 from rolekit.observe.current import Hand, in_hand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from rolekit.flow.call import Handler
     from rolekit.flow.keyed.lane import Item, Lane, Partition
@@ -265,11 +265,13 @@ class Processing:
                 await self._runtime.store.set_aside(mine.fence, lane.key, packets, claims)
                 break
             except FenceLost:
+                self.count("returned", items)
                 raise
             except RolekitError as error:
                 log.info("setting aside again", key=lane.key, error=str(error))
                 await asyncio.sleep(AGAIN_S)
         lane.has_list = True
+        self.count("aside", items)
         settle = mine.consumed.release if joins else mine.consumed.ack
         settle(deliveries)
 
@@ -291,7 +293,16 @@ class Processing:
         except RolekitError as error:  # only a hint is lost: the commit asks again
             log.info("inbox not asked", error=str(error))
             return False
+        self.count("repeat", [item])
         return True
+
+    def count(self, outcome: str, items: Iterable[Item]) -> None:
+        """Count what came of messages that no handler was called for."""
+        if self._runtime.meters is not None:
+            for item in items:
+                name = item.head.handler if isinstance(item.head, KeyedHead) else ""
+                cells = self._runtime.meters.handler(name or item.delivery.packet.queue)
+                cells.came_to(outcome)
 
     @asynccontextmanager
     async def _noted_as_alone(self, mine: Partition, item: Item) -> AsyncGenerator[None]:
