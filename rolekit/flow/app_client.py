@@ -231,9 +231,11 @@ class AppClient:
                     while True:
                         reply = await following.arrived.get()
                         if reply.is_failure:
+                            self._received(reply)
                             raise failed(reply.body)
                         if reply.type not in wanted:
                             continue
+                        self._received(reply)
                         message = self._decoded(reply)
                         event_cursor.set(str(reply.n))
                         yield message
@@ -255,6 +257,10 @@ class AppClient:
         if reply.is_failure:
             raise failed(reply.body)
         return cast("A", self._decoded(reply))
+
+    def _received(self, reply: ReplyRow) -> None:
+        if self._runtime.tracing is not None and reply.trace:
+            self._runtime.tracing.received(reply.trace, reply.type, reply.root)
 
     def _is_ours(self, root: str) -> bool:
         return is_given_by(self._runtime.plan.name, root)

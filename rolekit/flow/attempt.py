@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rolekit.model.span import TraceContext, span_at
@@ -50,6 +51,8 @@ class Attempt:
             self._stored(step, now_ns)
             if step.replies:
                 process.attributes["rolekit.replies"] = len(step.replies)
+                here = TraceContext(process.trace, process.id, is_sampled=True).header()
+                step.replies = [replace(reply, trace=here) for reply in step.replies]
             if step.opening is not None and not packets:
                 packets.append(step.opening.token)
             if step.outcome is not Outcome.DONE:

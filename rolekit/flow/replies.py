@@ -11,6 +11,7 @@ import structlog
 
 from rolekit.errors import CodecError, Failed, RolekitError
 from rolekit.model.envelope import Head, Kind, decode_head
+from rolekit.model.span import TRACEPARENT
 from rolekit.store.base import REPLIES, Reply, Store
 
 if TYPE_CHECKING:
@@ -162,6 +163,9 @@ class Answers:
         if future is None or future.done():
             return
         body = delivery.packet.body
+        tracing = self._runtime.tracing
+        if tracing is not None and (cause := head.headers.get(TRACEPARENT)):
+            tracing.received(cause, head.type, head.root)
         if head.kind is Kind.FAILURE:
             future.set_exception(failed(body))
             return

@@ -289,6 +289,39 @@ class Tracing:
             sending.attributes["messaging.batch.message_count"] = len(packets)
         self.wait_for(sending.begin())
 
+    def received(self, header: str, type_: str, root: str) -> None:
+        """Note that whoever waits for an answer has it now.
+
+        It belongs to the trace of what answered; a request that follows what another one sent
+        has a trace of its own, and is linked.
+
+        Args:
+            header: The `traceparent` of what answered.
+            type_: Of the answer.
+            root: What it is an answer to.
+        """
+        cause = context_of(header)
+        if cause is None or not cause.is_sampled:
+            return
+        waits = outer_context()
+        is_other = waits is not None and waits.is_sampled and waits.trace != cause.trace
+        Live(
+            self.tracer,
+            f"receive {type_}" if type_ else "receive failure",
+            SpanKind.CLIENT,
+            trace=cause.trace,
+            parent=cause.span,
+            message=root,
+            attributes={
+                "messaging.system": self._system,
+                "messaging.operation.name": "receive",
+                "messaging.operation.type": "receive",
+                "messaging.message.conversation_id": root,
+                "rolekit.message.type": type_,
+            },
+            links=((waits.trace, waits.span),) if waits is not None and is_other else (),
+        ).end()
+
     # -- sequences and commits -----------------------------------------------------------------
 
     def stored(self, process: Live, closing: Closing, now_ns: int) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from rolekit.config import Config, nearest
 from rolekit.errors import ConfigError
 from rolekit.load.scenario import Call, Direct, Http, Smtp
+from rolekit.observe.tracing import carried
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -192,6 +193,7 @@ async def _direct(run: Run, entry: Direct, config: Config) -> AsyncGenerator[Sen
             data = body.safe_substitute(_names(run, number)).encode()
             message = named_message(plan, entry.type, data)
             trace, parent = _traced(run, number)
+            token = carried.set(parent)
             try:
                 if answer is not None:
                     await client.ask(message, answer, timeout_s=run.scenario.timeout_s)
@@ -201,6 +203,8 @@ async def _direct(run: Run, entry: Direct, config: Config) -> AsyncGenerator[Sen
                 raise Failure("no answer in time") from error
             except RolekitError as error:
                 raise Failure(type(error).__name__) from error
+            finally:
+                carried.reset(token)
 
         yield send
 

@@ -177,6 +177,7 @@ class Reply:
         n: Order among the replies of a root; 0 before it is stored.
         type: Wire name; empty when `is_failure`.
         is_failure: What was sent ended in a dead letter; `body` is its id and reason.
+        trace: The `traceparent` of what answered; empty where that is not traced.
     """
 
     root: str
@@ -187,6 +188,7 @@ class Reply:
     codec: str = "json"
     body: bytes = b""
     is_failure: bool = False
+    trace: str = ""
 
 
 class StateKey(NamedTuple):

@@ -65,6 +65,17 @@ async def post(fleet: MailflowFleet, recipients: int, headers: dict[str, str]) -
         return mail
 
 
+async def follow(fleet: MailflowFleet, mail: str) -> None:
+    """Read the live report of a mail to its end, as part of the trace of the mail."""
+    async with (
+        httpx.AsyncClient(base_url=fleet.target.front, timeout=30) as http,
+        http.stream("GET", f"/mail/{mail}/live", headers={"traceparent": PARENT}) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            if line == "event: Report":
+                return
+
+
 async def reported(database: str, mail: str) -> list[tuple[int, str]]:
     """Return the lines of a report: number and outcome, in the order they were written."""
     connection = await asyncpg.connect(database)
@@ -137,6 +148,7 @@ async def test_a_mail_to_200_recipients_is_one_trace(
         async with MailflowFleet(tmp_path, rolekit_database, settings(url)) as fleet:
             mail = await post(fleet, 200, {"traceparent": PARENT})
             await until_reported(rolekit_database, mail, 200)
+            await follow(fleet, mail)
             await until_whole(receiver)
         spans = traced(receiver)  # the last ones came when the fleet stopped
 

@@ -193,6 +193,7 @@ def reply_of(row: Row) -> Reply:
         codec=row["codec"],
         body=row["body"],
         is_failure=row["is_failure"],
+        trace=row["trace"],
     )
 
 

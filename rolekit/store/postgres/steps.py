@@ -307,6 +307,7 @@ class StepStore(PostgresBase):
             [r.codec for r in replies],
             [r.body for r in replies],
             [r.is_failure for r in replies],
+            [r.trace for r in replies],
         )
         commit.topics.add("~replies")
 

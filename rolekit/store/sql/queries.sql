@@ -388,20 +388,21 @@ select pg_advisory_xact_lock(hashtextextended(root, 7041966213))
 from (select distinct unnest($1::text[]) as root order by 1) as roots;
 
 -- insert_replies: Keep answers for whoever follows.
-insert into {s}.reply (root, id, type, type_version, codec, body, is_failure)
-select root, id, type, type_version, codec, body, is_failure
-from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::boolean[])
-     with ordinality as r (root, id, type, type_version, codec, body, is_failure, place)
+insert into {s}.reply (root, id, type, type_version, codec, body, is_failure, trace)
+select root, id, type, type_version, codec, body, is_failure, trace
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::boolean[],
+            $8::text[])
+     with ordinality as r (root, id, type, type_version, codec, body, is_failure, trace, place)
 order by place;
 
 -- replies: Read answers, each root's after the last one that was read.
-select r.root, r.n, r.id, r.type, r.type_version, r.codec, r.body, r.is_failure
+select r.root, r.n, r.id, r.type, r.type_version, r.codec, r.body, r.is_failure, r.trace
 from unnest($1::uuid[], $2::bigint[]) as a (root, n)
 join {s}.reply r on r.root = a.root and r.n > a.n
 order by r.n limit $3;
 
 -- last_reply: Read the newest answer of some types, or the failure, of a root.
-select root, n, id, type, type_version, codec, body, is_failure
+select root, n, id, type, type_version, codec, body, is_failure, trace
 from {s}.reply where root = $1 and (type = any($2::text[]) or is_failure)
 order by is_failure, n desc limit 1;
 
