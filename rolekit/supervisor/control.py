@@ -93,7 +93,19 @@ class ControlProblem(msgspec.Struct, frozen=True):
     fix: str = ""
 
 
-class Controlled(Protocol):
+class Readable(Protocol):
+    """What says how it is, in numbers."""
+
+    async def metrics(self) -> str:
+        """Say all numbers, as Prometheus wants them."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Say whether all is as it should be."""
+        ...
+
+
+class Controlled(Readable, Protocol):
     """What can be looked at and told."""
 
     async def status(self) -> FleetStatus:
@@ -102,14 +114,6 @@ class Controlled(Protocol):
 
     async def usage(self) -> FleetUsage:
         """Describe it, and what it uses."""
-        ...
-
-    async def metrics(self) -> str:
-        """Say all numbers, as Prometheus wants them."""
-        ...
-
-    def is_ready(self) -> bool:
-        """Say whether all is as it should be."""
         ...
 
     def scale(self, role: str, change: str) -> int:

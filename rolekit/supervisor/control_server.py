@@ -25,12 +25,13 @@ from rolekit.supervisor.sockets import listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from rolekit.supervisor.control import Controlled, Endpoint
+    from rolekit.supervisor.control import Controlled, Endpoint, Readable
 
 _MAX_PATH_BYTES = 107  # sun_path holds 108 with its final zero: unix(7)
 _MAX_BODY_BYTES = 64 * 1024
@@ -57,22 +58,60 @@ async def serve(
     with contextlib.ExitStack() as held:
         bound: list[tuple[socket.socket, ASGIApp]] = [(held.enter_context(_bound(path)), app)]
         if address:
-            public = {one.path for one in ENDPOINTS if one.is_public}
-            taken = held.enter_context(listen("The control API", address, "ROLEKIT_CONTROL"))
-            bound.append((taken, Guard(app, token, public)))
-        servers = [_server(app) for _, app in bound]
-        async with asyncio.TaskGroup() as group:
-            for server, (one, _) in zip(servers, bound, strict=True):
-                group.create_task(server.serve(sockets=[one]))
+            taken = held.enter_context(listening_at(address))
+            bound.append((taken, _guarded(app, token)))
+        async with _served(bound):
             yield
-            for server in servers:
-                server.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def serve_reading(
+    read: Readable, taken: socket.socket | None, token: str
+) -> AsyncGenerator[None]:
+    """Answer of the numbers and of readiness alone, inside.
+
+    Args:
+        read: Is asked.
+        taken: Listens; None: nobody answers.
+        token: That requests must carry.
+    """
+    if taken is None:
+        yield
+        return
+    app = _application(read, [one for one in ENDPOINTS if one.is_public])
+    async with _served([(taken, _guarded(app, token))]):
+        yield
+
+
+def listening_at(address: str) -> AbstractContextManager[socket.socket]:
+    """Listen for the control API at "host:port"; raises `ConfigError`."""
+    return listen("The control API", address, "ROLEKIT_CONTROL")
+
+
+def _guarded(app: ASGIApp, token: str) -> Guard:
+    return Guard(app, token, {one.path for one in ENDPOINTS if one.is_public})
+
+
+@contextlib.asynccontextmanager
+async def _served(bound: Sequence[tuple[socket.socket, ASGIApp]]) -> AsyncGenerator[None]:
+    servers = [_server(app) for _, app in bound]
+    async with asyncio.TaskGroup() as group:
+        for server, (one, _) in zip(servers, bound, strict=True):
+            group.create_task(server.serve(sockets=[one]))
+        yield
+        for server in servers:
+            server.should_exit = True
 
 
 def application(
     controlled: Controlled, endpoints: Sequence[Endpoint[Any]] = ENDPOINTS
 ) -> Starlette:
     """Make the ASGI application of a table."""
+    return _application(controlled, endpoints)
+
+
+def _application(controlled: Readable, endpoints: Sequence[Endpoint[Any]]) -> Starlette:
+    """Make it of what only answers; its endpoints ask for nothing else."""
     openapi = msgspec.json.encode(document(endpoints))
 
     async def describe(_request: Request) -> Response:
@@ -100,7 +139,7 @@ def application(
 
 
 def _answers(
-    one: Endpoint[Any], controlled: Controlled
+    one: Endpoint[Any], controlled: Readable
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         order: object
@@ -108,7 +147,7 @@ def _answers(
             order = msgspec.convert(dict(request.query_params), one.order, strict=False)
         else:
             order = msgspec.json.decode(await _body(request) or b"{}", type=one.order)
-        answered = one.act(controlled, order)
+        answered = one.act(cast("Controlled", controlled), order)
         if isinstance(answered, AsyncIterator):
             return StreamingResponse(_lines(answered), media_type="application/x-ndjson")
         return _json(await answered)

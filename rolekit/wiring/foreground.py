@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,8 +16,10 @@ import structlog
 from rolekit import config as configuration
 from rolekit import link
 from rolekit.observe.collecting import Collector, export_to
+from rolekit.observe.meters import Meters
 from rolekit.roles.host import Instance, bound_socket
-from rolekit.store.postgres.traces import TraceStore
+from rolekit.supervisor import control_server
+from rolekit.wiring.answering import Answering
 from rolekit.wiring.hosting import migrate, open_host
 from rolekit.wiring.instance import DONE, FAILED
 from rolekit.wiring.parts import build, hear, load_app, settled, sources_of
@@ -24,91 +27,140 @@ from rolekit.wiring.relaying import run_relay
 from rolekit.wiring.tracing import tracing_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from rolekit.config import Config
     from rolekit.flow.app_client import AppClient
-    from rolekit.model.span import Span
     from rolekit.roles.app import App
     from rolekit.roles.host import Services
+    from rolekit.wiring.hosting import Host
+    from rolekit.wiring.parts import Parts
 
 log = structlog.get_logger("rolekit.run")
 
 
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """A host of one process."""
+
+    parts: Parts
+    host: Host
+    dropped: Callable[[], int]
+
+    @property
+    def services(self) -> Services:
+        return self.parts.services
+
+
 @asynccontextmanager
 async def _alone(
-    app: App, database: str, config: Config, role: str
-) -> AsyncGenerator[tuple[Services, int]]:
+    app: App, database: str, config: Config, role: str, meters: Meters | None = None
+) -> AsyncGenerator[_Alone]:
     """Be a host of one process: lease, wake-ups and the loops of the flow."""
     plan, broker = settled(app.plan(), config), config.broker
     queues, sources = plan.queues(), sources_of(plan)
     await migrate(app.name, database, broker, queues, sources, partitions=plan.partitions)
     async with open_host(app.name, database, broker, queues, sources) as host:
         owner = host.epoch << link.OWNER_BITS | 1
-        collector: Collector | None = None
+        async with _collecting(config, app.name, host, role) as (collector, dropped):
+            tracing = tracing_of(
+                replace(config, database=database),
+                config.for_role(role),
+                partial(collector.take, role),
+                app=app.name,
+                role=role,
+                instance=f"{role}@{socket.gethostname()}",
+            )
+            parts = build(
+                plan, owner, database, broker, keeps_sent=config.keep_sent, tracing=tracing,
+                meters=meters,
+            )  # fmt: skip
 
-        def ship(span: Span) -> None:
-            if collector is not None:
-                collector.take(role, span)
+            async def listen() -> None:
+                async for topics in host.topics():
+                    hear(parts.services.runtime.bell, owner, topics)
 
-        tracing = tracing_of(
-            replace(config, database=database),
-            config.for_role(role),
-            ship,
-            app=app.name,
-            role=role,
-            instance=f"{role}@{socket.gethostname()}",
-        )
-        parts = build(
-            plan, owner, database, broker, keeps_sent=config.keep_sent, tracing=tracing
-        )
-        services, traces = parts.services, TraceStore(parts.database)
-        export = export_to(config.otlp, os.environ, app.name)
-        offer = None if export is None else export.offer
-        collector = Collector(traces.keep, traces.tidy, offer)
-
-        async def listen() -> None:
-            async for topics in host.topics():
-                hear(services.runtime.bell, owner, topics)
-
-        async with services.running():
-            beside = [asyncio.create_task(listen()), asyncio.create_task(collector.run())]
-            try:
-                yield services, owner
-            finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
-                if export is not None:
-                    await asyncio.to_thread(export.close)
+            async with parts.services.running():
+                listening = asyncio.create_task(listen())
+                try:
+                    yield _Alone(parts, host, dropped)
+                finally:
+                    listening.cancel()
+                    await asyncio.gather(listening, return_exceptions=True)
         async with asyncio.timeout(2):
             await host.release(owner)
 
 
+@asynccontextmanager
+async def _collecting(
+    config: Config, app: str, host: Host, role: str
+) -> AsyncGenerator[tuple[Collector, Callable[[], int]]]:
+    """Keep spans, and send them on: until all has stopped that makes any.
+
+    What stops still commits, and what leaves with that has spans; so they go to the database
+    by the host's connection, which is there longer than that of the role.
+    """
+    export = export_to(config.otlp, os.environ, app)
+    offer = None if export is None else export.offer
+    collector = Collector(host.traces.keep, host.traces.tidy, offer)
+    collecting = asyncio.create_task(collector.run())
+    try:
+        yield (
+            collector,
+            lambda: collector.dropped + (0 if export is None else export.dropped),
+        )
+    finally:
+        collector.gone(role, "")
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
+        if export is not None:
+            await asyncio.to_thread(export.close)
+
+
 async def run_role(config: Config, app_ref: str, role_name: str) -> int:
-    """Run one role in the foreground until a signal: its own supervisor in small."""
+    """Run one role in the foreground until a signal: its own supervisor in small.
+
+    Raises:
+        ConfigError: It cannot listen where it should, or its settings cannot be used.
+    """
+    config.check_control()
+    address = config.control_address
+    with control_server.listening_at(address) if address else nullcontext() as taken:
+        return await _run_role(config, app_ref, role_name, taken)
+
+
+async def _run_role(
+    config: Config, app_ref: str, name: str, taken: socket.socket | None
+) -> int:
     app = load_app(app_ref)
-    role = app.role(role_name)
-    values = config.for_role(role_name)
+    role, values = app.role(name), config.for_role(name)
     bind = values.get("bind", role.bind)
     stopped = asyncio.Event()
-    async with _alone(app, config.database, config, role_name) as (services, _):
+    async with _alone(app, config.database, config, name, Meters()) as alone:
+        services = alone.services
+        answering = Answering(config, alone.parts, alone.host, name, alone.dropped)
         instance = Instance(
             role, services, values=values, listening=bound_socket(bind) if bind else None
         )
+        answering.watch(instance)
 
         def stop() -> None:
             stopped.set()
             instance.stop(config.grace_s)
 
+        def ready() -> None:
+            answering.ready()
+            log.info("ready", role=name)
+
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
-        relaying = asyncio.create_task(run_relay(services, lambda: None, stopped))
-        try:
-            await instance.run(lambda: log.info("ready", role=role_name))
-        finally:
-            relaying.cancel()
-            await asyncio.gather(relaying, return_exceptions=True)
+        async with answering.running(taken):
+            relaying = asyncio.create_task(run_relay(services, lambda: None, stopped))
+            try:
+                await instance.run(ready)
+            finally:
+                relaying.cancel()
+                await asyncio.gather(relaying, return_exceptions=True)
     return DONE if stopped.is_set() else FAILED
 
 
@@ -123,8 +175,9 @@ async def open_client(app: App, config: Config | None = None) -> AsyncGenerator[
     settings = config or configuration.load(os.environ)
     async with (
         _database_url(settings) as url,
-        _alone(app, url, settings, "client") as (services, _),
+        _alone(app, url, settings, "client") as alone,
     ):
+        services = alone.services
         yield services.client
         if services.outbox is not None:
             await services.outbox.empty()
