@@ -46,6 +46,12 @@ class Control:
         """Ask how the fleet is."""
         return self._ask("GET", "/ps", b"", FleetStatus)
 
+    def metrics(self) -> str:
+        """Ask for all numbers, as Prometheus wants them."""
+        with self._exchange("GET", "/metrics", b"") as response:
+            self._expect_ok(response)
+            return response.read().decode()
+
     def is_ready(self) -> bool:
         """Ask whether all is ready: asks neither database nor broker."""
         with self._exchange("GET", "/ready", b"") as response:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
     from rolekit.load.driver import Job
     from rolekit.load.result import Mark, Recorder, Result
     from rolekit.load.scenario import Scenario
+    from rolekit.load.tracing import KeptTraces
     from rolekit.supervisor.status import FleetStatus
 
+_UNACCOUNTED = re.compile(r'^rolekit_unaccounted\{.*\brole="([^"]+)".*\} (-?\d+)$')
+_EMBEDDED_RUNS = Path("postgres/data/postmaster.pid")
 _NONE = "\N{EN DASH}"
 
 
@@ -104,13 +108,19 @@ def load(  # noqa: PLR0913 - each is an option of the command
 async def _run(
     config: Config, scenario: Scenario, sets: tuple[str, ...], wait_s: float, *, is_search: bool
 ) -> tuple[Result, list[Trial]]:
+    from rolekit import wiring  # noqa: PLC0415
     from rolekit.load.capacity import find_capacity  # noqa: PLC0415
     from rolekit.load.driver import Job, drive  # noqa: PLC0415
 
     watched = await asyncio.to_thread(_watched, config)
     if watched is None:
         say("No app of these settings runs on this host, so none is watched.")
-    async with _database(config, scenario, wait_s) as there:
+    async with AsyncExitStack() as held:
+        there = await held.enter_async_context(_database(config, scenario, watched, wait_s))
+        traces: KeptTraces | None = None
+        if watched is not None and there.database:
+            opened = wiring.open_traces(there.database, watched.app)
+            traces = await held.enter_async_context(opened)
         screen = _Screen(scenario)
         job = Job(
             scenario=scenario,
@@ -119,9 +129,11 @@ async def _run(
             broker=there.broker,
             sets=sets,
             fleet=watched,
+            traces=traces,
             on_tick=screen.tick,
             on_mark=screen.mark,
             shown="embedded" if config.is_embedded else redact(config.database),
+            shown_broker=redact(config.broker),
         )
         _check_chaos(job)
         screen.begin()
@@ -137,12 +149,13 @@ async def _run(
 
 @asynccontextmanager
 async def _database(
-    config: Config, scenario: Scenario, wait_s: float
+    config: Config, scenario: Scenario, watched: _Fleet | None, wait_s: float
 ) -> AsyncGenerator[Config]:
-    """Have the database of the app at hand where an entry or a check needs it."""
+    """Have the database of the app at hand where an entry, a check or its traces need it."""
     from rolekit.load.scenario import Call, Direct  # noqa: PLC0415
 
-    if isinstance(scenario.entry, Direct | Call) or scenario.check:
+    is_needed = isinstance(scenario.entry, Direct | Call) or bool(scenario.check)
+    if is_needed or (watched is not None and watched.has_database(config)):
         async with database_of(config, wait_s) as there:
             yield there
     else:
@@ -155,11 +168,23 @@ class _Fleet:
     def __init__(self, control: Control, first: FleetStatus, *, is_here: bool) -> None:
         self._control = control
         self._is_here = is_here
+        self.app = first.app
         self.target = first.target
         self.roles = [role.role for role in first.roles]
 
+    def has_database(self, config: Config) -> bool:
+        """Whether these settings lead to its database: no other is started to look at it."""
+        if not self._is_here:
+            return False
+        return not config.is_embedded or (config.home / _EMBEDDED_RUNS).exists()
+
     def status(self) -> FleetStatus:
         return self._control.status_again()
+
+    def unaccounted(self) -> dict[str, int]:
+        lines = self._control.metrics().splitlines()
+        found = [_UNACCOUNTED.search(line) for line in lines]
+        return {one[1]: int(one[2]) for one in found if one is not None}
 
     def kill(self, role: str, chance: random.Random) -> str:
         if not self._is_here:

@@ -12,7 +12,7 @@ from rolekit.cli.console import out, out_json, visible
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings, target
 from rolekit.errors import ConfigError, RolekitError
-from rolekit.observe.story import Piece, cause_of, totals, tree, way_of
+from rolekit.observe.story import Piece, cause_of, first_message, totals, tree, way_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def why(
     config = settings(app, sets, config_file)
     target(config)
     spans = _found(config, id_)[0]
-    message = _first_message(spans) if id_ == spans[0].trace else id_
+    message = first_message(spans) if id_ == spans[0].trace else id_
     pieces = way_of(spans, message, time.time_ns())
     cause = cause_of(pieces)
     if as_json:
@@ -116,11 +116,6 @@ async def _asked(config: Config, id_: str) -> list[list[Span]]:
 
     async with database_of(config, _WAIT_S) as there:
         return await wiring.traces_of(there, id_)
-
-
-def _first_message(spans: Sequence[Span]) -> str:
-    with_message = [span for span in spans if span.message]
-    return min(with_message, key=lambda span: span.begun_ns).message if with_message else ""
 
 
 def _verdict(cause: Piece | None, pieces: Sequence[Piece]) -> str:

@@ -18,7 +18,7 @@ from rolekit.dashboard.door import Door, refuse
 from rolekit.dashboard.feed import Feed
 from rolekit.dashboard.shipped import FILES
 from rolekit.errors import ConfigError, RolekitError
-from rolekit.observe.story import cause_of, totals, way_of
+from rolekit.observe.story import cause_of, first_message, totals, way_of
 from rolekit.store.letters import Letters
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ class _Dashboard:
         spans = await (await self.database()).trace(request.path_params["id"])
         if not spans:
             raise RolekitError("No such trace is kept.")
-        message = next((one.message for one in spans if one.message), "")
+        asked: str = request.path_params["id"]
+        is_message = any(one.message == asked for one in spans)
+        message = asked if is_message else first_message(spans)
         pieces = way_of(spans, message, time.time_ns())
         return _json({
             "spans": sorted(spans, key=lambda one: one.begun_ns)[:_SPANS],

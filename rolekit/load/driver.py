@@ -7,6 +7,7 @@ import datetime as dt
 import random
 import secrets
 import sys
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -18,12 +19,15 @@ from rolekit.load.client import Order, Start, Told
 from rolekit.load.entries import named, now
 from rolekit.load.result import Checked, Mark, Ran, Recorder, Result, RoleSeen, Seen
 from rolekit.load.scenario import Call, Direct, Run, Scenario
+from rolekit.load.traced import Telling
+from rolekit.load.tracing import read
 from rolekit.load.verdict import judge, left_over
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from rolekit.load.scenario import Chaos
+    from rolekit.load.tracing import KeptTraces
     from rolekit.supervisor.status import FleetStatus
 
 _LINE_BYTES = 256 * 1024 * 1024
@@ -32,6 +36,7 @@ _AHEAD_S = 0.3
 _LOOK_S = 1.0
 _REFUSED_S = 3.0
 _LAST_ANSWERS_S = 5.0
+_NEWS_S = 10.0
 
 
 class Watched(Protocol):
@@ -39,6 +44,10 @@ class Watched(Protocol):
 
     def status(self) -> FleetStatus:
         """Say how it is. Blocks."""
+        ...
+
+    def unaccounted(self) -> dict[str, int]:
+        """Say by role what came, came to nothing and is not in hand. Blocks."""
         ...
 
     def kill(self, role: str, chance: random.Random) -> str:
@@ -56,6 +65,7 @@ class Job:
 
     Attributes:
         fleet: None: it cannot be looked at.
+        traces: Where the app keeps its traces; None: they are not read.
         on_tick: Called each second with what is known.
         on_mark: Called with what was done to the app.
     """
@@ -66,9 +76,11 @@ class Job:
     broker: str = ""
     sets: tuple[str, ...] = ()
     fleet: Watched | None = None
+    traces: KeptTraces | None = None
     on_tick: Callable[[Recorder, float], None] = lambda _recorder, _at_s: None
     on_mark: Callable[[Mark], None] = lambda _mark: None
     shown: str = ""
+    shown_broker: str = ""
 
 
 class NobodyListens(Unavailable):
@@ -82,6 +94,7 @@ class _Driver:
     recorder: Recorder
     clients: list[asyncio.subprocess.Process]
     start: float = 0
+    start_ns: int = 0
     stopped: str = ""
     chance: random.Random = field(default_factory=random.Random)
 
@@ -93,6 +106,7 @@ class _Driver:
         self.chance.seed(self.job.scenario.seed)
         await self._look()
         self.start = now() + _AHEAD_S
+        self.start_ns = time.time_ns() + int(_AHEAD_S * 1e9)
         for client in self.clients:
             _say(client, Start(at=self.start))
         async with asyncio.TaskGroup() as beside:
@@ -193,6 +207,18 @@ class _Driver:
             self.job.on_tick(self.recorder, self.at_s())
             await asyncio.sleep(_LOOK_S / 2)
 
+    async def balance(self) -> dict[str, int]:
+        """Say by role what is unaccounted for at rest; wait while that may be old news."""
+        if self.job.fleet is None or await self._has_work():
+            return {}
+        give_up = now() + _NEWS_S
+        while True:
+            found = await asyncio.to_thread(self.job.fleet.unaccounted)
+            found = {role: count for role, count in found.items() if count}
+            if not found or now() > give_up:
+                return found
+            await asyncio.sleep(_LOOK_S / 2)
+
     async def _has_work(self) -> bool:
         if self.job.fleet is None:
             return False
@@ -250,13 +276,45 @@ async def drive(job: Job) -> Result:
             f"Not one request was answered: {next(iter(recorder.ends), 'nothing came back')}.",
             fix="Start the app, or correct where the scenario sends.",
         )
-    result = await asyncio.to_thread(recorder.result, run, started_at, job.shown)
+    result = await asyncio.to_thread(
+        recorder.result, run, started_at, job.shown, job.shown_broker
+    )
     if driver.stopped:
         result.reasons.append(driver.stopped)
+    if not driver.stopped:
+        result.unaccounted = await _balance(driver)
     if scenario.check and not driver.stopped:
         result.checked = await _check(job, run, recorder)
+    if job.traces is not None:
+        await _read_traces(job.traces, driver.start_ns, recorder, result)
     judge(result, recorder.total, scenario.wanted)
     return result
+
+
+async def _balance(driver: _Driver) -> dict[str, int] | None:
+    try:
+        return await driver.balance()
+    except (RolekitError, OSError):
+        return None  # nobody answers: what was looked at before says enough
+
+
+async def _read_traces(
+    kept: KeptTraces, start_ns: int, recorder: Recorder, result: Result
+) -> None:
+    """Add what the app's traces say; a database that is away now is no reason to fail."""
+    telling = Telling(
+        start_ns=start_ns,
+        for_s=recorder.scenario.for_s,
+        warm_up_s=recorder.scenario.warm_up_s,
+        messages=frozenset(recorder.ids.values()),
+        started=frozenset(recorder.traces),
+        now_ns=time.time_ns(),
+    )
+    slowest = [(one.id, one.trace) for one in result.slowest]
+    try:
+        result.traced = await read(kept, telling, slowest)
+    except (RolekitError, OSError) as error:
+        result.warnings.append(f"Its traces could not be read: {error}")
 
 
 async def _check(job: Job, run: str, recorder: Recorder) -> Checked:

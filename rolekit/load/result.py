@@ -16,6 +16,7 @@ import msgspec
 from rolekit.load import histogram
 from rolekit.load.histogram import Histogram
 from rolekit.load.scenario import Scenario
+from rolekit.load.traced import Traced
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -144,6 +145,9 @@ class Result(msgspec.Struct, kw_only=True):
         histogram: The same, as HdrHistogram (V2, compressed, base64), microseconds.
         ends: How requests failed, and how many did so.
         late_us: The longest that a client was behind its schedule by itself.
+        traced: What the app's traces say; None: they were not read.
+        unaccounted: By role, what came, came to nothing and is not in hand at rest; None:
+            nobody said.
         reasons: Why the verdict is no; empty: it is yes.
         warnings: What to know before believing the figures.
     """
@@ -170,6 +174,8 @@ class Result(msgspec.Struct, kw_only=True):
     late_us: int = 0
     objectives: list[Judged] = []
     checked: Checked | None = None
+    traced: Traced | None = None
+    unaccounted: dict[str, int] | None = None
     reasons: list[str] = []
     warnings: list[str] = []
 
@@ -194,6 +200,7 @@ class Recorder:
     ends: Counter[str] = field(default_factory=Counter[str])
     slowest: list[Slow] = field(default_factory=list[Slow])
     ids: dict[int, str] = field(default_factory=dict[int, str])
+    traces: set[str] = field(default_factory=set[str])
     seen: list[Seen] = field(default_factory=list[Seen])
     marks: list[Mark] = field(default_factory=list[Mark])
     requests: int = 0
@@ -207,6 +214,7 @@ class Recorder:
         """Take one line of one client."""
         names = {place: (id_, trace) for place, _, id_, trace in told.ids}
         self.ids.update((number, id_) for _, number, id_, _ in told.ids if id_)
+        self.traces.update(trace for _, _, _, trace in told.ids if trace)
         self.refused += told.refused
         self.late_us = max(self.late_us, told.late_us)
         self.under_way[client] = told.under_way
@@ -243,7 +251,9 @@ class Recorder:
             self.by_second.append(histogram.make(2))
         return self.seconds[number]
 
-    def result(self, run: str, started_at: dt.datetime, database: str) -> Result:
+    def result(
+        self, run: str, started_at: dt.datetime, database: str, broker: str = ""
+    ) -> Result:
         """Return what was measured, not judged yet."""
         for second, latencies in zip(self.seconds, self.by_second, strict=True):
             if latencies.total_count:
@@ -261,7 +271,7 @@ class Recorder:
             started_at=started_at.isoformat(timespec="seconds"),
             scenario=msgspec.to_builtins(self.scenario),
             machine=machine(),
-            versions=versions(database),
+            versions=versions(database, broker),
             due=self.answered + self.failed,
             answered=self.answered,
             failed=self.failed,
@@ -296,11 +306,12 @@ def machine() -> dict[str, str]:
     return found
 
 
-def versions(database: str) -> dict[str, str]:
-    """Say which versions took part."""
+def versions(database: str, broker: str = "") -> dict[str, str]:
+    """Say which versions took part, and where state and queues were."""
     found = {"rolekit": version("rolekit"), "Python": platform.python_version()}
     if database:
         found["database"] = database
+        found["broker"] = broker or "the database"
     return found
 
 

@@ -53,6 +53,11 @@ def _reasons(result: Result) -> Iterator[str]:
         yield from _found(result.checked)
     if result.seen:
         yield from left_over(result.seen)
+    for role, count in (result.unaccounted or {}).items():
+        yield (
+            f"{role} has {count:,} messages unaccounted for: they came, came to nothing and "
+            "are not in hand."
+        )
 
 
 def _found(checked: Checked) -> Iterator[str]:

@@ -65,6 +65,12 @@ def tree(spans: Iterable[Span]) -> list[Node]:
     return roots
 
 
+def first_message(spans: Iterable[Span]) -> str:
+    """Return the id of the message that began a trace, or nothing."""
+    named = [span for span in spans if span.message]
+    return min(named, key=lambda span: span.begun_ns).message if named else ""
+
+
 def totals(pieces: Iterable[Piece]) -> dict[str, float]:
     """Add up the seconds of each stage, all stages in their order."""
     found = dict.fromkeys(STAGES, 0.0)
@@ -128,7 +134,7 @@ class _Story:
 
     def _end_of(self, message: str) -> Span | None:
         found = [span for span in self._spans if span.message == message]
-        if any(span.kind is SpanKind.PRODUCER and _root(span) == message for span in found):
+        if any(_root(span) == message for span in found):
             found = list(self._spans)
         steps = [span for span in found if span.kind in _UNDER_WAY and self._is_end(span)]
         return max(steps, key=lambda span: (span.ended_ns or self._now_ns, span.begun_ns),

@@ -10,6 +10,7 @@ holes           likewise: sequences in flight, and what holds them up
 traces_of       likewise: what happened to a message
 read_timers     likewise: when handlers are called by time
 open_console    likewise, for a dashboard: all of these over one pool
+open_traces     all of them, for whoever reads many
 open_topology   likewise: which queues there are, and which there should be
 warm_up         for the process that forks instances
 """
@@ -26,7 +27,7 @@ from rolekit.wiring.hosting import (
     wait_for_broker,
 )
 from rolekit.wiring.instance import instance_main
-from rolekit.wiring.operator import dead_letters, holes, traces_of
+from rolekit.wiring.operator import dead_letters, holes, open_traces, traces_of
 from rolekit.wiring.resending import sent_messages
 from rolekit.wiring.timers import read_timers
 from rolekit.wiring.topology import open_topology
@@ -42,6 +43,7 @@ __all__ = [
     "open_console",
     "open_host",
     "open_topology",
+    "open_traces",
     "read_timers",
     "run_role",
     "sent_messages",

@@ -157,6 +157,16 @@ async def traces_of(config: Config, id_: str) -> list[list[Span]]:
         await database.close()
 
 
+@asynccontextmanager
+async def open_traces(database_url: str, app_name: str) -> AsyncGenerator[TraceStore]:
+    """Open the traces that an app keeps; nothing is asked before."""
+    database = Database(database_url, app_name)
+    try:
+        yield TraceStore(database)
+    finally:
+        await database.close()
+
+
 async def holes_of(store: PostgresStore, limit: int) -> Sequence[Line]:
     """Say which sequences of a store are open, and what each waits for."""
     flights = await store.flights(limit)

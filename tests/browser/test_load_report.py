@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import pytest
 from playwright.async_api import expect
 
@@ -14,8 +15,11 @@ from rolekit.load.client import Told
 from rolekit.load.report import write
 from rolekit.load.result import Checked, Mark, Recorder, RoleSeen, Seen
 from rolekit.load.scenario import Http, Scenario
+from rolekit.load.traced import Telling
 from rolekit.load.verdict import judge
 from tests.browser.tabs import NARROW, WIDE, chromium, tab
+from tests.unit.fakes_traces import NOON_NS, trace_of
+from tests.unit.fakes_traces import request as a_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(180)]
+OPEN_MS = 90_000
+"""It brings plotly along, which a busy machine reads for long."""
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
@@ -61,6 +67,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recorder.marks = [Mark(at_s=8, text="kill -9 Deliverer/2")]
     result = recorder.result("run", NOON, "embedded")
     result.checked = Checked(notes=("100 mails.",))
+    telling = Telling(
+        start_ns=NOON_NS, for_s=20, warm_up_s=2, messages=(), started=(), now_ns=NOON_NS
+    )
+    for number in range(60):
+        telling.take(a_request(number, at_s=2 + number * 0.3, queue_ms=10 + 7 * number))
+    result.traced = telling.told()
     judge(result, recorder.total, scenario.wanted)
     trial = Trial(rate=50, measured=50, p50_us=3000, p99_us=9000, reasons=[])
     return write(result, [trial], tmp_path_factory.mktemp("report"))[0]
@@ -73,15 +85,85 @@ async def test_the_report_tells_its_story_without_a_network(
 ) -> None:
     async with tab(browser, "", width=width, scheme=scheme) as one:
         await one.page.context.set_offline(True)
-        await one.page.goto(report.as_uri())
+        await one.page.goto(report.as_uri(), timeout=OPEN_MS)
 
         await expect(one.page.locator(".verdict.bad")).to_contain_text("p99=250ms was missed")
         await expect(one.page.locator(".plot svg.main-svg").first).to_be_visible()
         plots = await one.page.locator(".plot .cartesianlayer").count()
         titles = await one.page.locator("h2").all_inner_texts()
-        assert plots == 5
+        assert plots == 6
         assert {"Throughput", "Latency over time", "Instances", "Objectives"} <= set(titles)
+        took = one.page.locator("section", has_text="What took most of it").first
+        await expect(took.locator("tbody tr").first).to_contain_text("queueDeliverer.deliver")
         assert await one.page.get_by_text("kill -9 Deliverer/2").count() >= 2
         assert one.complaints == []
         assert await one.overflow() == 0
         assert await one.faint() == []
+
+
+async def test_the_slowest_traces_are_drawn_as_waterfalls(
+    browser: Browser, report: Path
+) -> None:
+    async with tab(browser, "") as one:
+        await one.page.goto(report.as_uri(), timeout=OPEN_MS)
+        falls = one.page.locator("details.fall")
+
+        await expect(falls).to_have_count(6)
+        await expect(falls.first.locator("code")).to_have_text(trace_of(59))
+        await expect(falls.first.locator("summary")).to_contain_text(
+            "444 ms at 19.7 s; 423 ms of it queue at Deliverer.deliver"
+        )
+        await falls.nth(1).locator("summary").click()
+        await expect(falls.nth(1).locator(".name").last).to_be_visible()
+        way, *steps = await falls.first.locator(".strip").all()
+        assert len(steps) == 7
+        # Where a bar stands is what is read off it: the queue begins when the parts were sent.
+        strip, waited = await way.bounding_box(), await way.locator("i").nth(4).bounding_box()
+        assert strip is not None
+        assert waited is not None
+        assert waited["width"] / strip["width"] == pytest.approx(423 / 444, abs=0.03)
+        last = steps[-1].locator("i")
+        assert [await part.get_attribute("title") for part in await last.all()] == [
+            "queue: 423 ms, from +7.00 ms",
+            "handler: 10.0 ms, from +430 ms",
+            "commit: 2.00 ms, from +440 ms",
+        ]
+
+
+@pytest.fixture(params=["</script><script>document.title='x'</script>", "<b>x</b>"])
+def evil(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+    """Write the page of a run whose app gave bad names to everything."""
+    attack: str = request.param
+    scenario = Scenario(
+        name="evil", entry=Http(url="http://127.0.0.1:1/"), arrival=Poisson(rate=1), for_s=5
+    )
+    result = Recorder(scenario).result("run", NOON, "embedded")
+    telling = Telling(
+        start_ns=NOON_NS, for_s=20, warm_up_s=0, messages=(), started=(), now_ns=NOON_NS
+    )
+    telling.take([
+        msgspec.structs.replace(
+            span,
+            name=attack,
+            error=attack,
+            detail=attack,
+            instance=attack,
+            attributes={**span.attributes, "messaging.destination.template": attack},
+        )
+        for span in a_request(1, at_s=1, queue_ms=10)
+    ])  # fmt: skip
+    result.traced = telling.told()
+    return write(result, [], tmp_path)[0], attack
+
+
+async def test_nothing_that_an_app_said_becomes_part_of_the_page(
+    browser: Browser, evil: tuple[Path, str]
+) -> None:
+    page, attack = evil
+    async with tab(browser, "") as one:
+        await one.page.goto(page.as_uri(), timeout=OPEN_MS)
+        await expect(one.page.locator("details.fall .name").nth(2)).to_contain_text(attack)
+
+        assert await one.page.title() == "evil: passed"
+        assert await one.page.locator("details.fall b").count() == 1
+        assert one.complaints == []

@@ -244,6 +244,7 @@ DIRECT = """
 name = "mail"
 for_s = 4
 settle_s = 30
+trace = 0.1
 
 [entry]
 kind = "message"
@@ -295,3 +296,8 @@ def test_messages_of_a_running_app_are_asked_while_an_instance_is_killed(
     assert result["answered"] == result["due"] > 100
     assert [mark["text"].rpartition("/")[0] for mark in result["marks"]] == ["kill -9 Echo"]
     assert {role["role"] for seen in result["seen"] for role in seen["roles"]} >= {"Echo"}
+    assert result["unaccounted"] == {}
+    # Each tenth request began a trace of its own, and its way to the answer is told.
+    assert result["traced"]["traces"] >= result["due"] * 0.08
+    assert {place["where"] for place in result["traced"]["places"]} == {"Echo.answer"}
+    assert all(one["id"] or one["trace"] or not one["end"] for one in result["slowest"])

@@ -37,6 +37,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("scenario", nargs="?", default="steady", choices=known)
     parser.add_argument("--for", dest="for_s", default="", help="seconds")
     parser.add_argument("--rate", default="", help="mails per second")
+    parser.add_argument("--traces", default="0.1", help="share of mails that are traced")
     parser.add_argument("--broker", default="", help="amqp://…, or private: one of its own")
     parser.add_argument("--database", default="", help="postgresql://…; without: embedded")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for reports")
@@ -45,7 +46,7 @@ def _options() -> argparse.Namespace:
 
 async def _load(options: argparse.Namespace) -> int:
     out = options.out / ("rabbitmq" if options.broker else "embedded")
-    settings = fleet.addresses()
+    settings = fleet.addresses() | {"ROLEKIT_TRACES": options.traces}
     if options.broker == "private":
         with PrivateBroker() as broker:
             return await _load_there(options, out, settings | {"ROLEKIT_BROKER": broker.url()})

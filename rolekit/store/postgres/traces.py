@@ -117,6 +117,28 @@ class TraceStore:
                 for trace in found
             ]
 
+    async def begun(self, since: float, until: float) -> list[str]:
+        """Return the traces that began between two times, seconds since 1970, in order."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(self._sql["begun"], since, until)
+        return [row["id"].hex for row in rows]
+
+    async def with_messages(self, messages: Sequence[str]) -> list[str]:
+        """Return the traces that have spans of any of these messages."""
+        ids = [one for one in messages if len(one) == _ID_CHARS]
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(self._sql["traces_with"], ids)
+        return [row["id"].hex for row in rows]
+
+    async def spans_of(self, traces: Sequence[str]) -> list[list[Span]]:
+        """Return the spans of some traces; of those that are not kept, nothing."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(self._sql["spans_of_all"], traces)
+        found: dict[str, list[Span]] = {}
+        for row in rows:
+            found.setdefault(row["id"].hex, []).append(_decoder.decode(row["data"]))
+        return [found[trace] for trace in traces if trace in found]
+
 
 def _grade(span: Span) -> int:
     return 2 if span.error else int(span.is_slow)

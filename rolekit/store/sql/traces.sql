@@ -29,3 +29,12 @@ select data from {s}.span where trace = $1 limit $2;
 
 -- newest: List the newest traces.
 select id, at, grade, spans from {s}.trace order by n desc limit $1;
+
+-- begun: List the traces of which the first span was kept between two times, in order.
+select id from {s}.trace where at between to_timestamp($1) and to_timestamp($2) order by n;
+
+-- traces_with: List the traces that have spans of any of these messages.
+select distinct trace as id from {s}.span where message = any($1::uuid[]);
+
+-- spans_of_all: Read the spans of some traces.
+select trace as id, data from {s}.span where trace = any($1::uuid[]);

@@ -1,0 +1,57 @@
+"""Traces as they are kept in Postgres, and what a load test asks of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit.load.traced import Telling
+from rolekit.load.tracing import read
+from rolekit.wiring import migrate, open_traces
+from tests.unit.fakes_traces import message_of, request, trace_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from rolekit.store.postgres.traces import TraceStore
+
+pytestmark = [pytest.mark.anyio, pytest.mark.servers]
+
+
+@pytest.fixture
+async def kept(rolekit_database: str) -> AsyncIterator[TraceStore]:
+    await migrate("traced", rolekit_database)
+    async with open_traces(rolekit_database, "traced") as store:
+        yield store
+
+
+async def test_traces_are_found_by_when_they_began_and_by_their_messages(
+    kept: TraceStore,
+) -> None:
+    before = time.time() - 60
+    for number in range(3):
+        await kept.keep(request(number, at_s=0, queue_ms=10))
+
+    assert await kept.begun(before, before + 120) == [trace_of(n) for n in range(3)]
+    assert await kept.begun(before, before + 1) == []
+    assert await kept.with_messages([message_of(2), "no id"]) == [trace_of(2)]
+    found = await kept.spans_of([trace_of(1), "f" * 32, trace_of(0)])
+    assert [{span.trace for span in spans} for spans in found] == [{trace_of(1)}, {trace_of(0)}]
+    assert {len(spans) for spans in found} == {len(request(0, at_s=0, queue_ms=10))}
+
+
+async def test_a_run_is_told_from_them(kept: TraceStore) -> None:
+    start_ns = time.time_ns() - 10_000_000_000
+    for number in range(120):
+        await kept.keep(request(number, at_s=number / 20, queue_ms=10, start_ns=start_ns))
+    telling = Telling(
+        start_ns=start_ns, for_s=10, warm_up_s=1, messages=(), started=(),
+        now_ns=time.time_ns(),
+    )  # fmt: skip
+
+    told = await read(kept, telling, [(message_of(7), "")])
+
+    assert told.traces == 100
+    assert [bar.traces for bar in told.stages] == [20] * 5
