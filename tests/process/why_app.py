@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from rolekit import App, Batch, Context, Message, Retry, Run, WorkerRole, gather, handle
+from rolekit import App, Batch, Context, Message, Reply, Retry, Run, WorkerRole, gather, handle
 
 LONG_S = 1.5
 
@@ -67,6 +67,18 @@ class Counted(Message):
     n: int
 
 
+class Wanted(Message):
+    """Somebody waits for its reply."""
+
+    n: int
+
+
+class Given(Reply):
+    """It."""
+
+    n: int
+
+
 class Narrow(WorkerRole):
     """One at a time."""
 
@@ -88,6 +100,10 @@ class Wide(WorkerRole):
     async def flaky(self, message: Flaky, ctx: Context) -> None:
         if ctx.attempt == 1:
             raise Retry("the mail server is busy", delay_s=LONG_S)
+
+    @handle
+    async def wanted(self, message: Wanted) -> Given:
+        return Given(n=message.n)
 
     @handle
     async def split(self, message: Whole) -> AsyncIterator[Part]:
