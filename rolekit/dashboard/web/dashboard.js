@@ -60,14 +60,16 @@ function draw(drawing) {
   const columns = Math.max(0, ...drawing.boxes.map(box => box.column)) + 1;
   const rows = Math.max(0, ...drawing.boxes.map(box => box.row)) + 1;
   const left = 74, top = 46;
-  const width = left * 2 + columns * BOX.width + (columns - 1) * BOX.across, height = top * 2 + rows * BOX.height + (rows - 1) * BOX.down;
+  const width = left * 2 + 40 + columns * BOX.width + (columns - 1) * BOX.across, height = top * 2 + rows * BOX.height + (rows - 1) * BOX.down;
   const inColumn = drawing.boxes.reduce((counts, box) => (counts[box.column] = (counts[box.column] || 0) + 1, counts), {});
   const place = new Map(drawing.boxes.map(box => [box.role, {
     x: left + box.column * (BOX.width + BOX.across),
     y: top + box.row * (BOX.height + BOX.down) + (rows - inColumn[box.column]) * (BOX.height + BOX.down) / 2,
     column: box.column,
   }]));
-  const made = svg("svg", {viewBox: `0 0 ${width} ${height}`, width, height});
+  const made = svg("svg", {viewBox: `0 0 ${width} ${height}`});
+  // It shrinks a little to be seen whole; beyond, it scrolls.
+  made.style.width = `min(${width}px, max(${0.72 * width}px, 100%))`;
   made.append(svg("defs", {}, svg("marker", {id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse"}, svg("path", {d: "M0 0 8 4 0 8z", class: "tip"}))));
   const middle = place => place.y + BOX.height / 2;
   const beside = new Map();
@@ -96,7 +98,7 @@ function draw(drawing) {
     const key = `${Math.round(x / 50)}:${Math.round(y / 10)}`, taken = beside.get(key) || 0;
     beside.set(key, taken + 1);
     const short = arrow.names.map(name => name.split(".").pop());
-    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode((arrow.is_split ? "⇉ " : "") + (short.length > 2 ? `${short[0]} +${short.length - 1}` : short.join(", "))));
+    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode((arrow.is_split ? "⇉ " : "") + (short.join(", ").length > 15 && short.length > 1 ? `${short[0]} +${short.length - 1}` : short.join(", "))));
     made.append(line, label);
     arrows.push({line, sender: arrow.sender, taker: arrow.taker});
   }
