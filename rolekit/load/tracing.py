@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from rolekit.model.span import Span
 
 _MOST = 1000
-"""So many traces are read: evenly over the run, and those of its slowest requests."""
+"""So many traces are read, and those of the slowest requests."""
+_LOOKED_UP = 20_000
+"""Of so many requests it is asked whether they were traced."""
 _AT_ONCE = 50
 _AROUND_S = 2.0
 
@@ -42,15 +44,30 @@ async def read(
         telling: Takes them.
         slowest: Message and trace of the slowest requests, either empty where unknown.
     """
-    # Those of the last requests may have been kept long after they began.
-    begun = await kept.begun(
-        telling.start_ns / 1e9 - _AROUND_S, telling.now_ns / 1e9 + _AROUND_S
-    )
-    thinned = begun[:: -(-len(begun) // _MOST) or 1]
     named = await kept.with_messages([message for message, _ in slowest if message])
-    wanted = dict.fromkeys((*(trace for _, trace in slowest if trace), *named, *thinned))
-    names = list(wanted)
+    found = _thinned(await _of_requests(kept, telling), _MOST)
+    names = list(dict.fromkeys((*(trace for _, trace in slowest if trace), *named, *found)))
     for at in range(0, len(names), _AT_ONCE):
         for spans in await kept.spans_of(names[at : at + _AT_ONCE]):
             telling.take(spans)
     return telling.told()
+
+
+async def _of_requests(kept: KeptTraces, telling: Telling) -> list[str]:
+    """Name the traces of requests.
+
+    Where an app is slow, far more traces begin in the middle of a request, since something
+    was late there, than with one; so they are asked for by what requests are known by.
+    """
+    if telling.messages or telling.started:
+        some = _thinned(list(telling.messages), _LOOKED_UP)
+        return [*telling.started, *await kept.with_messages(some)]
+    # Those of the last requests may have been kept long after they began.
+    return await kept.begun(
+        telling.start_ns / 1e9 - _AROUND_S, telling.now_ns / 1e9 + _AROUND_S
+    )
+
+
+def _thinned(names: list[str], most: int) -> list[str]:
+    """Leave out some, evenly, so that there are no more than that."""
+    return names[:: max(1, -(-len(names) // most))]

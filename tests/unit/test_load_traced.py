@@ -150,3 +150,13 @@ async def test_of_many_traces_some_are_read_and_those_of_the_slowest_in_any_case
     assert told.traces == len(kept.asked) == len(set(kept.asked)) <= 1003
     assert {trace_of(1001), trace_of(2002), trace_of(0), trace_of(3000)} <= set(kept.asked)
     assert kept.window[0] < NOON_NS / 1e9 < NOON_NS / 1e9 + 80 < kept.window[1]
+
+
+async def test_where_requests_have_ids_only_their_traces_are_read() -> None:
+    kept = KeptTraces(3001)
+    ours = tuple(message_of(number) for number in range(0, 3001, 100))
+
+    told = await read(kept, telling(messages=ours, started=(trace_of(7),)), [])
+
+    assert set(kept.asked) == {trace_of(7), *(trace_of(n) for n in range(0, 3001, 100))}
+    assert told.traces == 32
