@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from rolekit.database import Database
 from rolekit.load.traced import Telling
 from rolekit.load.tracing import read
+from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import migrate, open_traces
 from tests.unit.fakes_traces import message_of, request, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from rolekit.store.postgres.traces import TraceStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
@@ -55,3 +56,24 @@ async def test_a_run_is_told_from_them(kept: TraceStore) -> None:
 
     assert told.traces == 100
     assert [bar.traces for bar in told.stages] == [20] * 5
+
+
+async def test_what_is_slow_does_not_crowd_out_what_is_as_it_should_be(
+    rolekit_database: str,
+) -> None:
+    await migrate("traced", rolekit_database)
+    database = Database(rolekit_database, "traced")
+    kept = TraceStore(database, kept=2)
+    try:
+        for number in range(4):
+            await kept.keep(request(number, at_s=0, queue_ms=10))
+        for number in range(4, 30):
+            spans = request(number, at_s=0, queue_ms=9000, is_late=True)
+            await kept.keep([msgspec.structs.replace(span, is_slow=True) for span in spans])
+        await kept.tidy()
+
+        left = [one.id for one in await kept.newest(100)]
+        assert left == [trace_of(n) for n in (*range(29, 9, -1), 3, 2)]
+        assert await kept.spans_of([trace_of(0), trace_of(9)]) == []
+    finally:
+        await database.close()

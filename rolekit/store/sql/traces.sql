@@ -10,12 +10,14 @@ select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::boolean[], $5::byte
 on conflict (trace, id) do update set ended = excluded.ended, data = excluded.data
 where excluded.ended or not old.ended;
 
--- drop_traces: Drop the oldest traces: those that were as they should be sooner than others.
-with newest as (select coalesce(max(n), 0) as n from {s}.trace),
-old as (
-    delete from {s}.trace t using newest
-    where (t.grade = 0 and t.n <= newest.n - $1::bigint) or t.n <= newest.n - $2::bigint
-    returning t.id
+-- drop_traces: Drop the oldest traces, among those that were as they should be and among others apart: where much is slow, that must not crowd out the rest.
+with old as (
+    delete from {s}.trace
+    where n <= (select n from {s}.trace where grade = 0 order by n desc offset $1 limit 1)
+            and grade = 0
+        or n <= (select n from {s}.trace where grade > 0 order by n desc offset $2 limit 1)
+            and grade > 0
+    returning id
 )
 delete from {s}.span using old where span.trace = old.id;
 
