@@ -4,6 +4,9 @@ A place of the pool has room for a call, or is full, or is being refilled. Who c
 with room, or waits. Most guests take one call at a time; a server may take several. Where a
 guest cannot be asked again, its place gets no more calls, and is emptied and filled when the
 last is over, which is what a golden image is: nothing of the old guest is left.
+
+A program that runs once a call is made ready ahead of it. Where calls come faster than that,
+the pool gets more places (`SPARE`), so that there is a stock; no more than `pool` run at once.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from rolekit.errors import GuestFailed
+from rolekit.guest.once import Exec
 from rolekit.guest.servers import Serving
 from rolekit.guest.slot import SPENT, Slot
 from rolekit.guest.talks import Session
@@ -32,6 +36,8 @@ log = structlog.get_logger("rolekit.guest")
 CHECK_S = 30.0
 AGAIN_S, AGAIN_MAX_S = 0.1, 10.0
 """Between attempts to fill a place, doubling."""
+SPARE = 3
+"""Places besides `pool` at most: for guests that wait to run, not for more that run."""
 
 
 class Pool:
@@ -46,11 +52,19 @@ class Pool:
     def __init__(self, place: str, guest: Guest[object], launch: Launch) -> None:
         self._place = place
         self._guest = guest
-        self._slots = [Slot(place, guest, launch, self._unfit) for _ in range(guest.pool)]
+        self._launch = launch
+        self._slots = [self._new_slot() for _ in range(guest.pool)]
         self._free: deque[Slot] = deque()
+        self._most = guest.pool if isinstance(guest.speaks, Exec) else 0
+        self._calls = 0
+        self._idle = 0
         self._waiting: deque[asyncio.Future[Slot]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_growing = False
         self._is_over = False
+
+    def _new_slot(self) -> Slot:
+        return Slot(self._place, self._guest, self._launch, self._unfit)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -103,22 +117,17 @@ class Pool:
     def _after(self, slot: Slot, why: str) -> None:
         """End a call, and with the last one the guest, if it is unfit."""
         slot.calls -= 1
+        self._calls -= 1
         if why:
             self._retire(slot, why)
         elif slot.retired:
             self._refill_if_quiet(slot)
         else:
             self._give_back(slot)
+        self._serve()
 
     async def _take(self) -> Slot:
-        while self._free:
-            slot = self._free.popleft()
-            if why := slot.why_unfit():
-                self._retire(slot, why)
-                continue
-            slot.calls += 1
-            if slot.has_room:
-                self._free.append(slot)
+        if slot := self._taken():
             return slot
         waiting: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
@@ -129,15 +138,68 @@ class Pool:
                 self._after(waiting.result(), "")
             raise
 
+    def _taken(self) -> Slot | None:
+        """Begin a call on a guest that has room, if there is one and it may run."""
+        if self._most and self._calls >= self._most:
+            return None
+        while self._free:
+            slot = next((one for one in self._free if one.is_ready), self._free[0])
+            self._free.remove(slot)
+            if why := slot.why_unfit():
+                self._retire(slot, why)
+                continue
+            self._note_stock(is_late=not slot.is_ready)
+            slot.calls += 1
+            self._calls += 1
+            if slot.has_room:
+                self._free.append(slot)
+            return slot
+        self._note_stock(is_late=True)
+        return None
+
+    def _serve(self) -> None:
+        """Let who waits have the guests that are free."""
+        while self._waiting:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+            elif slot := self._taken():
+                self._waiting.popleft().set_result(slot)
+            else:
+                return
+
     def _give_back(self, slot: Slot) -> None:
         """Let a guest have as many calls as it takes."""
-        while self._waiting and slot.has_room:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                slot.calls += 1
-                waiting.set_result(slot)
         if slot.has_room and slot not in self._free:
             self._free.append(slot)
+        self._serve()
+
+    # -- a stock -----------------------------------------------------------------------------
+
+    def _note_stock(self, *, is_late: bool) -> None:
+        """Note at a call how many guests wait to run, and have one more where it finds none."""
+        if not self._most:
+            return
+        self._idle = 0 if is_late else min(self._idle, sum(s.is_ready for s in self._free))
+        if is_late and not self._is_growing and len(self._slots) < self._most + SPARE:
+            self._is_growing = True
+            self._spawn(self._grow())
+
+    async def _grow(self) -> None:
+        slot = self._new_slot()
+        self._slots.append(slot)
+        try:
+            await self._refilled(slot)
+        finally:
+            self._is_growing = False
+
+    async def _shrink(self) -> None:
+        """Give up a place where one was idle at each call since this was asked last."""
+        idle, self._idle = self._idle, len(self._slots)
+        spare = [slot for slot in self._free if slot.is_ready]
+        if self._most and idle and spare and len(self._slots) > self._most:
+            self._free.remove(spare[0])
+            self._slots.remove(spare[0])
+            await spare[0].close()
 
     # -- replacing ---------------------------------------------------------------------------
 
@@ -202,11 +264,13 @@ class Pool:
         """Look after idle guests: whether they are too old, and well."""
         while True:
             await asyncio.sleep(min(CHECK_S, self._guest.limits.age_s))
+            await self._shrink()
             for slot in list(self._free):
                 is_idle = slot in self._free and not slot.calls  # still, after the last check
                 if is_idle and isinstance(slot.session, (Session, Serving)):
                     self._free.remove(slot)
                     slot.calls += 1
+                    self._calls += 1
                     self._after(slot, slot.why_unfit() or await _why_unwell(slot))
 
 

@@ -79,6 +79,11 @@ class Runner:
         self._making: asyncio.Task[_Ready] | None = None
         self._is_over = False
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a guest waits for the next call."""
+        return self._making is not None and self._making.done()
+
     async def fill(self) -> None:
         """Have a guest ready for the first call.
 

@@ -73,6 +73,11 @@ class Slot:
         return isinstance(self._guest.speaks, Exec)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a call has nothing to wait for; False: the next guest is still being made."""
+        return self._runner is None or self._runner.is_ready
+
+    @property
     def has_room(self) -> bool:
         """Whether the guest may be given another call."""
         speaks = self._guest.speaks

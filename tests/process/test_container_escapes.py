@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from rolekit.guest import Container, Guest, Limits, LineGuest, Lines
 from rolekit.guest.crew import guests_running
+from tests.process.guest_programs import processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,7 +33,7 @@ CALLS = {  # on x86_64 and on aarch64, with arguments that a privileged caller w
     "sethostname": ((170, 161), "'x', 1"),
     "kexec_load": ((246, 104), "0, 0, 0, 0"),
 }
-EPERM = "1"
+EPERM, ESRCH = "1", "3"
 RUNNER = r"""
 use Socket; $| = 1;
 while (<STDIN>) { chomp; my $said = eval pack 'H*', $_;
@@ -97,6 +99,35 @@ async def test_there_are_no_processes_but_its_own(prober: LineGuest) -> None:
     assert int(count) <= 3
     assert first.endswith("docker-init")
     assert leak == "none"
+
+
+@pytest.mark.parametrize(
+    ("call", "numbers", "arguments"),
+    [
+        ("ptrace", (101, 117), "16, $pid, 0, 0"),  # PTRACE_ATTACH
+        ("process_vm_readv", (310, 270), "$pid, 0, 0, 0, 0, 0"),
+        ("pidfd_open", (434, 434), "$pid, 0"),
+        ("kill", (62, 129), "$pid, 0"),
+    ],
+)
+async def test_processes_outside_cannot_be_looked_into(
+    call: str, numbers: tuple[int, int], arguments: str, prober: LineGuest
+) -> None:
+    own = (
+        await told(prober, "opendir my $d, '/proc'; join ' ', grep /^\\d+$/, readdir $d")
+    ).split()
+    outside = {os.getpid(), os.getppid(), *processes("rolekit.guest.launcher")} - set(
+        map(int, own)
+    )
+    number = numbers[platform.machine() == "aarch64"]
+
+    for pid in outside:
+        tried = f"$! = 0; my $r = syscall({number}, {arguments}); $r . ' ' . ($!+0)"
+        assert await told(prober, f"my $pid = {pid}; {tried}") in {
+            f"-1 {EPERM}",
+            f"-1 {ESRCH}",
+        }, (call, pid)
+    assert outside
 
 
 async def test_it_has_no_rights_and_gets_none(prober: LineGuest) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import Exec, Limits, Process, Sandbox
+from rolekit.guest import Exec, Limits, Process, Sandbox, pool
 from tests.process.guest_programs import Leftovers, at_work, leftovers_in, processes
 
 if TYPE_CHECKING:
@@ -70,6 +70,34 @@ async def test_a_guest_that_was_killed_while_it_waited_costs_one_call_at_most(
             await guest.run()
 
         assert (await guest.run()).stdout == b"done\n"
+
+
+@each_host
+async def test_calls_in_a_row_have_a_stock_that_goes_when_it_is_not_needed(
+    host: Process | Sandbox, left: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CHECK_S", 0.05)
+
+    async with at_work(Exec("/bin/echo", "done"), host=host) as guest:
+        assert len(keepers()) == 1
+        most = 0
+        while most < 2:
+            assert (await guest.run()).stdout == b"done\n"
+            most = len(keepers())
+        for _ in range(20):
+            await guest.run()
+            most = max(most, len(keepers()))
+
+        assert most <= 1 + pool.SPARE
+        await left.soon(lambda: len(keepers()) == 1)
+        assert (await guest.run()).stdout == b"done\n"
+
+
+async def test_a_stock_lets_no_more_run_at_once(left: Leftovers, tmp_path: Path) -> None:
+    alone = f"mkdir {tmp_path}/one && sleep 0.02 && rmdir {tmp_path}/one"
+
+    async with at_work(Exec("sh", "-c", alone), host=Process()) as guest:
+        await asyncio.gather(*(guest.run() for _ in range(12)))
 
 
 async def test_a_guest_that_has_waited_too_long_is_not_used(left: Leftovers) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(180)]
 
 GUESTS = 24  # processes: the engine puts one before each container's
+STAYING = 5  # in containers; that of `Exec` is made anew when it is called
 LEFT_S = 5.0
 
 
@@ -91,6 +93,29 @@ async def test_nothing_is_left_of_twenty_guests_5_s_after_their_supervisor_was_k
             while await containers(engine):
                 continue
         await until(lambda: not [*tmp_path.glob("rolekit-launcher-*")])
+
+
+async def test_a_launcher_that_was_killed_is_replaced_and_its_guests_come_back(
+    tmp_path: Path, database_url: str, engine: PrivateEngine
+) -> None:
+    with up(tmp_path, database_url, engine.url) as fleet:
+        await fleet.says("guests is up")
+        before = set(await containers(engine))
+        (launcher,) = launchers(tmp_path)
+
+        os.kill(launcher, signal.SIGKILL)
+
+        await fleet.says("the launcher of containers died; starting another")
+        await until(lambda: bool(set(launchers(tmp_path)) - {launcher}))
+        while len(set(await containers(engine)) - before) < STAYING:
+            continue
+        while before & set(await containers(engine)):
+            continue
+        assert fleet.process.poll() is None
+        assert "Legacy cannot start" not in fleet.said
+        fleet.process.terminate()
+        await until(lambda: fleet.process.poll() is not None)
+        assert await containers(engine) == []
 
 
 async def test_an_image_that_is_not_there_keeps_the_app_from_starting(
