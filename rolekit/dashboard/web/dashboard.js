@@ -23,7 +23,7 @@ const figure = (n, digits = 0) => n == null ? "–" : n.toLocaleString("en", {mi
 const rate = n => n == null ? "–" : figure(n, n > 0 && n < 10 ? 1 : 0);
 function span(seconds) {
   if (seconds == null) return "–";
-  if (seconds < 0.001) return figure(seconds * 1e6) + " µs";
+  if (seconds < 0.0009995) return figure(seconds * 1e6) + " µs";
   if (seconds < 1) return figure(seconds * 1000, seconds < 0.1 ? 1 : 0) + " ms";
   if (seconds < 120) return figure(seconds, 1) + " s";
   return seconds < 7200 ? figure(seconds / 60) + " min" : seconds < 172800 ? figure(seconds / 3600, 1) + " h" : figure(seconds / 86400) + " d";
@@ -54,6 +54,8 @@ async function tell(path, order) {
 
 /* ---- the drawing ---- */
 const BOX = {width: 188, height: 84, across: 104, down: 30};
+const LABEL = 15;       // letters of a label that fit between two boxes
+const SMALLEST = 0.8;   // a drawing that would be smaller is scrolled instead
 const boxes = new Map(), arrows = [];
 
 function draw(drawing) {
@@ -78,7 +80,7 @@ function draw(drawing) {
     let d, x, y, anchor = "middle";
     if (!from && to) { y = middle(to); d = `M${to.x - 62} ${y}H${to.x - 2}`; x = to.x - 62; y -= 7; anchor = "start"; }
     else if (from && !to) { y = middle(from) + 22; d = `M${from.x + BOX.width} ${y}H${from.x + BOX.width + 60}`; x = from.x + BOX.width + 4; y += 14; anchor = "start"; }
-    else if (arrow.sender === arrow.taker) { d = `M${from.x + BOX.width - 40} ${from.y}c0 -22 30 -22 30 0`; x = from.x + BOX.width - 20; y = from.y - 14; }
+    else if (arrow.sender === arrow.taker) { y = from.y + BOX.height; d = `M${from.x + BOX.width - 14} ${y}c0 22 -30 22 -30 2`; x = from.x + BOX.width - 52; y += 18; anchor = "end"; }
     else if (to.column > from.column + 1) {
       const a = from.x + BOX.width - 50, b = to.x + 50, high = Math.min(from.y, to.y) - 34;
       d = `M${a} ${from.y}C${a + 50} ${high} ${b - 50} ${high} ${b} ${to.y - 2}`;
@@ -97,8 +99,8 @@ function draw(drawing) {
     line.append(svg("title", {}, document.createTextNode(arrow.names.join(", "))));
     const key = `${Math.round(x / 50)}:${Math.round(y / 10)}`, taken = beside.get(key) || 0;
     beside.set(key, taken + 1);
-    const short = arrow.names.map(name => name.split(".").pop());
-    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode((arrow.is_split ? "⇉ " : "") + (short.join(", ").length > 15 && short.length > 1 ? `${short[0]} +${short.length - 1}` : short.join(", "))));
+    const short = arrow.names.map(name => name.split(".").pop()), whole = short.join(", ");
+    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode((arrow.is_split ? "⇉ " : "") + (short.length > 1 && whole.length > LABEL ? `${short[0]} +${short.length - 1}` : whole)));
     made.append(line, label);
     arrows.push({line, sender: arrow.sender, taker: arrow.taker});
   }
@@ -110,17 +112,18 @@ function draw(drawing) {
     const depth = svg("text", {x: x + 12, y: y + 63, class: "soft"});
     const bar = svg("rect", {x: x + 12, y: y + 71, width: 0, height: 4, rx: 2, class: "depth"});
     const name = box.role.length > 17 ? box.role.slice(0, 16) + "…" : box.role;
-    const group = svg("g", {class: "role", tabindex: 0, role: "button", "aria-label": box.role},
+    const group = svg("g", {class: "role", role: "button", "aria-label": box.role},
       svg("title", {}, document.createTextNode(`${box.role}\n` + box.handlers.map(h => `${h.name}(${h.takes.join(", ")})`).join("\n"))),
       svg("rect", {x, y, width: BOX.width, height: BOX.height, rx: 9, class: "box"}), lamp,
       svg("text", {x: x + 27, y: y + 23, "font-weight": 600}, document.createTextNode(name)), count, flow, depth,
       svg("rect", {x: x + 12, y: y + 71, width: BOX.width - 24, height: 4, rx: 2, class: "rail"}), bar);
-    group.addEventListener("click", () => choose(box.role));
-    group.addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(box.role); } });
-    made.append(group);
+    made.append(pickable(group, () => choose(box.role)));
     boxes.set(box.role, {group, lamp, count, flow, depth, bar});
   }
   $("drawing").replaceChildren(made);
+  const fit = () => made.classList.toggle("fits", $("drawing").clientWidth >= width * SMALLEST);
+  addEventListener("resize", fit);
+  fit();
 }
 function paint(roles) {
   for (const role of roles.values()) {
@@ -149,9 +152,8 @@ function showRoles(roles) {
   for (const role of roles.values()) {
     let row = rows.get(role.role);
     if (!row) {
-      row = el("tr", {tabindex: 0}, ...Array.from({length: 11}, (_, n) => el("td", n > 1 ? {class: "n"} : {})));
-      row.addEventListener("click", () => choose(role.role));
-      row.addEventListener("keydown", event => { if (event.key === "Enter") choose(role.role); });
+      row = el("tr", {}, ...Array.from({length: 11}, (_, n) => el("td", n > 1 ? {class: "n"} : {})));
+      pickable(row, () => choose(role.role));
       rows.set(role.role, row);
       body.append(row);
     }
@@ -162,6 +164,13 @@ function showRoles(roles) {
     row.setAttribute("aria-selected", role.role === state.role);
   }
   for (const [name, row] of rows) if (!roles.has(name)) { row.remove(); rows.delete(name); }
+  const isBad = role => mood(role) === "bad", all = [...roles.values()];
+  const wanted = [...all.filter(isBad), ...all.filter(role => !isBad(role))].map(role => rows.get(role.role));
+  if (wanted.some((row, n) => body.rows[n] !== row)) {
+    const focused = document.activeElement;
+    body.append(...wanted);
+    if (body.contains(focused)) focused.focus({preventScroll: true});
+  }
 }
 function choose(role) {
   state.role = state.role === role ? "" : role;
@@ -246,11 +255,11 @@ function fill(table, found, make) {
   shown.hidden = !found.length;
   shown.closest(".card").querySelector(".empty").hidden = Boolean(found.length);
 }
-function pickable(row, act) {
-  row.tabIndex = 0;
-  row.addEventListener("click", act);
-  row.addEventListener("keydown", event => { if (event.key === "Enter") act(); });
-  return row;
+function pickable(one, act) {
+  one.setAttribute("tabindex", 0);
+  one.addEventListener("click", act);
+  one.addEventListener("keydown", event => { if (event.target === one && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); act(); } });
+  return one;
 }
 const short = id => el("code", {title: id}, id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
 
