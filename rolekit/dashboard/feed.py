@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rolekit.supervisor.usage import FleetUsage
 
 EVERY_S = 1.0
-_USAGE_EVERY_S = 2.0
-_USAGE_PER_INSTANCE_S = 0.02
-"""What processes use is read one by one, 0.2 ms each: so often that it costs 1 % of a core."""
+_USAGE_EVERY_S, _USAGE_SOON_S, _USAGE_MOST_S = 2.0, 5.0, 120.0
+_USAGE_SHARE = 0.01
+"""What processes use is read one by one, 0.2 to 1 ms each: for so much of a core."""
 
 _GONE = (OSError, RolekitError)
 
@@ -111,7 +111,6 @@ class Feed:
         self._status: FleetStatus | None = None
         self._usage: FleetUsage | None = None
         self._spent: dict[int, float] = {}
-        self._measured_at = 0.0
         self._encoded = b""
         self._number = 0
 
@@ -159,18 +158,20 @@ class Feed:
             self._listening -= 1
 
     async def _ask_while_heard(self) -> None:
-        while self._listening:
-            now = await self._ask()
-            async with self._news:
-                self._encoded = msgspec.json.encode(now)
-                self._number += 1
-                self._news.notify_all()
-            await asyncio.sleep(EVERY_S)
+        async with asyncio.TaskGroup() as tasks:
+            measuring = tasks.create_task(self._measure())
+            while self._listening:
+                now = await self._ask()
+                async with self._news:
+                    self._encoded = msgspec.json.encode(now)
+                    self._number += 1
+                    self._news.notify_all()
+                await asyncio.sleep(EVERY_S)
+            measuring.cancel()
 
     async def _ask(self) -> AppNow:
         try:
             self._status = status = await asyncio.to_thread(self._asked.status)
-            await self._measure(status)
         except _GONE as error:
             return AppNow(at=time.time(), problem=str(error))
         memory = self._memory()
@@ -186,15 +187,15 @@ class Feed:
             roles=tuple(self._role(role, memory) for role in status.roles),
         )
 
-    async def _measure(self, status: FleetStatus) -> None:
-        """Ask what the processes use, now and then."""
-        before = self._usage
-        count = sum(role.running for role in status.roles)
-        pause_s = max(_USAGE_EVERY_S, count * _USAGE_PER_INSTANCE_S)
-        if before is None or time.monotonic() - self._measured_at >= pause_s:
-            self._measured_at = time.monotonic()
-            self._usage = await asyncio.to_thread(self._asked.usage)
-            self._spent = _cores(before, self._usage)
+    async def _measure(self) -> None:
+        """Ask what the processes use, now and then; pages do not wait for it."""
+        while True:
+            before, begun_s = self._usage, time.monotonic()
+            with contextlib.suppress(*_GONE):  # which is said of the status
+                usage = await asyncio.to_thread(self._asked.usage)
+                self._usage, self._spent = usage, _cores(before, usage)
+            took_s = time.monotonic() - begun_s
+            await asyncio.sleep(pause_s(took_s, is_first=before is None))
 
     def _memory(self) -> dict[int, int]:
         return {
@@ -222,6 +223,18 @@ class Feed:
             said=tuple(filter(None, (role.why, role.scaling, *role.notes)))
             + tuple(reason.what for reason in role.reasons[-3:]),
         )
+
+
+def pause_s(took_s: float, *, is_first: bool) -> float:
+    """Say when to ask again what processes use.
+
+    Args:
+        took_s: The last answer, most of which is the supervisor's work.
+        is_first: Soon again: what they use is a difference.
+    """
+    if is_first:
+        return _USAGE_SOON_S
+    return min(max(_USAGE_EVERY_S, took_s / _USAGE_SHARE), _USAGE_MOST_S)
 
 
 def _cores(before: FleetUsage | None, now: FleetUsage) -> dict[int, float]:
