@@ -9,9 +9,11 @@ import argparse
 import asyncio
 import os
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from examples.mailflow import fleet
+from rolekit.store import embedded
 from rolekit.testing.broker import PrivateBroker
 
 HERE = Path(__file__).parent
@@ -56,8 +58,13 @@ async def _load(options: argparse.Namespace) -> int:
 
 
 async def _load_there(options: argparse.Namespace, out: Path, settings: dict[str, str]) -> int:
-    home = fleet.Home(folder=out / "home", database=options.database, settings=settings)
-    async with fleet.running(home) as ready:
+    async with AsyncExitStack() as held:
+        database = options.database
+        if options.broker and not database:
+            # With a broker of its own the app wants to be told where its state is.
+            database = await held.enter_async_context(embedded.server(out / "home"))
+        home = fleet.Home(folder=out / "home", database=database, settings=settings)
+        ready = await held.enter_async_context(fleet.running(home))
         command = [
             *(sys.executable, "-m", "rolekit", "load"),
             str(HERE / f"{options.scenario}.toml"),
