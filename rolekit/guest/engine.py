@@ -291,6 +291,10 @@ class Engine:
     def _explained(self) -> Any:  # noqa: ANN401 - a generator of nothing
         try:
             yield
+        except _NoStreams as error:
+            raise ConfigError(
+                f"the engine at {self._path} gives no streams of a container: {error}"
+            ) from error
         except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
             if isinstance(error, aiodocker.DockerError) and error.status != NO_ENGINE:
                 raise ConfigError(
@@ -303,6 +307,10 @@ class Engine:
             ) from error
 
 
+class _NoStreams(Exception):
+    """The engine answered, and gives no streams; says why."""
+
+
 async def _answered(stream: socket.socket) -> None:
     """Read the head of an answer, and no byte of what comes behind it."""
     head = b""
@@ -312,7 +320,8 @@ async def _answered(stream: socket.socket) -> None:
             raise ConnectionError(f"no streams: {head[:SAID]!r}")
         head += byte
     if head.split(maxsplit=2)[1] not in {b"101", b"200"}:
-        raise ConnectionError(f"no streams: {head[:SAID]!r}")
+        body = await asyncio.get_running_loop().sock_recv(stream, SAID)
+        raise _NoStreams(body.decode(errors="backslashreplace").strip() or repr(head[:SAID]))
 
 
 def _config(order: Order, image: str, labels: dict[str, str]) -> dict[str, Any]:

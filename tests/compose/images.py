@@ -53,7 +53,7 @@ def _build_stand_ins(docker: Docker) -> None:
 
 def _download(folder: Path) -> None:
     """Get mailflow's packages from wherever this machine gets its own."""
-    packages = [".[mail]", "hatchling>=1.26"]
+    packages = [".[mail,otlp]", "hatchling>=1.26"]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder,
          "-c", "requirements-dev.lock", *packages],
