@@ -81,7 +81,9 @@ class Site:
         return first, second
 
 
-async def look(site: Site, seconds: float) -> tuple[float, float, list[int]]:
+async def look(
+    site: Site, seconds: float, after_s: float = 0
+) -> tuple[float, float, list[int]]:
     """Let five pages look, each at a role; return what was used a second, and what they got."""
     updates = [0] * PAGES
 
@@ -99,6 +101,7 @@ async def look(site: Site, seconds: float) -> tuple[float, float, list[int]]:
         pages = [tasks.create_task(page(number, http)) for number in range(PAGES)]
         while min(updates) < 2:  # noqa: ASYNC110 - the first is dearer: all is opened
             await asyncio.sleep(0.05)
+        await asyncio.sleep(after_s)
         before, begun = site.spent_s(), time.monotonic()
         already = list(updates)
         await asyncio.sleep(seconds)
@@ -117,10 +120,10 @@ async def test_five_pages_on_a_thousand_instances_cost_three_percent_of_a_core(
     tmp_path: Path,
 ) -> None:
     with Site(tmp_path) as site:
-        dashboard, supervisor, updates = await look(site, 60)
+        dashboard, supervisor, updates = await look(site, 100, after_s=12)
 
     print(f"dashboard {dashboard:.2%}, supervisor {supervisor:.2%}, updates {updates}")  # noqa: T201 - what is measured
-    assert min(updates) >= 40
+    assert min(updates) >= 60
     assert dashboard + supervisor <= BAR
 
 
