@@ -153,7 +153,7 @@ async def send_steadily(client: Client, until_s: float) -> int:
     return sent
 
 
-@pytest.mark.timeout(1.2 * STEADY_S + 120)
+@pytest.mark.timeout(1.5 * STEADY_S + 180)
 async def test_nothing_grows_under_a_steady_load_with_effects(
     fleet: psutil.Process,
     environment: dict[str, str],
