@@ -41,6 +41,11 @@ MIB_PER_MIN = 1.0
 DEAD_ROWS = 60_000
 """Of all tables together, at most: what a minute leaves behind, several times over."""
 COUNT = "select sum(times) from public.total"
+LEFT = """
+select 'outbox' as what, count(*) as many from rolekit_steady.outbox
+union all select 'dead: ' || reason, count(*) from rolekit_steady.dead_letter group by reason
+"""
+STANDS_STILL_S = 60
 TABLES = """
 select relname as name, n_live_tup as live, n_dead_tup as dead,
        pg_total_relation_size(relid) / 1048576.0 as mib
@@ -142,6 +147,19 @@ async def look(
     )
 
 
+async def all_done(connection: asyncpg.Connection[asyncpg.Record], sent: int) -> None:
+    """Wait as long as more and more of them have had their effect."""
+    loop = asyncio.get_running_loop()
+    before, until = -1, 0.0
+    while (done := await connection.fetchval(COUNT)) != sent:
+        if done != before:
+            before, until = done, loop.time() + STANDS_STILL_S
+        if loop.time() > until:
+            left = [dict(row) for row in await connection.fetch(LEFT)]
+            pytest.fail(f"{sent} sent, {done} had their effect; left: {left}")
+        await asyncio.sleep(0.1)
+
+
 async def send_steadily(client: Client, until_s: float) -> int:
     """Send at one rate, whatever happens; return how many."""
     began_s, sent = time.monotonic(), 0
@@ -183,9 +201,7 @@ async def test_nothing_grows_under_a_steady_load_with_effects(
             watch.looks.append(await look(fleet, connection, time.monotonic() - began_s))
             await asyncio.wait([sending], timeout=LOOKS_EVERY_S)
         sent = await sending
-    async with asyncio.timeout(60):
-        while await connection.fetchval(COUNT) != sent:  # noqa: ASYNC110 - other processes do it
-            await asyncio.sleep(0.1)
+    await all_done(connection, sent)
     counted = await connection.fetchval("select sum(times) from public.counter")
     await connection.close()
 
