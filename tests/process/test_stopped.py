@@ -137,22 +137,22 @@ def test_a_supervisor_without_its_database_ends_nobody(
 @pytest.mark.load
 @pytest.mark.timeout(600)
 def test_nobody_of_many_notices_that_one_was_stopped_for_long(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(database_url)
-    with Many(tmp_path, database_url, "", monkeypatch) as fleet:
+    with Many(tmp_path, database_url, broker_url, monkeypatch) as fleet:
         fleet.scale("W", MANY, 120)
         victim = holds(fleet)
         siblings = fleet.pids("W")
         sender = fleet.sending(1800, 15)
 
         os.kill(victim, signal.SIGSTOP)
-        eventually(lambda: {pid for pid, n in fleet.handled() if n == 0} > {victim}, LONG_S)
+        eventually(lambda: {pid for pid, n in fleet.handled() if n == 0} > {victim}, 2 * LONG_S)
         fleet.go.touch()
         with stopped([fleet.process.pid]):
             time.sleep(LONG_S)  # as long as is promised
-        sender.wait(120)
-        eventually(lambda: fleet.numbers() == set(range(fleet.sent)), SOON_S)
+        assert sender.wait(240) == 0
+        eventually(lambda: fleet.numbers() == set(range(fleet.sent)), 2 * LONG_S)
 
         assert fleet.pids("W") == siblings
         assert noted(database_url) == [0]
