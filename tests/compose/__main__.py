@@ -1,5 +1,7 @@
 """`make compose-test`: the real containers under load, kills and a restart of the broker.
 
+Then there are 20 workers, by `--scale` alone.
+
 Ends with the demo's line: what was sent, and that nothing of it was lost, repeated or
 reordered. Takes an engine where there is one, and starts one where it may.
 """
@@ -32,8 +34,14 @@ FRONT = "http://127.0.0.1:8025"
 SMTP = ("127.0.0.1", 2525)
 OK = 200
 ACCEPTED = 250
-WORKERS = 4
+WORKERS, MANY = 4, 20
 KILLED = 3
+CHECKED = """
+import resource, subprocess
+subprocess.run(["rolekit", "ps", "--ready"], check=True, stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(f"{used.ru_utime + used.ru_stime:.2f}")
+"""
 CLOSED = "select count(*) from mail.report"
 JUNK_TO = "person-001@mail.example"
 SUBJECT = "An offer that every filter must refuse"
@@ -67,6 +75,7 @@ def _run(docker: Docker, copies: int, *, keeps: bool) -> str:
             mailflow.up("--scale", f"worker={WORKERS}")
             docker.say(f"all containers are healthy, {WORKERS} of them workers")
             line = _send_and_break(mailflow, copies)
+            _scale(mailflow)
             _send_junk(mailflow)
             _look_at_archive(docker)
             mailflow.until(mailflow.is_healthy, "all containers are healthy again")
@@ -117,6 +126,16 @@ def _until_closed(mailflow: Mailflow, demo: subprocess.Popen[str], copies: int) 
         if demo.poll() is not None:
             raise Failed(f"The demo ended before anything broke: {mailflow.docker.end(demo)}")
         time.sleep(0.2)
+
+
+def _scale(mailflow: Mailflow) -> None:
+    """Have many workers, each found healthy by its own check; say what a check costs."""
+    mailflow.up("--scale", f"worker={MANY}")
+    workers = mailflow.containers("worker")
+    if len(workers) != MANY:
+        raise Failed(f"There are {len(workers)} workers, not {MANY}.")
+    cost = mailflow.docker.run("exec", workers[0], "python", "-c", CHECKED).strip()
+    mailflow.docker.say(f"{MANY} workers are healthy; each check takes {cost} s of CPU")
 
 
 def _send_junk(mailflow: Mailflow) -> None:
