@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from rolekit.store.postgres import PostgresStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("place")
 
 APP = """
 from rolekit import App, Message, WorkerRole, cron, every, handle
@@ -34,16 +35,6 @@ class Work(Message):
 
 app = App("night", roles=[Nightly])
 """
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder without settings."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    for name in ("ROLEKIT_APP", "ROLEKIT_HOME", "ROLEKIT_DATABASE", "ROLEKIT_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
 
 
 def write_app(place: Path, name: str, mark: str, more: str = "") -> str:

@@ -13,6 +13,8 @@ from rolekit import App, Message, WorkerRole, handle
 from rolekit.cli.main import run
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("place")
+
 APP = "tests.typing.programs.letters:app"
 
 
@@ -27,13 +29,6 @@ class Carrier(WorkerRole):
 
     @handle
     async def carry(self, mail: Mail) -> None: ...
-
-
-@pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ROLEKIT_APP", "ROLEKIT_HOME", "ROLEKIT_DATABASE", "ROLEKIT_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -57,19 +57,15 @@ app = App("mine", roles=[Ocr])
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an app, and inputs for its guests; `does` says what they do with $_."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "legacy", raising=False)
-    for name in ("ROLEKIT_APP", "ROLEKIT_HOME", "ROLEKIT_DATABASE", "ROLEKIT_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "legacy.py").write_text(APP.format(place=tmp_path))
-    (tmp_path / "does").write_text("uc")
-    (tmp_path / "cases").mkdir()
-    (tmp_path / "cases" / "a.txt").write_text("one\ntwo\n")
-    (tmp_path / "cases" / "b").write_bytes(b"three\n")
-    return tmp_path
+    (place / "legacy.py").write_text(APP.format(place=place))
+    (place / "does").write_text("uc")
+    (place / "cases").mkdir()
+    (place / "cases" / "a.txt").write_text("one\ntwo\n")
+    (place / "cases" / "b").write_bytes(b"three\n")
+    return place
 
 
 def guest(*words: str) -> int:

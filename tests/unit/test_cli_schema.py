@@ -13,6 +13,8 @@ import yaml
 from rolekit.cli.main import run
 from rolekit.schema import as_yaml
 
+pytestmark = pytest.mark.usefixtures("place")
+
 ROOT = Path(__file__).parents[2]
 APP = "tests.typing.programs.bookings:app"
 MINE = """
@@ -32,16 +34,6 @@ class Front(WebRole):
 
 app = App("game", roles=[Player, Front])
 """
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder without settings."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    for name in ("ROLEKIT_APP", "ROLEKIT_HOME", "ROLEKIT_DATABASE", "ROLEKIT_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
 
 
 @pytest.mark.parametrize(("option", "key"), [((), "asyncapi"), (("--openapi",), "openapi")])
