@@ -2,7 +2,7 @@
 
 An async test is ended inside its loop, so that it is cleaned up after. What is left, a test or
 a fixture that blocks, is interrupted by a signal; never while pytest writes a report, which
-would end the run. What even that does not reach is ended by `faulthandler_timeout`.
+would end the run. What even that does not reach is ended with its worker, a minute later.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -23,6 +24,8 @@ SHARE_OF_LIMIT = 0.8
 AGAIN_S = 10.0
 """So long has what comes after the limit, the teardown too, before it is interrupted again."""
 REPORT_S = 0.5
+LAST_RESORT_S = 60.0
+"""After the limit; the fixtures' teardown may take some of it."""
 STDERR = 2
 
 
@@ -93,6 +96,11 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: _Settings) -> bool:
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, settings.timeout)
+    faulthandler.dump_traceback_later(
+        settings.timeout + LAST_RESORT_S,
+        file=item.config.stash[fault_handler_stderr_fd_key],  # which is not captured
+        exit=True,
+    )
     return True
 
 
@@ -100,6 +108,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: _Settings) -> bool:
 def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
     """Let it be: it is over."""
     del item
+    faulthandler.cancel_dump_traceback_later()
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     return True
