@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rolekit.guest import Guest, Limits, Session, Talks
+from rolekit.guest import Container, Guest, Limits, Session, Talks
 from rolekit.guest.crew import guests_running
 
 if TYPE_CHECKING:
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from rolekit.guest import Container, Process, Sandbox, Speaks
+    from rolekit.guest import Process, Sandbox, Speaks
 
 G = TypeVar("G")
+
+DEBIAN = Container(image="rolekit-test:base")
+LIMITS = Limits(time_s=30, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 
 ACTOR = r"""
 $| = 1;

@@ -11,12 +11,10 @@ import pytest
 
 from rolekit.errors import AppError, ConfigError, GuestFailed, Reject
 from rolekit.guest import (
-    Container,
     Files,
     Guest,
     Http,
     HttpGuest,
-    Limits,
     Lmtp,
     Serves,
     Smtp,
@@ -24,6 +22,8 @@ from rolekit.guest import (
 from rolekit.guest.crew import guests_running
 from rolekit.guest.reaching import reached
 from tests.process.guest_programs import (
+    DEBIAN,
+    LIMITS,
     Leftovers,
     first_of,
     leftovers_in,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
-DEBIAN = Container(image="rolekit-test:base")
-LIMITS = Limits(time_s=30, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 MAIL = b"Subject: x\r\n\r\n.\r\nplain\r\n"
 FAULTS = {
     "exit": "Its exit status was 3",

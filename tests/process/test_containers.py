@@ -14,6 +14,8 @@ from rolekit.errors import AppError, GuestFailed, Reject, Retry
 from rolekit.guest import Container, Exec, Frames, Guest, Limits, Lines
 from rolekit.guest.crew import guests_running
 from tests.process.guest_programs import (
+    DEBIAN,
+    LIMITS,
     Leftovers,
     actor,
     leftovers_in,
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
-DEBIAN = Container(image="rolekit-test:base")
-LIMITS = Limits(time_s=30, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 BRIEF = replace(LIMITS, time_s=1.5)
 TIMELY = {"hang", "half", "bomb"}
 """Faults that only time ends; what ends others may take its time on a busy machine."""

@@ -15,7 +15,6 @@ from rolekit.guest import (
     Files,
     Guest,
     Http,
-    Limits,
     Lmtp,
     Process,
     Sandbox,
@@ -23,7 +22,7 @@ from rolekit.guest import (
     Smtp,
 )
 from rolekit.testing import run_app
-from tests.process.guest_programs import Leftovers, leftovers_in
+from tests.process.guest_programs import LIMITS, Leftovers, leftovers_in
 from tests.process.guest_servers import COUNT, PORT, http_server, mail_server
 from tests.process.test_guest_files import WORKER
 from tests.process.test_guest_serves import Counter
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
-LIMITS = Limits(time_s=30, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 PROTOCOLS = ("http", "smtp", "lmtp", "files", "serves")
 
 
