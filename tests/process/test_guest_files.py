@@ -76,9 +76,8 @@ async def test_a_file_is_given_and_another_comes_back(
     host: Process | Sandbox, left: Leftovers
 ) -> None:
     async with working(left, host) as guest:
-        first = first_of(left.token)
-
         assert await guest.drop(b"one", name="a b.txt") == FileResult("a b.txt.done", b"ONE")
+        first = first_of(left.token)  # now that it has begun for sure
         assert await guest.drop(b"keep") == FileResult("message.done", b"KEEP")
         whole = os.urandom(1000).hex().encode() * 200
         assert (await guest.drop(whole)).body == whole.upper()
