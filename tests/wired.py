@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from rolekit import App
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
 
 
 __all__ = ["RabbitTransport", "wired"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.meter import Job
     from rolekit.flow.app_client import AppClient
     from rolekit.roles.base import Role
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
     from rolekit.wiring.hosting import Host
 
 

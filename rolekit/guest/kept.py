@@ -226,18 +226,7 @@ class Keeper:
         return await connected(self._reached(), order)
 
     async def go_inside(self, order: inside.Order, *given: int) -> list[int]:
-        """Have something done where the guest lives.
-
-        Args:
-            order: What.
-            given: Descriptors that go with it.
-
-        Returns:
-            Descriptors that came back: one, or none.
-
-        Raises:
-            OSError: It could not be done, or the guest is gone.
-        """
+        """Have something done where the guest lives, as `asked` does."""
         return await asked(self._reached(), order, *given)
 
     def _reached(self) -> socket.socket:

@@ -6,32 +6,26 @@ import asyncio
 import datetime as dt
 import random
 import secrets
-import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from rolekit.errors import ConfigError, RolekitError, Unavailable
-from rolekit.load.client import Order, Start, Told
+from rolekit.load.client import Start
+from rolekit.load.clients import clients_of, hear, say
 from rolekit.load.entries import named, now
 from rolekit.load.result import Checked, Mark, Ran, Recorder, Result, RoleSeen, Seen
-from rolekit.load.scenario import Call, Direct, Run, Scenario
 from rolekit.load.traced import Telling
 from rolekit.load.tracing import read
 from rolekit.load.verdict import judge, left_over
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from rolekit.load.scenario import Chaos
+    from rolekit.load.scenario import Chaos, Scenario
     from rolekit.load.tracing import KeptTraces
     from rolekit.supervisor.status import FleetStatus
 
-_LINE_BYTES = 256 * 1024 * 1024
-_READY_S = 60
 _AHEAD_S = 0.3
 _LOOK_S = 1.0
 _REFUSED_S = 3.0
@@ -108,7 +102,7 @@ class _Driver:
         self.start = now() + _AHEAD_S
         self.start_ns = time.time_ns() + int(_AHEAD_S * 1e9)
         for client in self.clients:
-            _say(client, Start(at=self.start))
+            say(client, Start(at=self.start))
         async with asyncio.TaskGroup() as beside:
             others = [
                 beside.create_task(self._watch()),
@@ -143,7 +137,7 @@ class _Driver:
 
     async def _hear(self, number: int, client: asyncio.subprocess.Process) -> None:
         while True:
-            told = await _hear(client)
+            told = await hear(client)
             if told.problem:
                 raise ConfigError(told.problem[0], fix=told.problem[1])
             self.recorder.take(number, told)
@@ -264,7 +258,7 @@ async def drive(job: Job) -> Result:
     scenario = job.scenario
     run = secrets.token_hex(4)
     started_at = dt.datetime.now(dt.UTC)
-    async with _clients(job, run) as clients:
+    async with clients_of(job, run) as clients:
         driver = _Driver(job, run, Recorder(scenario), clients)
         try:
             await driver.go()
@@ -334,63 +328,6 @@ async def _check(job: Job, run: str, recorder: Recorder) -> Checked:
             fix="A check returns rolekit.load.Checked.",
         )
     return found
-
-
-@asynccontextmanager
-async def _clients(job: Job, run: str) -> AsyncGenerator[list[asyncio.subprocess.Process]]:
-    """Start the client processes; inside the block they are ready."""
-    async with AsyncExitStack() as stack:
-        clients: list[asyncio.subprocess.Process] = []
-        for number in range(job.scenario.clients):
-            client = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "rolekit.load.client",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                limit=_LINE_BYTES, start_new_session=True,
-            )  # fmt: skip
-            stack.push_async_callback(_end, client)
-            clients.append(client)
-            needs_app = isinstance(job.scenario.entry, Direct | Call)
-            _say(
-                client,
-                Order(
-                    run=Run(
-                        id=run,
-                        scenario=job.scenario,
-                        client=number,
-                        app=job.app if needs_app else "",
-                        database=job.database,
-                        broker=job.broker,
-                    ),
-                    sets=job.sets,
-                ),
-            )
-        for client in clients:
-            told = await asyncio.wait_for(_hear(client), _READY_S)
-            if told.problem:
-                raise ConfigError(told.problem[0], fix=told.problem[1])
-        yield clients
-
-
-def _say(client: asyncio.subprocess.Process, line: msgspec.Struct) -> None:
-    assert client.stdin is not None  # noqa: S101 - it is a pipe
-    client.stdin.write(msgspec.json.encode(line) + b"\n")
-
-
-async def _hear(client: asyncio.subprocess.Process) -> Told:
-    assert client.stdout is not None  # noqa: S101 - it is a pipe
-    line = await client.stdout.readline()
-    if not line:
-        raise RolekitError(
-            f"A client process ended with {await client.wait()}.",
-            fix="What it printed above says why.",
-        )
-    return msgspec.json.decode(line, type=Told)
-
-
-async def _end(client: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        client.kill()
-    await client.wait()
 
 
 async def _run(command: Sequence[str]) -> str:

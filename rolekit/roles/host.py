@@ -16,20 +16,16 @@ import anyio
 import structlog
 
 from rolekit.errors import ConfigError, in_a_line
-from rolekit.flow.app_client import AppClient
 from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
-from rolekit.flow.commit import Committer
 from rolekit.flow.consume import Consumer
 from rolekit.flow.grace import Grace
 from rolekit.flow.keyed.consumer import KeyedConsumer
 from rolekit.flow.keyed.pipeline import KeyedPipeline
-from rolekit.flow.outbox import Forwarder, Outbox
 from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.step_context import TypedTransaction
 from rolekit.guest.crew import guests_running
 from rolekit.model.recycling import LIMITS
-from rolekit.observe.meters import FlowMeters
 from rolekit.roles import settings
 from rolekit.roles.base import attach
 from rolekit.roles.http_server import ServerState, serve
@@ -41,67 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from rolekit.flow.context import Transaction
-    from rolekit.flow.runtime import Runtime
     from rolekit.roles.base import Role
     from rolekit.roles.http_passing import Passing
+    from rolekit.roles.services import Services
 
 log = structlog.get_logger("rolekit.instance")
 
 ON_STOP_S = 10.0
 ON_CHANGE_S = 10.0
-
-
-class Services:
-    """The loops that the flow of one process needs, owned by one task group.
-
-    Args:
-        runtime: Of this process.
-        intake_limit: Messages waiting in one queue above which clients get no more in.
-    """
-
-    def __init__(self, runtime: Runtime, *, intake_limit: int = 1_000_000) -> None:
-        self.runtime = runtime
-        joins = runtime.transport.features.joins_store
-        tracing = runtime.tracing
-        self.outbox = None if joins else Outbox(runtime.transport, runtime.store, tracing)
-        self.committer = Committer(runtime.store, runtime.bell, self.outbox, tracing)
-        self.forwarder = Forwarder(runtime.transport)
-        self.client = AppClient(runtime, self.outbox, intake_limit=intake_limit)
-        if runtime.meters is not None:
-            self._count(FlowMeters(runtime.meters))
-
-    def _count(self, meters: FlowMeters) -> None:
-        self.committer.meters = self.forwarder.meters = meters
-        if self.outbox is not None:
-            self.outbox.meters = meters
-        self.client.count_with(meters)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """Connect, declare the app's queues and run the loops inside the block."""
-        try:
-            async with self._loops():
-                yield
-        finally:
-            await self.runtime.transport.stop()
-            await self.runtime.store.stop()
-
-    @asynccontextmanager
-    async def _loops(self) -> AsyncGenerator[None]:
-        runtime = self.runtime
-        await runtime.store.start()
-        await runtime.transport.start()
-        await runtime.transport.declare(runtime.own_queues)
-        loops = [self.committer.run, self.forwarder.run, self.client.run, runtime.bell.run]
-        if self.outbox is not None:
-            loops.append(self.outbox.run)
-        async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(loop()) for loop in loops]
-            try:
-                yield
-            finally:
-                for task in started:
-                    task.cancel()
 
 
 class Instance:

@@ -15,8 +15,9 @@ from rolekit.clock import ManualAlarms
 from rolekit.errors import RolekitError
 from rolekit.flow.runtime import Runtime
 from rolekit.model.codec import Codec
-from rolekit.roles.host import Instance, Services, bound_socket
+from rolekit.roles.host import Instance, bound_socket
 from rolekit.roles.http_app import WebApp, asgi
+from rolekit.roles.services import Services
 from rolekit.roles.web import WebRole
 from rolekit.testing.journal import WatchedMemoryStore, WatchedPostgresStore
 from rolekit.transport.memory import MemoryBroker, MemoryTransport

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rolekit.config import Config
     from rolekit.flow.app_client import AppClient
     from rolekit.roles.app import App
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
     from rolekit.wiring.hosting import Host
     from rolekit.wiring.parts import Parts
 

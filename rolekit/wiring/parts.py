@@ -17,7 +17,7 @@ from rolekit.errors import ConfigError
 from rolekit.flow.runtime import Runtime
 from rolekit.model.codec import Codec
 from rolekit.roles.app import App
-from rolekit.roles.host import Services
+from rolekit.roles.services import Services
 from rolekit.store.postgres import PostgresStore
 from rolekit.transport.base import INBOUND
 from rolekit.transport.postgres import PostgresTransport

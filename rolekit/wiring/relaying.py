@@ -14,7 +14,7 @@ from rolekit.flow.timers import Timers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
 
 GRACE_S = 1.0
 RELAY = "(relay)"

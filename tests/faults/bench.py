@@ -27,7 +27,8 @@ from rolekit.flow.runtime import Runtime
 from rolekit.link import OWNER_BITS
 from rolekit.model.codec import Codec
 from rolekit.model.envelope import Head, Packet, encode_head
-from rolekit.roles.host import Instance, Services
+from rolekit.roles.host import Instance
+from rolekit.roles.services import Services
 from rolekit.store.base import Commit, Outcome, Step
 from rolekit.store.postgres import PostgresStore
 from rolekit.transport.postgres import PostgresTransport

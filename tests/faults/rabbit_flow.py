@@ -19,12 +19,13 @@ import asyncpg
 from rolekit import App, Context, Message, Run, WorkerRole, gather, handle, wiring
 from rolekit.errors import RolekitError
 from rolekit.link import OWNER_BITS
-from rolekit.roles.host import Instance, Services
+from rolekit.roles.host import Instance
 from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.wiring.parts import build
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
+    from rolekit.roles.services import Services
     from rolekit.wiring.hosting import Host
     from tests.faults.rabbit import Rig
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rolekit import App
     from rolekit.roles.base import Role
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
     from rolekit.wiring.hosting import Host
 
 

@@ -19,7 +19,7 @@ from rolekit.wiring.relaying import run_relay
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
 
 DRIVER = topology
 """Imported before a loop runs."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel
 
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
     from rolekit.store.base import DeadLetterRow
     from rolekit.transport.rabbitmq.session import Session
     from rolekit.transport.rabbitmq.topology import Counts

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator
 
     from rolekit import Client
-    from rolekit.roles.host import Services
+    from rolekit.roles.services import Services
     from rolekit.store.base import Executes
     from rolekit.testing.plugin import DatabaseServer
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+from tests.process.guest_programs import Leftovers, leftovers_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.engine import PrivateEngine
 
 
 @pytest.fixture(params=["postgres", "rabbitmq"])
@@ -12,3 +22,16 @@ def broker(request: pytest.FixtureRequest) -> str:
         return ""
     url: str = request.getfixturevalue("broker_url")
     return url
+
+
+@pytest.fixture
+def left(
+    engine: PrivateEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Leftovers]:
+    """What guests in containers leave: nothing. Files on other hosts have their own."""
+    monkeypatch.setenv("DOCKER_HOST", engine.url)
+    leftovers = leftovers_in(tmp_path, monkeypatch)
+    yield leftovers
+    assert engine.docker("ps", "--all", "--quiet") == ""
+    assert leftovers.all() == []
+    assert list(tmp_path.glob("rolekit-launcher-*")) == []

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
-MESSAGES = 3000
-MOST = 16
+MESSAGES = 5000
+"""Enough that the most are needed, also when not all were sent at the first look."""
 
 
 @pytest.mark.timeout(120)
@@ -33,8 +33,7 @@ async def test_a_burst_takes_a_role_from_its_least_to_its_most_and_back(
 
     print(record.counts, f"{record.samples[-1].at_s} s", record.reasons)  # noqa: T201 - measured
     assert (record.rows, record.distinct) == (MESSAGES, MESSAGES)
-    assert (record.counts[0], record.counts[-1]) == (1, 1)
-    assert max(record.counts) > MOST / 2  # as what has been sent when it is looked at asks for
+    assert (record.counts[0], max(record.counts), record.counts[-1]) == (1, 16, 1)
     assert record.flaps() == 0
     assert "wait" in record.reasons[0][1] or "oldest" in record.reasons[0][1]
     assert record.reasons[-1][1].startswith(f"{record.counts[-2]} \u2192 1: for 2 s ")

@@ -26,7 +26,6 @@ from tests.process.guest_programs import (
     LIMITS,
     Leftovers,
     first_of,
-    leftovers_in,
     processes,
 )
 from tests.process.guest_servers import COUNT, PORT, SOCKET, http_server, mail_server
@@ -34,8 +33,6 @@ from tests.process.test_guest_files import WORKER
 from tests.process.test_guest_serves import Counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.engine import PrivateEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -46,17 +43,6 @@ FAULTS = {
     "garbage": "that is no HTTP|not HTTP|HTTP",
     "flood": "wrote more than the 4 MB that output_mb allows",
 }
-
-
-@pytest.fixture
-def left(
-    engine: PrivateEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Leftovers]:
-    monkeypatch.setenv("DOCKER_HOST", engine.url)
-    leftovers = leftovers_in(tmp_path, monkeypatch)
-    yield leftovers
-    assert engine.docker("ps", "--all", "--quiet") == ""
-    assert leftovers.all() == []
 
 
 async def test_a_server_is_asked_at_its_port_and_at_its_socket(left: Leftovers) -> None:

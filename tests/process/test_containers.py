@@ -18,15 +18,12 @@ from tests.process.guest_programs import (
     LIMITS,
     Leftovers,
     actor,
-    leftovers_in,
     once,
     processes,
     silent,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.engine import PrivateEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -34,18 +31,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 BRIEF = replace(LIMITS, time_s=1.5)
 TIMELY = {"hang", "half", "bomb"}
 """Faults that only time ends; what ends others may take its time on a busy machine."""
-
-
-@pytest.fixture
-def left(
-    engine: PrivateEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Leftovers]:
-    monkeypatch.setenv("DOCKER_HOST", engine.url)
-    leftovers = leftovers_in(tmp_path, monkeypatch)
-    yield leftovers
-    assert engine.docker("ps", "--all", "--quiet") == ""
-    assert leftovers.all() == []
-    assert list(tmp_path.glob("rolekit-launcher-*")) == []
 
 
 FAULTS = {

@@ -114,7 +114,7 @@ def _assert_well(outcome: Outcome) -> None:
     ) == (0, 0, 0)  # fmt: skip
     assert outcome.killings.by_role[SUPERVISOR] == 1
     assert outcome.killings.by_role[RELAY] >= 1
-    assert outcome.freed.owners >= 0.03 * outcome.killings.workers  # on any machine
+    assert outcome.freed.owners >= 0.1 * outcome.killings.workers
     assert outcome.freed.rows >= outcome.freed.owners
     assert "Traceback" not in outcome.log
 

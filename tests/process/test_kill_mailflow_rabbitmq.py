@@ -58,7 +58,7 @@ async def test_killing_any_process_every_200_ms_loses_nothing_on_rabbitmq(
     print(f"killed {by_role.total()} {dict(by_role)}; {again} came again")  # noqa: T201
     assert by_role[SUPERVISOR] == 1
     assert by_role[RELAY] >= 1
-    assert by_role.total() >= 40  # on a busy machine; 142 on a quiet one
+    assert by_role.total() >= 60
     assert again >= by_role.total() / 4
     assert "Traceback" not in log
 

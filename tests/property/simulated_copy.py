@@ -11,7 +11,8 @@ from rolekit.errors import RolekitError
 from rolekit.flow.intake import Intake
 from rolekit.flow.relay import Relay
 from rolekit.flow.runtime import Runtime
-from rolekit.roles.host import Instance, Services
+from rolekit.roles.host import Instance
+from rolekit.roles.services import Services
 from tests.property.jumping import LoopClock, Process
 from tests.property.simulated_broker import ShakyTransport
 from tests.property.simulated_store import ShakyStore

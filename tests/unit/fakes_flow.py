@@ -14,7 +14,7 @@ from rolekit.flow.consume import Consumer
 from rolekit.flow.pipeline import Pipeline
 from rolekit.flow.runtime import Runtime
 from rolekit.model.codec import Codec
-from rolekit.roles.host import Services
+from rolekit.roles.services import Services
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.memory import MemoryTransport
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import pytest
 
 from rolekit import WorkerRole
 from rolekit.errors import ConfigError
-from rolekit.roles.host import Instance, Services
+from rolekit.roles.host import Instance
+
+if TYPE_CHECKING:
+    from rolekit.roles.services import Services
 
 pytestmark = pytest.mark.anyio
 
