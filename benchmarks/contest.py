@@ -31,7 +31,6 @@ C_CLIENT = BUILD / "c_client"
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 OWN = "own"
 C = "c"
-RUN_S = 90
 END_S = 10
 TAIL = 300
 
@@ -80,6 +79,7 @@ class Scenario:
         bars: What must be reached.
         rounds: In a full run, unless it is said otherwise.
         budget_s: No round begins that would end after this many seconds.
+        run_s: A run that takes longer is ended.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Scenario:
     bars: tuple[Bar, ...]
     rounds: int = 5
     budget_s: float = 120
+    run_s: float = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,7 @@ async def hold(
         turn = number % max(1, len(these))
         found: dict[str, Run] = {}
         for contender in (*these[turn:], *these[:turn]):
-            run = await run_once(contender, servers, settings, scenario.name)
+            run = await run_once(contender, servers, settings, scenario)
             found[contender.name] = run
             say(_line(scenario, number, contender, run))
         rounds.append(found)
@@ -155,14 +156,14 @@ async def hold(
 
 
 async def run_once(
-    contender: Contender, servers: Servers, settings: Settings, scenario: str
+    contender: Contender, servers: Servers, settings: Settings, scenario: Scenario
 ) -> Run:
     """Run a contender once, in a fresh process."""
     async with servers.place() as place:
         job = _job(contender, place, settings)
         environment = {**os.environ, meter.JOB: job.encode()}
         if settings.profile is not None and contender.program == OWN:
-            name = f"{scenario}-{contender.name}".replace(" ", "-").replace(",", "")
+            name = f"{scenario.name}-{contender.name}".replace(" ", "-").replace(",", "")
             environment["BENCH_PROFILE"] = str(settings.profile / f"profile-{name}.txt")
         process = await asyncio.create_subprocess_exec(
             *_command(contender, job),
@@ -173,10 +174,10 @@ async def run_once(
             start_new_session=True,
         )
         try:
-            async with asyncio.timeout(RUN_S):
+            async with asyncio.timeout(scenario.run_s):
                 out, err = await process.communicate()
         except TimeoutError:
-            return Run(error=f"did not end within {RUN_S} s")
+            return Run(error=f"did not end within {scenario.run_s:g} s")
         finally:
             await _end_all(process)
     return _read(out.decode(), err.decode(errors="replace"), process.returncode)

@@ -120,7 +120,7 @@ def split() -> None:
 
 def _chord(parts: int) -> None:
     found = chord([part.s(number) for number in range(parts)])(collect.s())
-    assert found.get(timeout=60, interval=0.005) == parts
+    assert found.get(timeout=60 + parts / 100, interval=0.005) == parts
 
 
 def publish() -> None:

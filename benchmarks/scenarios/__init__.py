@@ -11,7 +11,7 @@ from benchmarks.scenarios.keyed import KEYED
 from benchmarks.scenarios.latency import LATENCY
 from benchmarks.scenarios.publish import PUBLISH
 from benchmarks.scenarios.scale_out import SCALE_OUT
-from benchmarks.scenarios.split_gather import SPLIT_GATHER
+from benchmarks.scenarios.split_gather import SPLIT_GATHER, SPLIT_GATHER_LONG
 from benchmarks.scenarios.stages import STAGES
 from benchmarks.scenarios.tracing import TRACING
 
@@ -28,5 +28,5 @@ ALL = (
     SCALE_OUT,
     GROWTH,
 )
-LONG = (GROWTH_DEEP, KEYED, TRACING)
+LONG = (GROWTH_DEEP, KEYED, SPLIT_GATHER_LONG, TRACING)
 """Only when asked for by name."""
