@@ -108,6 +108,16 @@ def find_spamd() -> Path:
     return Path(found)
 
 
+def find_compose() -> Path:
+    """Return docker-compose, which reads what `rolekit deploy compose` writes, on PATH."""
+    found = shutil.which("docker-compose")
+    if found is None:
+        raise NoServer(
+            "Tests need docker-compose: run `apt-get install docker-compose` as root."
+        )
+    return Path(found)
+
+
 def find_apache() -> Path:
     """Return Apache httpd, by the name that Debian gives it, on PATH."""
     found = shutil.which("apache2")
@@ -264,6 +274,7 @@ def main() -> int:
         ("Perl", find_perl, "perl"),
         ("SpamAssassin", find_spamd, "spamd"),
         ("Apache", find_apache, "apache2"),
+        ("Compose", find_compose, "docker-compose"),
     )
     try:
         for what, find, package in wanted:

@@ -4,6 +4,6 @@ Each value remembers where it came from, so `rolekit config` can say it.
 """
 
 from rolekit.config.sources import level, load, share
-from rolekit.config.values import Config, LogFormat, nearest, redact
+from rolekit.config.values import Config, LogFormat, is_secret, nearest, redact
 
-__all__ = ["Config", "LogFormat", "level", "load", "nearest", "redact", "share"]
+__all__ = ["Config", "LogFormat", "is_secret", "level", "load", "nearest", "redact", "share"]

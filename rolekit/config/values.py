@@ -213,6 +213,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {by_fold[found[0]]}?" if found else ""
 
 
+def is_secret(name: str, value: str, source: str) -> bool:
+    """Say whether a setting is not to be shown as it is.
+
+    Args:
+        name: Of the setting.
+        value: As it was given.
+        source: Where it came from, as in `Config.sources`.
+    """
+    return _hide(name, value, source) != value
+
+
 def _hide(name: str, value: str, source: str) -> str:
-    is_secret = source.endswith("_FILE") or _SECRET_NAME.search(name)
-    return _HIDDEN if is_secret else redact(value)
+    is_whole = source.endswith("_FILE") or _SECRET_NAME.search(name)
+    return _HIDDEN if is_whole else redact(value)

@@ -26,7 +26,7 @@ def as_yaml(document: object) -> str:
     except ImportError:
         raise ConfigError(
             "Writing YAML needs PyYAML, which is not installed.",
-            fix="pip install 'rolekit[yaml]', or leave --yaml out: JSON is YAML too.",
+            fix="pip install 'rolekit[yaml]'. Without --yaml, rolekit schema writes JSON.",
         ) from None
     dumper: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": _write_out})
     dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
