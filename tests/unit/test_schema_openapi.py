@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
@@ -99,6 +100,15 @@ def made(app: App = oracle, role: str = "") -> dict[str, Any]:
     return document
 
 
+def variables_of(path: str) -> list[str]:
+    """Return what stands between braces, as it stands: the validator takes {number:int} too."""
+    return sorted(re.findall(r"{([^}]*)}", path))
+
+
+def names_in_path(operation: dict[str, Any]) -> list[str]:
+    return [one["name"] for one in operation.get("parameters", []) if one["in"] == "path"]
+
+
 @pytest.mark.parametrize("program", [*PROGRAMS, ""])
 def test_the_document_is_valid(program: str) -> None:
     app = importlib.import_module(program).app if program else oracle
@@ -107,6 +117,9 @@ def test_the_document_is_valid(program: str) -> None:
 
     assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
     assert document["info"]["title"] == app.name
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert variables_of(path) == sorted(names_in_path(operation))
 
 
 def test_parameters_and_bodies_are_those_of_the_methods() -> None:
