@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
@@ -126,6 +127,11 @@ def environments(kind: str, text: str) -> dict[str, dict[str, str]]:
     else:
         found = {name: one["environment"] for name, one in read(text)["services"].items()}
     return {
-        name: {variable: value.replace("$$", "$") for variable, value in one.items()}
+        name: {variable: _expanded(value) for variable, value in one.items()}
         for name, one in found.items()
     }
+
+
+def _expanded(value: str) -> str:
+    """Put in what engines put in for variables: here none is set, and $$ is a dollar."""
+    return re.sub(r"\$(\$|\w+|{\w+}|\(\w+\))", lambda one: "$" * (one[1] == "$"), value)

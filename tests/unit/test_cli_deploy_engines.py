@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.timeout(120)]
 
 
+BANK = "b$$ank $${X}"
+"""As Compose writes it back: no variable was put in."""
+
+
 def has_stack_config() -> bool:
     """Whether Docker's client can check a stack by itself: 23 and newer."""
     if shutil.which("docker") is None:
@@ -33,13 +37,16 @@ def has_stack_config() -> bool:
 def test_compose_takes_the_file(
     capsys: pytest.CaptureFixture[str], place: Path, options: list[str]
 ) -> None:
-    (place / "docker-compose.yml").write_text(written(capsys, "compose", *options))
+    (place / "docker-compose.yml").write_text(
+        written(capsys, "compose", *options, "--set", "Payments.bank=b$ank ${X}")
+    )
 
     command = [str(find_compose()), "-f", "docker-compose.yml", "config"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     read_back = read(done.stdout)
+    assert read_back["services"]["payments"]["environment"]["ROLEKIT_PAYMENTS__BANK"] == BANK
     assert {"shop", "payments", "packing"} <= read_back["services"].keys()
     assert read_back["services"]["shop"]["command"][-2:] == ["--role", "Shop"]
 
