@@ -121,7 +121,16 @@ class MadeUpConsole:
         return len(ids)
 
     async def traces(self, limit: int) -> list[Kept]:
-        return [Kept(id=TRACE, at=1_790_000_000, grade=2, spans=2)]
+        return [
+            Kept(
+                id=TRACE,
+                at=1_790_000_000,
+                grade=2,
+                spans=2,
+                name=f"POST {ATTACK}",
+                seconds=0.004,
+            )
+        ]
 
     async def trace(self, id_: str) -> list[Span]:
         if id_ != TRACE:

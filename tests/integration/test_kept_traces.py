@@ -43,6 +43,28 @@ async def test_traces_are_found_by_when_they_began_and_by_their_messages(
     assert {len(spans) for spans in found} == {len(request(0, at_s=0, queue_ms=10))}
 
 
+async def test_a_trace_is_listed_by_what_began_it_and_how_long_it_took(
+    kept: TraceStore,
+) -> None:
+    spans = request(0, at_s=0, queue_ms=10)
+    ended = sorted(spans, key=lambda span: span.ended_ns)
+    first = min(spans, key=lambda span: span.begun_ns)
+
+    for span in reversed(ended):  # they are kept by other processes, in any order
+        await kept.keep([span])
+    # The route of a request is known once it is answered.
+    unnamed = msgspec.structs.replace(first, trace="d" * 32, name="POST", ended_ns=0)
+    await kept.keep([unnamed])
+    await kept.keep([msgspec.structs.replace(first, trace="d" * 32)])
+    await kept.keep([msgspec.structs.replace(first, trace="e" * 32, ended_ns=0)])
+
+    under_way, named, whole = await kept.newest(3)
+    assert (whole.name, whole.spans) == (first.name, len(spans))
+    assert whole.seconds == pytest.approx((ended[-1].ended_ns - first.begun_ns) / 1e9)
+    assert named.name == first.name
+    assert (under_way.name, under_way.seconds) == (first.name, None)
+
+
 async def test_a_run_is_told_from_them(kept: TraceStore) -> None:
     start_ns = time.time_ns() - 10_000_000_000
     for number in range(120):

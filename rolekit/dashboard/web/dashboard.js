@@ -20,12 +20,13 @@ function svg(tag, attributes, ...children) {
 }
 const set = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const figure = (n, digits = 0) => n == null ? "–" : n.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
+const compact = n => n < 10000 ? figure(n) : n.toLocaleString("en", {notation: "compact", maximumFractionDigits: 1});
 const rate = n => n == null ? "–" : figure(n, n > 0 && n < 10 ? 1 : 0);
 function span(seconds) {
   if (seconds == null) return "–";
   if (seconds < 0.0009995) return figure(seconds * 1e6) + " µs";
   if (seconds < 1) return figure(seconds * 1000, seconds < 0.1 ? 1 : 0) + " ms";
-  if (seconds < 120) return figure(seconds, 1) + " s";
+  if (seconds < 120) return figure(seconds, seconds < 10 ? 1 : 0) + " s";
   return seconds < 7200 ? figure(seconds / 60) + " min" : seconds < 172800 ? figure(seconds / 3600, 1) + " h" : figure(seconds / 86400) + " d";
 }
 const bytes = n => n ? (n < 1 << 30 ? figure(n / (1 << 20), n < 10 << 20 ? 1 : 0) + " MiB" : figure(n / (1 << 30), 1) + " GiB") : "–";
@@ -53,34 +54,41 @@ async function tell(path, order) {
 }
 
 /* ---- the drawing ---- */
-const BOX = {width: 188, height: 84, across: 104, down: 30};
-const LABEL = 15;       // letters of a label that fit between two boxes
+const BOX = {width: 188, height: 86, across: 92, down: 26};
+const LABEL = 14;       // letters of a label that fit between two boxes
 const SMALLEST = 0.8;   // a drawing that would be smaller is scrolled instead
+const BESIDE = 96;      // room for an arrow that comes from nowhere, or goes there
 const boxes = new Map(), arrows = [];
 
+function labelled(names, isSplit) {
+  const short = names.map(name => name.split(".").pop()), whole = short.join(", ");
+  const text = whole.length <= LABEL || short.length === 1 ? whole : `${short[0]} +${short.length - 1}`;
+  return (isSplit ? "⇉ " : "") + (text.length > LABEL + 2 ? text.slice(0, LABEL + 1) + "…" : text);
+}
 function draw(drawing) {
-  const columns = Math.max(0, ...drawing.boxes.map(box => box.column)) + 1;
+  const columns = Math.max(0, ...drawing.boxes.map(box => box.column)) + 1, step = BOX.height + BOX.down;
   const rows = Math.max(0, ...drawing.boxes.map(box => box.row)) + 1;
-  const left = 74, top = 46;
-  const width = left * 2 + 40 + columns * BOX.width + (columns - 1) * BOX.across, height = top * 2 + rows * BOX.height + (rows - 1) * BOX.down;
   const inColumn = drawing.boxes.reduce((counts, box) => (counts[box.column] = (counts[box.column] || 0) + 1, counts), {});
+  const columnOf = new Map(drawing.boxes.map(box => [box.role, box.column]));
+  const left = drawing.arrows.some(arrow => !arrow.sender && columnOf.get(arrow.taker) === 0) ? BESIDE : 6;
+  const right = drawing.arrows.some(arrow => !arrow.taker && columnOf.get(arrow.sender) === columns - 1) ? BESIDE : 6;
+  const width = left + right + columns * BOX.width + (columns - 1) * BOX.across;
   const place = new Map(drawing.boxes.map(box => [box.role, {
     x: left + box.column * (BOX.width + BOX.across),
-    y: top + box.row * (BOX.height + BOX.down) + (rows - inColumn[box.column]) * (BOX.height + BOX.down) / 2,
+    y: box.row * step + (rows - inColumn[box.column]) * step / 2,
     column: box.column,
   }]));
-  const made = svg("svg", {viewBox: `0 0 ${width} ${height}`});
-  // It shrinks a little to be seen whole; beyond, it scrolls.
-  made.style.width = `min(${width}px, max(${0.72 * width}px, 100%))`;
+  let above = 0, below = rows * step - BOX.down;
+  const made = svg("svg", {});
   made.append(svg("defs", {}, svg("marker", {id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse"}, svg("path", {d: "M0 0 8 4 0 8z", class: "tip"}))));
   const middle = place => place.y + BOX.height / 2;
   const beside = new Map();
   for (const arrow of drawing.arrows) {
     const from = place.get(arrow.sender), to = place.get(arrow.taker);
     let d, x, y, anchor = "middle";
-    if (!from && to) { y = middle(to); d = `M${to.x - 62} ${y}H${to.x - 2}`; x = to.x - 62; y -= 7; anchor = "start"; }
-    else if (from && !to) { y = middle(from) + 22; d = `M${from.x + BOX.width} ${y}H${from.x + BOX.width + 60}`; x = from.x + BOX.width + 4; y += 14; anchor = "start"; }
-    else if (arrow.sender === arrow.taker) { y = from.y + BOX.height; d = `M${from.x + BOX.width - 14} ${y}c0 22 -30 22 -30 2`; x = from.x + BOX.width - 52; y += 18; anchor = "end"; }
+    if (!from && to) { y = middle(to); d = `M${to.x - BESIDE + 8} ${y}H${to.x - 2}`; x = to.x - BESIDE + 12; y -= 3; anchor = "start"; }
+    else if (from && !to) { y = middle(from) + 22; d = `M${from.x + BOX.width} ${y}H${from.x + BOX.width + BESIDE - 14}`; x = from.x + BOX.width + 4; y += 22; anchor = "start"; }
+    else if (arrow.sender === arrow.taker) { y = from.y + BOX.height; d = `M${from.x + BOX.width - 14} ${y}c0 22 -30 22 -30 2`; x = from.x + BOX.width - 52; y += 20; anchor = "end"; }
     else if (to.column > from.column + 1) {
       const a = from.x + BOX.width - 50, b = to.x + 50, high = Math.min(from.y, to.y) - 34;
       d = `M${a} ${from.y}C${a + 50} ${high} ${b - 50} ${high} ${b} ${to.y - 2}`;
@@ -99,31 +107,50 @@ function draw(drawing) {
     line.append(svg("title", {}, document.createTextNode(arrow.names.join(", "))));
     const key = `${Math.round(x / 50)}:${Math.round(y / 10)}`, taken = beside.get(key) || 0;
     beside.set(key, taken + 1);
-    const short = arrow.names.map(name => name.split(".").pop()), whole = short.join(", ");
-    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode((arrow.is_split ? "⇉ " : "") + (short.length > 1 && whole.length > LABEL ? `${short[0]} +${short.length - 1}` : whole)));
+    const label = svg("text", {x, y: y - 5 + 13 * taken, class: "name", "text-anchor": anchor}, document.createTextNode(labelled(arrow.names, arrow.is_split)));
+    above = Math.min(above, y - 20); below = Math.max(below, y + 13 * taken);
     made.append(line, label);
     arrows.push({line, sender: arrow.sender, taker: arrow.taker});
   }
+  gatherFronts(drawing, made, place, left - BESIDE + 8);
   for (const box of drawing.boxes) {
     const {x, y} = place.get(box.role);
-    const lamp = svg("circle", {cx: x + 15, cy: y + 19, r: 5, class: "lamp"});
-    const count = svg("text", {x: x + BOX.width - 12, y: y + 23, "text-anchor": "end"});
-    const flow = svg("text", {x: x + 12, y: y + 46, class: "soft"});
-    const depth = svg("text", {x: x + 12, y: y + 63, class: "soft"});
-    const bar = svg("rect", {x: x + 12, y: y + 71, width: 0, height: 4, rx: 2, class: "depth"});
-    const name = box.role.length > 17 ? box.role.slice(0, 16) + "…" : box.role;
+    const lamp = svg("circle", {cx: x + 16, cy: y + 19, r: 5.5, class: "lamp"});
+    const count = svg("text", {x: x + BOX.width - 12, y: y + 46, class: "soft", "text-anchor": "end"});
+    const flow = svg("text", {x: x + 12, y: y + 46, "font-weight": 600});
+    const depth = svg("text", {x: x + 12, y: y + 65, class: "soft"});
+    const bar = svg("rect", {x: x + 12, y: y + 73, width: 0, height: 4, rx: 2, class: "depth"});
+    const name = box.role.length > 18 ? box.role.slice(0, 17) + "…" : box.role;
     const group = svg("g", {class: "role", role: "button", "aria-label": box.role},
       svg("title", {}, document.createTextNode(`${box.role}\n` + box.handlers.map(h => `${h.name}(${h.takes.join(", ")})`).join("\n"))),
       svg("rect", {x, y, width: BOX.width, height: BOX.height, rx: 9, class: "box"}), lamp,
-      svg("text", {x: x + 27, y: y + 23, "font-weight": 600}, document.createTextNode(name)), count, flow, depth,
-      svg("rect", {x: x + 12, y: y + 71, width: BOX.width - 24, height: 4, rx: 2, class: "rail"}), bar);
+      svg("text", {x: x + 28, y: y + 24, class: "title"}, document.createTextNode(name)), count, flow, depth,
+      svg("rect", {x: x + 12, y: y + 73, width: BOX.width - 24, height: 4, rx: 2, class: "rail"}), bar);
     made.append(pickable(group, () => choose(box.role)));
     boxes.set(box.role, {group, lamp, count, flow, depth, bar});
   }
+  made.setAttribute("viewBox", `0 ${above - 4} ${width} ${below - above + 8}`);
   $("drawing").replaceChildren(made);
-  const fit = () => made.classList.toggle("fits", $("drawing").clientWidth >= width * SMALLEST);
+  // It shrinks a little to be seen whole; beyond, it scrolls.
+  const fit = () => { made.style.width = $("drawing").clientWidth >= width * SMALLEST ? `min(${width}px, 100%)` : `${0.9 * width}px`; };
   addEventListener("resize", fit);
   fit();
+}
+/* What a role without handlers sends is not known before it does: a line leads from such roles
+   to the arrows that come from nowhere. */
+function gatherFronts(drawing, made, place, x) {
+  const fronts = drawing.boxes.filter(box => box.column === 0 && !box.handlers.length).map(box => box.role);
+  const takers = drawing.arrows.filter(arrow => !arrow.sender && place.get(arrow.taker).column === 0).map(arrow => arrow.taker);
+  if (!fronts.length || !takers.length) return;
+  const middle = role => place.get(role).y + BOX.height / 2, ends = [...fronts, ...takers].map(middle);
+  for (const role of fronts) {
+    const line = svg("path", {d: `M${place.get(role).x} ${middle(role)}H${x}`, class: "arrow"});
+    made.append(line);
+    arrows.push({line, sender: role, taker: ""});
+  }
+  const rail = svg("path", {d: `M${x} ${Math.min(...ends)}V${Math.max(...ends)}`, class: "arrow"});
+  made.append(rail);
+  arrows.push({line: rail, sender: "", taker: takers[0]});
 }
 function paint(roles) {
   for (const role of roles.values()) {
@@ -131,10 +158,10 @@ function paint(roles) {
     if (!box) continue;
     box.lamp.setAttribute("class", "lamp " + mood(role));
     box.group.setAttribute("class", "role" + (role.role === state.role ? " chosen" : ""));
-    set(box.count, `${role.ready} of ${role.instances}`);
-    set(box.flow, `${rate(role.rate)}/s` + (role.oldest_s ? `, oldest ${span(role.oldest_s)}` : ""));
+    set(box.count, role.ready === role.instances ? `${figure(role.ready)} ready` : `${role.ready} of ${role.instances} ready`);
+    set(box.flow, `${rate(role.rate)}/s`);
     const depth = (role.waiting || 0) + role.in_hand;
-    set(box.depth, role.waiting == null ? `${figure(role.in_hand)} in hand` : `${figure(role.waiting)} waiting, ${figure(role.in_hand)} in hand`);
+    set(box.depth, role.waiting == null ? `${compact(role.in_hand)} in hand` : `${compact(role.waiting)} waiting, ` + (role.oldest_s > 1 ? `oldest ${span(role.oldest_s)}` : `${compact(role.in_hand)} in hand`));
     const full = depth ? Math.min(1, Math.log10(1 + depth) / 5) : 0;
     box.bar.setAttribute("width", full * (BOX.width - 24));
     box.bar.setAttribute("class", "depth" + (role.oldest_s > 60 ? " bad" : role.oldest_s > 5 ? " busy" : ""));
@@ -236,7 +263,7 @@ function show(now) {
   set($("app"), now.app); document.title = `${now.app} · rolekit`;
   const worst = all.some(role => mood(role) === "bad") ? "bad" : now.state === "ready" ? "good" : "busy";
   set(chip, worst === "bad" ? "in trouble" : now.state); chip.className = "chip " + worst;
-  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`], ["messages/s", rate(sum("rate"))], ["waiting", figure(sum("waiting"))], ["CPU", cores(all.reduce((total, role) => total + (role.cpu || 0), now.supervisor_cpu || 0))], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
+  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`], ["messages/s", rate(sum("rate"))], ["waiting", figure(sum("waiting"))], ["CPU", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu)], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
   const list = $("totals");
   if (!list.children.length) list.append(...totals.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", {}))));
   totals.forEach(([, text], n) => set(list.children[n].lastChild, text));
@@ -289,39 +316,46 @@ async function showLetter(id) {
   $("letter").replaceChildren(head, el("p", {class: "soft"}, `${letter.handler}, ${letter.type}, attempt ${letter.attempts}, ${when(letter.at)}, `, el("code", {}, letter.id)), body,
     ...(letter.detail ? [el("p", {}, letter.detail)] : []), ...(letter.traceback ? [el("pre", {}, letter.traceback)] : []));
   $("letter").hidden = false;
-  $("letter").scrollIntoView({block: "nearest"});
+  $("letter").scrollIntoView({block: "start"});
 }
 async function showTraces() {
-  const grades = [["good", "as it should"], ["busy", "slow"], ["bad", "something failed"]];
+  const grades = [["good", "well"], ["busy", "slow"], ["bad", "failed"]];
   fill("trace-list", await ask("/api/traces"), trace => pickable(el("tr", {},
-    el("td", {}, when(trace.at)), el("td", {}, el("code", {}, trace.id)), el("td", {class: grades[trace.grade][0]}, grades[trace.grade][1]), el("td", {class: "n"}, figure(trace.spans))), () => showTrace(trace.id)));
+    el("td", {}, when(trace.at)), el("td", {class: "what"}, trace.name || "–"), el("td", {class: "n"}, trace.seconds == null ? "–" : span(trace.seconds)),
+    el("td", {class: grades[trace.grade][0]}, grades[trace.grade][1]), el("td", {class: "n"}, figure(trace.spans)), el("td", {class: "wide"}, short(trace.id))), () => showTrace(trace.id)));
 }
-const HUES = {queue: 210, handler: 150, commit: 35, publish: 280, hold: 0, retry: 345};
-function hue(name) { const word = name.split(" ")[0]; return HUES[word] ?? [...word].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) % 360, 7); }
+const WORK = {process: "handler", send: "publish", commit: "commit", store: "hole"};
+const swatch = stage => el("i", {class: `swatch in-${stage}`});
+const bar = (...parts) => svg("svg", {viewBox: "0 0 100 16", preserveAspectRatio: "none"}, ...parts);
+function inOrder(spans) {
+  const ids = new Set(spans.map(one => one.id)), children = new Map(), ordered = [];
+  for (const one of spans) { const key = ids.has(one.parent) ? one.parent : ""; children.set(key, [...(children.get(key) || []), one]); }
+  const walk = (key, depth) => { for (const one of children.get(key) || []) { ordered.push([one, depth]); walk(one.id, depth + 1); } };
+  walk("", 0);
+  return ordered;
+}
+function spanLine(one, depth, begun, whole) {
+  const took = one.ended_ns ? one.ended_ns - one.begun_ns : 0, where = one.instance || one.role || "";
+  const name = el("div", {class: "name" + (one.error ? " bad" : ""), title: `${one.name}\n${where}${one.error ? `\n${one.error}: ${one.detail || ""}` : ""}`}, one.name, el("small", {}, ` ${where}${one.error ? ` · ${one.error}` : ""}`));
+  name.style.paddingLeft = `${Math.min(depth, 9)}em`;
+  const piece = svg("rect", {x: 100 * (one.begun_ns - begun) / whole, y: 3, width: Math.max(0.4, 100 * took / whole), height: 10, class: one.error ? "in-error" : `in-${WORK[one.name.split(" ")[0]] || "intake"}`});
+  return el("div", {class: "line"}, name, el("div", {class: "n"}, !one.ended_ns ? "under way" : took ? span(took / 1e9) : ""), bar(piece));
+}
 async function showTrace(id) {
   let found;
   try { found = await ask("/api/traces/" + encodeURIComponent(id)); } catch (error) { notice(error.message, true); return; }
   notice("");
   const spans = found.spans, begun = Math.min(...spans.map(one => one.begun_ns)), ended = Math.max(...spans.map(one => one.ended_ns || one.begun_ns)), whole = Math.max(1, ended - begun);
-  const depth = new Map(), byId = new Map(spans.map(one => [one.id, one]));
-  const deep = one => { if (!depth.has(one.id)) { depth.set(one.id, 0); const parent = byId.get(one.parent); depth.set(one.id, parent ? deep(parent) + 1 : 0); } return depth.get(one.id); };
-  const children = new Map();
-  for (const one of spans) { const key = byId.has(one.parent) ? one.parent : ""; children.set(key, [...(children.get(key) || []), one]); }
-  const ordered = [];
-  const walk = key => { for (const one of children.get(key) || []) { ordered.push(one); walk(one.id); } };
-  walk("");
-  const lines = ordered.slice(0, 400).flatMap(one => {
-    const from = 100 * (one.begun_ns - begun) / whole, took = one.ended_ns ? one.ended_ns - one.begun_ns : 0;
-    const bar = svg("svg", {viewBox: "0 0 100 16", preserveAspectRatio: "none"}, svg("rect", {x: from, y: 3, width: Math.max(0.3, 100 * took / whole), height: 10, rx: 1, fill: one.error ? "var(--red)" : `hsl(${hue(one.name)} 55% 52%)`}));
-    const name = el("div", {title: `${one.name}\n${one.instance || one.role || ""}${one.error ? `\n${one.error}: ${one.detail || ""}` : ""}`}, "\u00a0".repeat(3 * Math.min(deep(one), 8)) + one.name, el("small", {}, "  " + (one.instance || one.role || "")));
-    return [name, el("div", {}, bar), el("div", {class: "n"}, one.ended_ns ? span(took / 1e9) : "under way")];
-  });
-  const stages = Object.entries(found.seconds).filter(([, seconds]) => seconds > 0).map(([name, seconds]) => el("span", {}, `${name} `, el("b", {}, span(seconds))));
-  $("trace").replaceChildren(el("div", {class: "head"}, el("h2", {}, "Trace ", el("code", {}, spans[0].trace)), ...(state.about.trace_page ? [el("a", {href: state.about.trace_page.replace("{trace_id}", spans[0].trace), rel: "noreferrer"}, "in the collector")] : [])),
-    el("p", {class: "soft"}, `${figure(found.count)} spans over ${span(whole / 1e9)}` + (found.cause ? `; most of its time: ${found.cause.stage}, at ${found.cause.where}` : "")),
-    el("div", {class: "stages"}, ...stages), el("div", {class: "scroll"}, el("div", {class: "spans"}, ...lines)), ...(ordered.length > 400 ? [el("p", {class: "soft"}, `${figure(ordered.length - 400)} more are not drawn; rolekit trace has them.`)] : []));
+  const ordered = inOrder(spans), stages = Object.entries(found.seconds).filter(([, seconds]) => seconds > 0), way = stages.reduce((total, [, seconds]) => total + seconds, 0);
+  let at = 0;
+  const shares = stages.map(([name, seconds]) => { const x = at; at += 100 * seconds / way; return svg("rect", {x, y: 0, width: at - x, height: 16, class: `in-${name}`}); });
+  const scale = el("div", {class: "line scale"}, el("div", {class: "name"}, "since the first began"), el("div", {class: "ticks"}, ...[0, 0.25, 0.5, 0.75, 1].map(share => el("span", {}, share ? span(share * whole / 1e9) : "0"))));
+  $("trace").replaceChildren(el("div", {class: "head"}, el("h2", {}, ordered[0][0].name, " ", el("code", {class: "soft"}, spans[0].trace)), ...(state.about.trace_page ? [el("a", {href: state.about.trace_page.replace("{trace_id}", spans[0].trace), rel: "noreferrer"}, "in the collector")] : [])),
+    el("p", {}, `${figure(found.count)} ${found.count === 1 ? "span" : "spans"} over ${span(whole / 1e9)}` + (found.cause ? `; most of the time to its end: ${found.cause.stage}, at ${found.cause.where}` : "")),
+    ...(way ? [el("div", {class: "shares"}, bar(...shares)), el("div", {class: "stages"}, ...stages.map(([name, seconds]) => el("span", {}, swatch(name), `${name} `, el("b", {}, span(seconds)))))] : []),
+    el("div", {class: "spans"}, scale, ...ordered.slice(0, 400).map(([one, depth]) => spanLine(one, depth, begun, whole))), ...(ordered.length > 400 ? [el("p", {class: "soft"}, `${figure(ordered.length - 400)} more are not drawn; rolekit trace has them.`)] : []));
   $("trace").hidden = false;
-  $("trace").scrollIntoView({block: "nearest"});
+  $("trace").scrollIntoView({block: "start"});
 }
 
 /* ---- views, and the stream ---- */

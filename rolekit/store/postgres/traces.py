@@ -5,6 +5,7 @@ Traces in which something failed or was slow outlive ten times as many others.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -34,12 +35,17 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
         at: When its first span was kept, seconds since 1970.
         grade: 0: as it should be; 1: slow; 2: something failed.
         spans: How many of its spans have ended.
+        name: Of the span that began first; empty for a trace that an older rolekit kept.
+        seconds: From its first begin to the last end so far; None for such a one, and while
+            none has ended.
     """
 
     id: str
     at: float
     grade: int
     spans: int
+    name: str = ""
+    seconds: float | None = None
 
 
 class TraceStore:
@@ -62,18 +68,20 @@ class TraceStore:
             Unavailable: The database cannot be reached; the same again is safe.
         """
         newest = {(span.trace, span.id): span for span in spans}
-        grades: dict[str, tuple[int, int]] = {}
-        for span in newest.values():
-            grade, count = grades.get(span.trace, (0, 0))
-            grades[span.trace] = (max(grade, _grade(span)), count + bool(span.ended_ns))
         ordered = sorted(newest.values(), key=lambda span: (span.trace, span.id))
-        traces = sorted(grades)
+        traces = [
+            (trace, list(its)) for trace, its in groupby(ordered, key=lambda span: span.trace)
+        ]
+        first = [min(its, key=lambda span: span.begun_ns) for _, its in traces]
         async with self._db.transaction() as connection:
             await connection.execute(
                 self._sql["note_traces"],
-                traces,
-                [grades[trace][0] for trace in traces],
-                [grades[trace][1] for trace in traces],
+                [trace for trace, _ in traces],
+                [max(_grade(span) for span in its) for _, its in traces],
+                [sum(bool(span.ended_ns) for span in its) for _, its in traces],
+                [span.name for span in first],
+                [span.begun_ns for span in first],
+                [max(span.ended_ns for span in its) or None for _, its in traces],
             )
             await connection.execute(
                 self._sql["keep_spans"],
@@ -99,6 +107,8 @@ class TraceStore:
                 at=row["at"].timestamp(),
                 grade=row["grade"],
                 spans=row["spans"],
+                name=row["name"],
+                seconds=row["seconds"],
             )
             for row in rows
         ]

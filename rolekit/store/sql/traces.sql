@@ -1,8 +1,11 @@
--- note_traces: Note that traces got spans, and the worst that was seen in each.
-insert into {s}.trace as old (id, grade, spans)
-select * from unnest($1::uuid[], $2::smallint[], $3::int[])
+-- note_traces: Note that traces got spans, the worst that was seen in each, and the name of what began first.
+insert into {s}.trace as old (id, grade, spans, name, begun_ns, ended_ns)
+select * from unnest($1::uuid[], $2::smallint[], $3::int[], $4::text[], $5::bigint[], $6::bigint[])
 on conflict (id) do update set
-    grade = greatest(old.grade, excluded.grade), spans = old.spans + excluded.spans;
+    grade = greatest(old.grade, excluded.grade), spans = old.spans + excluded.spans,
+    name = case when old.begun_ns < excluded.begun_ns then old.name else excluded.name end,
+    begun_ns = least(old.begun_ns, excluded.begun_ns),
+    ended_ns = greatest(old.ended_ns, excluded.ended_ns);
 
 -- keep_spans: Keep spans; what tells of the end of one replaces what told of its begin.
 insert into {s}.span as old (trace, id, message, ended, data)
@@ -30,7 +33,8 @@ order by t.n desc limit $2;
 select data from {s}.span where trace = $1 limit $2;
 
 -- newest: List the newest traces.
-select id, at, grade, spans from {s}.trace order by n desc limit $1;
+select id, at, grade, spans, name, (ended_ns - begun_ns) / 1e9::float8 as seconds
+from {s}.trace order by n desc limit $1;
 
 -- begun: List the traces of which the first span was kept between two times, in order.
 select id from {s}.trace where at between to_timestamp($1) and to_timestamp($2) order by n;
