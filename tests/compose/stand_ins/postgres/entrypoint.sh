@@ -1,6 +1,7 @@
 #!/bin/bash
 # As the official image does it: an empty folder is made a database, and scripts are run once.
 set -euo pipefail
+shopt -s nullglob
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     PGPASSWORD=$(< "$POSTGRES_PASSWORD_FILE")
     export PGPASSWORD POSTGRES_USER=${POSTGRES_USER:-postgres}
