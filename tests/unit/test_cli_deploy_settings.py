@@ -12,7 +12,7 @@ from rolekit.config import load
 from tests.unit.deployed import APPS, environments, written
 
 KINDS = ["compose", "swarm", "kubernetes"]
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.timeout(120)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,7 @@ def test_each_engine_is_shown() -> None:
     assert [command.split()[1] for command, _ in SHOWN] == ["compose", "swarm", "kubernetes"]
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(("command", "shown"), SHOWN)
 def test_what_the_page_shows_is_printed(
