@@ -292,14 +292,14 @@ const short = id => el("code", {title: id}, id.length > 14 ? `${id.slice(0, 8)}�
 
 async function showSequences() {
   fill("holes", await ask("/api/holes"), line => el("tr", {},
-    el("td", {}, `${line.of} `, short(line.sequence)), el("td", {}, line.gather),
+    el("td", {class: "what"}, `${line.of} `, short(line.sequence)), el("td", {class: "wide"}, line.gather),
     el("td", {}, line.total ? el("progress", {max: line.total, value: line.released}) : "", ` ${figure(line.released)}${line.total ? ` of ${figure(line.total)}` : ""}`),
-    el("td", {}, line.blocked_at || "–"), el("td", {class: "n"}, span(line.since_s)), el("td", {class: "why"}, line.why)));
+    el("td", {class: "wide"}, line.blocked_at || "–"), el("td", {class: "n"}, span(line.since_s)), el("td", {class: "why"}, line.why)));
 }
 async function showDead() {
   const query = new URLSearchParams(new FormData($("dead-search")));
   fill("letters", await ask("/api/dead?" + query), letter => pickable(el("tr", {},
-    el("td", {}, when(letter.at)), el("td", {}, letter.handler), el("td", {}, `${letter.type} `, short(letter.id)), el("td", {class: "why"}, letter.reason), el("td", {class: "n"}, figure(letter.attempts))), () => showLetter(letter.id)));
+    el("td", {}, when(letter.at)), el("td", {class: "what"}, letter.handler), el("td", {class: "wide"}, `${letter.type} `, short(letter.id)), el("td", {class: "why"}, letter.reason), el("td", {class: "n wide"}, figure(letter.attempts))), () => showLetter(letter.id)));
 }
 async function showLetter(id) {
   const letter = await ask("/api/dead/" + encodeURIComponent(id));
