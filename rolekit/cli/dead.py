@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from rolekit.cli.console import FAILED, out, out_json, say, table
+from rolekit.cli.console import FAILED, console, out, out_json, say, table
 from rolekit.cli.dead_choice import (
     AllOption,
     AnsweredOption,
@@ -42,6 +42,9 @@ _WAIT_S = 10
 _CHUNK = 500
 """Dead letters replayed in one transaction, where no rate is given."""
 _TURN_S = 0.1
+_ROOMY = 110
+"""Columns of a terminal in which whole ids leave room for the rest."""
+_SHORT_ID = 12
 
 dead = typer.Typer(no_args_is_help=True, help="Look at dead letters; replay or drop them.")
 
@@ -244,13 +247,21 @@ def _show_all(rows: Sequence[DeadLetterRow], *, as_json: bool) -> None:
         return
     columns = (("ID", False), ("HANDLER", False), ("TYPE", False), ("ATTEMPTS", True))
     if rows:
+        ids = _short_ids(rows) if console().width < _ROOMY else [row.id for row in rows]
         table(
             (*columns, ("SINCE", False), ("REASON", False)),
             [
-                (row.id, row.handler, row.type, str(row.attempts), _at(row), row.reason)
-                for row in rows
+                (id_, row.handler, row.type, str(row.attempts), _at(row), row.reason)
+                for id_, row in zip(ids, rows, strict=True)
             ],
+            spare=("TYPE", "ATTEMPTS"),
         )
+
+
+def _short_ids(rows: Sequence[DeadLetterRow]) -> list[str]:
+    """Give how the ids begin, as far as that tells them apart; commands take that."""
+    short = [row.id[:_SHORT_ID] for row in rows]
+    return short if len(set(short)) == len(rows) else [row.id for row in rows]
 
 
 def _ask(config: Config, question: Callable[[DeadLetters], Awaitable[T]]) -> T:

@@ -33,6 +33,7 @@ _PLACES = (
     ("RATE/S", True),
     *_USED,
 )
+_SPARE = ("READY", "RESTARTS", "IN HAND", "OLDEST")
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"))
 
 
@@ -79,7 +80,7 @@ class Display:
         self._before = now
         chosen = next((one for one in now.status.roles if one.role == self._role), None)
         if chosen is None:
-            table = grid(_ROLES, [self._role_row(role) for role in now.status.roles])
+            table = grid(_ROLES, [self._role_row(role) for role in now.status.roles], _SPARE)
         else:
             table = grid(_PLACES, [self._place_row(place) for place in chosen.places])
         return Group(Text(self._head(now.status), style="bold"), Text(), table)

@@ -24,7 +24,7 @@ _WAIT_S = 10
 _ID_CHARS = 32
 _HEX = frozenset("0123456789abcdef")
 _SHORT_S, _LONG_S = 1.0, 120.0
-_NAME_WIDTH = 56
+_LONGEST_NAME = 56
 _ALIKE = 5
 """So many spans of one name below one parent are shown."""
 
@@ -131,7 +131,7 @@ def _verdict(cause: Piece | None, pieces: Sequence[Piece]) -> str:
 
 def _drawn(spans: Sequence[Span], *, every: bool) -> list[str]:
     began_ns = min(span.begun_ns for span in spans)
-    lines: list[str] = []
+    lines: list[tuple[str, ...]] = []
     for root in tree(spans):
         hidden: dict[tuple[str, str], int] = {}
         skipped: set[str] = set()
@@ -143,26 +143,39 @@ def _drawn(spans: Sequence[Span], *, every: bool) -> list[str]:
                 skipped.add(span.id)
                 if hidden[alike] == _ALIKE + 1 and span.parent not in skipped:
                     lines.append(
-                        f"{'  ' * depth}… more of {visible(span.name)} (--all shows them)"
+                        (f"{'  ' * depth}… more of {visible(span.name)} (--all shows them)",)
                     )
                 continue
             lines.append(_line(span, depth, began_ns))
-    return lines
+    return _aligned(lines)
 
 
-def _line(span: Span, depth: int, began_ns: int) -> str:
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Set columns no wider than they need be: deep trees fill a terminal."""
+    whole = [line for line in lines if len(line) > 1]
+    name, at, took = (max(len(line[place]) for line in whole) for place in range(3))
+    name = min(name, _LONGEST_NAME)
+    return [
+        f"{line[0]:<{name}}  {line[1]:>{at}}  {line[2]:>{took}}  {line[3]}"
+        if len(line) > 1
+        else line[0]
+        for line in lines
+    ]
+
+
+def _line(span: Span, depth: int, began_ns: int) -> tuple[str, str, str, str]:
     name = f"{'  ' * depth}{visible(span.name)}"
     at = f"+{_span((span.begun_ns - began_ns) / 1e9)}"
     took = _span(span.seconds) if span.ended_ns else "under way"
     more = [visible(span.instance)]
     count = span.attributes.get("messaging.batch.message_count")
-    if count is not None:
+    if count:
         more.append(f"{count} messages")
     if "rolekit.attempt" in span.attributes:
         more.append(f"attempt {span.attributes['rolekit.attempt']}")
     if span.error:
         more.append(f"{visible(span.error)}: {visible(span.detail)}")
-    return f"{name:<{_NAME_WIDTH}} {at:>10} {took:>10}  {', '.join(more)}"
+    return name, at, took, ", ".join(more)
 
 
 def _say_where(config: Config, spans: Sequence[Span]) -> None:

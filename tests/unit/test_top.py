@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from rolekit.cli.ps import NONE
@@ -93,3 +94,25 @@ def test_the_first_look_and_a_new_process_have_no_cores_yet() -> None:
 )
 def test_sizes_are_for_people(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_in_a_narrow_terminal_roles_keep_their_names_and_what_is_long_goes_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal has it
+    monkeypatch.setenv("COLUMNS", "80")
+    why = "crash-looping: its instances die within a second of their start, five in a row"
+    now = usage(10, Usage(10, 1, 900 << 20), Usage(11, 1, 900 << 20))
+    roles = tuple(structs.replace(one, why=why) for one in now.status.roles)
+    status = structs.replace(now.status, roles=roles)
+    console = Console(width=80, color_system=None)
+
+    with console.capture() as captured:
+        console.print(Display().show(structs.replace(now, status=status)))
+
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    headings = "ROLE INSTANCES IN HAND WAITING OLDEST RATE/S CPU MEMORY DEAD"
+    assert " ".join(lines[2].split()) == headings
+    assert lines[3].split()[0] == "Deliverer"
+    assert " ".join(" ".join(lines[4:]).split()) == why
+    assert "\N{HORIZONTAL ELLIPSIS}" not in captured.get()
