@@ -41,6 +41,7 @@ secrets:  ## Make the passwords of docker-compose.yml, in deploy/secrets
 compose-test: $(SETUP)  ## Run docker-compose.yml on a real engine: mail, kills, a restart of the broker (COPIES=)
 	$(BIN)/python -m tests.compose $(if $(COPIES),--copies $(COPIES))
 
+faults: export ROLEKIT_PATIENCE ?= 1
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
 	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
 

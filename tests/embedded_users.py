@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import asyncpg
 
 from rolekit.store import guardian
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,9 @@ USE_UNTIL_EOF = """
 import asyncio, sys
 from pathlib import Path
 from rolekit.store import embedded
+
+from tests.patience import patient
+from tests.patience import patient
 
 async def use():
     async with embedded.server(Path(sys.argv[1])) as url:
@@ -69,7 +73,7 @@ def become_user(uid: int) -> None:
 
 async def until(is_so: Callable[[], bool], patience_s: float = 10) -> None:
     """Wait for something that only the file system tells."""
-    async with asyncio.timeout(patience_s):
+    async with asyncio.timeout(patient(patience_s)):
         while not is_so():  # noqa: ASYNC110 (no event comes from another process)
             await asyncio.sleep(0.02)
 
@@ -111,7 +115,7 @@ async def tell(url: str, query: str) -> None:
 
 
 async def until_it_answers(url: str, patience_s: float) -> None:
-    async with asyncio.timeout(patience_s):
+    async with asyncio.timeout(patient(patience_s)):
         while True:
             try:
                 await ask(url, "select 1")

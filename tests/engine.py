@@ -26,13 +26,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.patience import patient
 from tests.servers import install
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-START_S = 60.0
-END_S = 20.0
+START_S = patient(60.0)
+END_S = patient(20.0)
 SUITE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 PROGRAMS = {

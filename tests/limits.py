@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
+from tests.patience import patient
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
@@ -43,7 +45,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if inspect.iscoroutinefunction(pyfuncitem.obj):
         marker = pyfuncitem.get_closest_marker("timeout")
         limit = marker.args[0] if marker else pyfuncitem.config.getini("timeout")
-        pyfuncitem.obj = _bounded(pyfuncitem.obj, SHARE_OF_LIMIT * float(limit))
+        pyfuncitem.obj = _bounded(pyfuncitem.obj, SHARE_OF_LIMIT * patient(float(limit)))
     return (yield)
 
 
@@ -85,6 +87,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl
 def pytest_timeout_set_timer(item: pytest.Item, settings: _Settings) -> bool:
     """Interrupt the test when its time is up, and what comes after it if that takes long."""
+    limit_s = patient(settings.timeout)
 
     def interrupt(_signal: int, _frame: object) -> None:
         if not _interruptible:
@@ -92,12 +95,12 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: _Settings) -> bool:
             return
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
         faulthandler.dump_traceback(STDERR)  # the other threads too
-        pytest.fail(f"{item.name} was not over within {settings.timeout:g} s.")
+        pytest.fail(f"{item.name} was not over within {limit_s:g} s.")
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, settings.timeout)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
     faulthandler.dump_traceback_later(
-        settings.timeout + LAST_RESORT_S,
+        limit_s + LAST_RESORT_S,
         file=item.config.stash[fault_handler_stderr_fd_key],  # which is not captured
         exit=True,
     )

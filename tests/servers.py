@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Self
 from rolekit.errors import ConfigError
 from rolekit.testing.erlang import find_rabbitmq
 from rolekit.testing.folders import Folder
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-START_S = 15.0
+START_S = patient(15.0)
 HOW_TO_GET_IT = (
     "Tests need PostgreSQL's own programs (initdb, postgres) on PATH or in "
     "/usr/lib/postgresql: run `apt-get install postgresql` as root."

@@ -21,9 +21,12 @@ def ask(
     ahead_ms: float = 0,
     line_ms: float = 0,
 ) -> Ask:
-    """Ask for units of a bucket of ten a second, of which five may go at once."""
+    """Ask for units of a bucket of one a second, of which five may go at once.
+
+    So slowly that a busy machine does not earn one between two calls.
+    """
     return Ask(
-        bucket, wanted, first, step_ms=100.0, burst=5.0, ahead_ms=ahead_ms, line_ms=line_ms
+        bucket, wanted, first, step_ms=1000.0, burst=5.0, ahead_ms=ahead_ms, line_ms=line_ms
     )
 
 
@@ -39,20 +42,20 @@ class Buckets:
         (second,) = await store.reserve([ask(wanted=50)])
 
         assert first.granted in (5, 6)  # the one that is due right now beside them
-        assert first.start_ms == pytest.approx(-500, abs=1)
+        assert first.start_ms == pytest.approx(-5000, abs=10)
         assert second.granted <= 1
         if not second.granted:
-            assert 0 < second.start_ms <= 100
+            assert 0 < second.start_ms <= 1000
 
     async def test_slots_ahead_are_reserved_up_to_the_horizon(self, ground: Ground) -> None:
         store = await ground.open()
 
-        (some,) = await store.reserve([ask(wanted=50, ahead_ms=1000)])
-        (none,) = await store.reserve([ask(wanted=50, ahead_ms=500)])
+        (some,) = await store.reserve([ask(wanted=50, ahead_ms=10000)])
+        (none,) = await store.reserve([ask(wanted=50, ahead_ms=5000)])
 
         assert some.granted in (15, 16)
         assert none.granted == 0
-        assert 500 < none.start_ms <= 1100
+        assert 5000 < none.start_ms <= 11_000
 
     async def test_the_first_message_gets_all_it_costs_or_nothing(self, ground: Ground) -> None:
         store = await ground.open()
@@ -62,7 +65,7 @@ class Buckets:
 
         assert costly.granted == 30
         assert after.granted == 0
-        assert after.start_ms == pytest.approx(2500, abs=500)
+        assert after.start_ms == pytest.approx(25_000, abs=5000)
 
     async def test_several_buckets_are_asked_at_once_each_on_its_own(
         self, ground: Ground
@@ -81,29 +84,29 @@ class Buckets:
     ) -> None:
         store = await ground.open()
 
-        (whole,) = await store.reserve([ask(wanted=5, ahead_ms=1000, line_ms=5000)])
-        (some,) = await store.reserve([ask(wanted=50, ahead_ms=1000, line_ms=5000)])
-        (plain,) = await store.reserve([ask(wanted=1, ahead_ms=1000)])
-        (behind,) = await store.reserve([ask(wanted=2, ahead_ms=1000, line_ms=5000)])
+        (whole,) = await store.reserve([ask(wanted=5, ahead_ms=10000, line_ms=50000)])
+        (some,) = await store.reserve([ask(wanted=50, ahead_ms=10000, line_ms=50000)])
+        (plain,) = await store.reserve([ask(wanted=1, ahead_ms=10000)])
+        (behind,) = await store.reserve([ask(wanted=2, ahead_ms=10000, line_ms=50000)])
 
         assert (whole.granted, whole.place_ms) == (5, 0)
         assert some.granted in (10, 11, 12)
-        assert some.place_ms == pytest.approx(some.start_ms + some.granted * 100, abs=1)
+        assert some.place_ms == pytest.approx(some.start_ms + some.granted * 1000, abs=10)
         assert (plain.granted, plain.place_ms) == (0, 0)
-        in_line = some.place_ms + (50 - some.granted) * 100
+        in_line = some.place_ms + (50 - some.granted) * 1000
         assert behind.granted == 0
-        assert behind.place_ms == pytest.approx(in_line, abs=900)
+        assert behind.place_ms == pytest.approx(in_line, abs=9000)
 
     async def test_a_line_is_no_longer_than_it_may_be(self, ground: Ground) -> None:
         store = await ground.open()
 
-        await store.reserve([ask(wanted=500, line_ms=2000)])
-        await store.reserve([ask(wanted=500, line_ms=2000)])
-        (last,) = await store.reserve([ask(wanted=500, line_ms=2000)])
-        (later,) = await store.reserve([ask(wanted=1, ahead_ms=3000)])
+        await store.reserve([ask(wanted=500, line_ms=20000)])
+        await store.reserve([ask(wanted=500, line_ms=20000)])
+        (last,) = await store.reserve([ask(wanted=500, line_ms=20000)])
+        (later,) = await store.reserve([ask(wanted=1, ahead_ms=30000)])
 
         assert last.granted <= 1
-        assert last.place_ms <= 2000
+        assert last.place_ms <= 20_000
         assert later.granted == 1, "who stands in the line has taken no slots"
 
     async def test_of_many_that_ask_together_nobody_gets_what_another_has(
@@ -112,7 +115,7 @@ class Buckets:
         stores = [await ground.open() for _ in range(4)]
 
         answers = await asyncio.gather(
-            *(store.reserve([ask(wanted=7, ahead_ms=2000), ask("c")]) for store in stores * 2)
+            *(store.reserve([ask(wanted=7, ahead_ms=20000), ask("c")]) for store in stores * 2)
         )
 
         spans = sorted(

@@ -23,6 +23,7 @@ from tests.conformance import transport_outside as outside
 from tests.conformance import transport_settling as settling
 from tests.conformance.transport import Inbox, consume, flags, packets, settled
 from tests.least import worker_of
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -204,7 +205,7 @@ async def test_many_claim_from_one_queue_and_none_gets_what_another_has(
 
     for begin in range(0, 400, 50):
         await transports[0].publish(packets(400)[begin : begin + 50])
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(patient(8)):
         while sum(len(inbox.got) for inbox in inboxes) < 400:  # noqa: ASYNC110 - four tell
             await asyncio.sleep(0.02)
 

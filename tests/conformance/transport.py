@@ -15,6 +15,7 @@ from rolekit.clock import SystemClock
 from rolekit.errors import Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import Delivery, Depth
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ class Inbox:
 
     async def wait(self, enough: Callable[[list[Delivery]], bool]) -> list[Delivery]:
         """Wait until what came is enough."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             while not enough(self.got):
                 self._came.clear()
                 await self._came.wait()
@@ -96,7 +97,7 @@ async def settled(transport: Transport, expected: Depth, queue: str = "q") -> No
     Of a transport that does not see who holds what, only what waits is compared.
     """
     sees = transport.features.sees_holders
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while True:
             found = (await transport.depths([queue]))[queue]
             in_hand = found.in_hand if sees else expected.in_hand
@@ -202,13 +203,17 @@ class Publishing:
     async def test_publishing_wakes_a_subscriber_that_sleeps(self, ground: Ground) -> None:
         transport, inbox = await ground.connect(), Inbox()
         await consume(transport, inbox)
-        await asyncio.sleep(0.9)  # by now the next look of one that polls is far away
+        took_s: list[float] = []
+        for n in range(1, 4):
+            await asyncio.sleep(0.9)  # by now the next look of one that polls is far away
+            began_s = time.monotonic()
+            await transport.publish([packet(n)])
+            await inbox.count(n)
+            took_s.append(time.monotonic() - began_s)
+            if took_s[-1] < 0.3:
+                break  # a busy machine may hold up one, but who polls is late each time
 
-        began_s = time.monotonic()
-        await transport.publish([packet(1)])
-        await inbox.count(1)
-
-        assert time.monotonic() - began_s < 0.3
+        assert min(took_s) < 0.3, took_s
 
 
 class Consuming:

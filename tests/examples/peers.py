@@ -8,6 +8,8 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tests.patience import patient
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
@@ -24,7 +26,7 @@ class Peer:
         """Wait until it printed a line with this; return the line."""
         assert self._process.stdout is not None
         with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(patient(within_s)):
                 while line := (await self._process.stdout.readline()).decode():
                     self.lines.append(line)
                     if text in line:
@@ -46,7 +48,7 @@ async def peer(folder: Path, *command: str, **env: str) -> AsyncGenerator[Peer]:
         if process.returncode is None:
             process.terminate()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 await process.communicate()
         except TimeoutError:
             process.kill()

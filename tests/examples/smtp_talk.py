@@ -7,6 +7,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from tests.patience import patient
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
@@ -46,7 +48,7 @@ class Talk:
     async def reply(self) -> str:
         """Read one reply; of one with several lines, all."""
         lines: list[str] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while not lines or lines[-1][3:4] == "-":
                 lines.append((await self._reader.readline()).decode().rstrip("\r\n"))
                 assert lines[-1], "the server hung up"

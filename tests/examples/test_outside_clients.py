@@ -15,6 +15,7 @@ import pytest
 from examples.mailflow import fleet
 from examples.mailflow.samples import all_samples
 from rolekit.store import embedded
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(120)]
 
 SAMPLES = {sample.name: sample.raw for sample in all_samples()}
-ARRIVES_S = 30
+ARRIVES_S = patient(30)
 TO = "bob@mail.example"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rolekit.errors import RolekitError
 from rolekit.testing.broker import QUORUM_TICK_MS
 from rolekit.transport.rabbitmq import RabbitTransport
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 APP = "f"
 STALE_S = 1.5 * QUORUM_TICK_MS / 1000
-RESUMES_S = 10.0
+RESUMES_S = patient(10.0)
 """Consuming and publishing go on so soon after whatever was in the way is gone."""
 
 

@@ -23,6 +23,7 @@ from rolekit.roles.host import Instance
 from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.wiring.parts import build
 from rolekit.wiring.relaying import run_relay
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from rolekit.roles.services import Services
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PARTS = 10
 WORK_S = 0.03
-DRAINS_S = 60.0
+DRAINS_S = patient(60.0)
 
 
 class Job(Message):

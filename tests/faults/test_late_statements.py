@@ -21,6 +21,7 @@ from rolekit.database import Database
 from rolekit.link import OWNER_BITS
 from rolekit.model.envelope import Packet
 from rolekit.transport.postgres import PostgresTransport
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -107,7 +108,7 @@ async def test_a_queue_is_served_on_after_an_error_that_nobody_foresaw(
 
         with capture_logs() as logs:
             await transport.subscribe(["Role.handler"], window=1, sink=lambda _: came.set())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 await came.wait()
 
         await transport.stop()
@@ -116,6 +117,6 @@ async def test_a_queue_is_served_on_after_an_error_that_nobody_foresaw(
 
 
 async def _until_nothing(connection: asyncpg.Connection[asyncpg.Record], where: str) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(patient(8)):
         while await connection.fetchval(f"select count(*) from {where}"):  # noqa: ASYNC110, S608 - the database tells nobody; a name from the test
             await asyncio.sleep(0.05)

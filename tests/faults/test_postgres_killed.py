@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from tests.patience import patient
 from tests.process.flowing import Look, drained, keep_flowing
 from tests.process.killing import MailflowFleet, Process
 
@@ -30,7 +31,7 @@ INSTANCES = {
     "REPORTER": 1,
 }  # fmt: skip
 COPIES = 300
-RESUMES_S = 10.0
+RESUMES_S = patient(10.0)
 BUGS = ("the instance failed", "got a 500", "unexpected error", "rolekit failed")
 """What no log may say: an outage is foreseen, and answered by waiting."""
 SETTLED = "select count(*) from rolekit_mailflow.inbox"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.rabbit import RESUMES_S
 from tests.faults.rabbit_flow import PARTS, Flow, Part, flowing
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
 
-ACCEPTS_S = 4.0
+ACCEPTS_S = patient(4.0)
 """So long may it take, at most, to take a message in while the broker is away."""
 BEFORE = 200
 """Runs of handlers before a fault begins."""

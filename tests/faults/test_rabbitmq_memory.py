@@ -14,6 +14,7 @@ import pytest
 from rolekit.transport.rabbitmq import publisher
 from tests.conformance.transport import packet
 from tests.faults.rabbit import RESUMES_S
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ async def test_a_producer_faster_than_its_consumer_is_held_back_by_the_windows(
         for begin in range(caller * BATCH, MESSAGES, CALLERS * BATCH):
             await transport.publish([packet(n) for n in range(begin, begin + BATCH)])
 
-    async with asyncio.timeout(40), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(patient(40)), asyncio.TaskGroup() as tasks:
         for caller in range(CALLERS):
             tasks.create_task(produce(caller))
         tasks.create_task(slow.work())

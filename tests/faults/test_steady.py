@@ -19,6 +19,7 @@ import pytest
 
 from rolekit.supervisor.status import FleetStatus
 from tests.faults.steady_app import KEYS, Take, app
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ LEFT = """
 select 'outbox' as what, count(*) as many from rolekit_steady.outbox
 union all select 'dead: ' || reason, count(*) from rolekit_steady.dead_letter group by reason
 """
-STANDS_STILL_S = 60
+STANDS_STILL_S = patient(60)
 TABLES = """
 select relname as name, n_live_tup as live, n_dead_tup as dead,
        pg_total_relation_size(relid) / 1048576.0 as mib
@@ -111,7 +112,7 @@ def fleet(environment: dict[str, str], tmp_path: Path) -> Iterator[psutil.Proces
 
 async def until_ready(home: str) -> None:
     """Wait until every instance is."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         while True:
             asked = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "rolekit", "ps", "--json"),

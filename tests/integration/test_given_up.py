@@ -12,6 +12,7 @@ from rolekit.link import OWNER_BITS
 from rolekit.store.letters import Letters
 from rolekit.transport.rabbitmq import topology
 from rolekit.wiring.parts import build
+from tests.patience import patient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(40)]
 
@@ -50,7 +51,7 @@ async def test_what_was_delivered_too_often_is_a_dead_letter_of_its_handler(
             )
 
             sent = await services.client.send(Hot(n=1))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(patient(20)):
                 while not (  # noqa: ASYNC110 - another process would tell
                     dead := await runtime.store.dead_letters(
                     Letters(handler="Hands.hold"), limit=10

@@ -24,6 +24,7 @@ from rolekit import (
     handle,
 )
 from rolekit.testing import run_app
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from rolekit.transport.memory import Faults
@@ -142,7 +143,7 @@ def app_of(role: type[Voting]) -> App:
 async def test_what_came_is_counted_before_what_is_missing(database: str) -> None:
     async with run_app(app_of(Counts), database=database) as running:
         await running.client.send(Poll(votes=[1, 5, 6, 7]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             for _ in range(4):  # 5, 6, 7, and the 5 on the ballot
                 await Voting.counted.acquire()
         before = running.seen(Result)

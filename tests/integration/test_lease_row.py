@@ -10,6 +10,7 @@ import pytest
 
 from rolekit import App, Message, Reply, WorkerRole, gather, handle
 from rolekit.database import Database
+from tests.patience import patient
 from tests.wired import wired
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
@@ -73,7 +74,7 @@ async def test_work_goes_on_while_somebody_holds_the_row(
                 rows = await holding.fetch(f"select epoch from {table} for update")  # noqa: S608
 
                 # No longer than the lease holds without being renewed, which does lock it.
-                async with asyncio.timeout(8):
+                async with asyncio.timeout(patient(8)):
                     printed = await services.client.ask(Page(lines=LINES), Printed)
         finally:
             await holding.close()

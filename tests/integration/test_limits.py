@@ -12,6 +12,7 @@ from rolekit import App, Context, Message, Rate, WorkerRole, handle
 from rolekit.store.letters import Letters
 from rolekit.transport.rabbitmq import topology
 from tests.integration.living import living
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +106,7 @@ def broker(request: pytest.FixtureRequest) -> str:
 
 async def until(is_so: Callable[[], bool], within_s: float = 40) -> None:
     """Wait for something that the handlers note."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(patient(within_s)):
         while not is_so():  # noqa: ASYNC110 - handlers tell nobody
             await asyncio.sleep(0.02)
 

@@ -19,6 +19,7 @@ from aio_pika.exceptions import ChannelClosed
 from rolekit.errors import ConfigError, Unavailable
 from rolekit.testing import erlang
 from rolekit.testing.broker import PrivateBroker
+from tests.patience import patient
 from tests.servers import nothing_starts
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
-END_S = 15.0
+END_S = patient(15.0)
 
 
 @pytest.fixture

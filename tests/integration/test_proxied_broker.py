@@ -10,6 +10,7 @@ import pytest
 from aio_pika.exceptions import AMQPError
 
 from rolekit.testing.faults import Direction, Proxy, Verdict, cuts, drops
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
-WAIT_S = 10.0
+WAIT_S = patient(10.0)
 
 
 @pytest.fixture

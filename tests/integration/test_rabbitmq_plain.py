@@ -12,6 +12,7 @@ import pytest
 from rolekit.errors import Unavailable, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.rabbitmq import RabbitTransport
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -46,7 +47,7 @@ async def taken(transport: RabbitTransport, queue: str, count: int) -> list[Pack
             done.set()
 
     subscription = await transport.subscribe([queue], window=100, sink=sink)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         await done.wait()
     await subscription.flush()
     await subscription.close()
@@ -155,7 +156,7 @@ async def test_acks_given_before_closing_get_through(
         await transport.declare(["q"])
         await transport.publish([packet(number) for number in range(200)])
         subscription = await transport.subscribe(["q"], window=200, sink=sink)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             await all_came.wait()
         subscription.ack(got[1::2])
         await subscription.close()

@@ -16,6 +16,7 @@ from rolekit.config import load
 from rolekit.model.scaling import Damping
 from rolekit.observe import logs
 from rolekit.supervisor.serve import Manner, serve
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rolekit.supervisor.host import Ground
     from rolekit.supervisor.wire import Described
 
-START_S = 30
+START_S = patient(30)
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 from examples.mailflow import checker
 from examples.mailflow.load import Mail, Sender, make_load
 from examples.mailflow.samples import all_samples
+from tests.patience import patient
 from tests.process.mailflow_ledger import Ledger, read_ledger
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ SMALL_BYTES = 20_000
 """Samples beyond are left out: they test bytes, and cost the time that faults need."""
 UNDER_WAY = 600
 """Copies under way at once: so many that a fault finds something, and that the end is near."""
-PATIENCE_S = 60.0
-STALLED_S = 30.0
+PATIENCE_S = patient(60.0)
+STALLED_S = patient(30.0)
 QUIET_S = 10.0
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What a query raises whose server went away."""

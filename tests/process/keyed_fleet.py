@@ -23,6 +23,7 @@ import msgspec
 from rolekit.config import Config
 from rolekit.supervisor.status import FleetStatus
 from rolekit.wiring import open_client
+from tests.patience import patient
 from tests.process.keyed_app import TABLE, app
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ importlib.import_module("rolekit.transport.rabbitmq")
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = "rolekit_keyed"
-READY_S = 30.0
+READY_S = patient(30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class KeyedFleet:
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "keyed.sock")),
             base_url="http://rolekit",
-            timeout=5,
+            timeout=patient(5),
         )
 
     # -- the fleet ---------------------------------------------------------------------------
@@ -137,7 +138,7 @@ class KeyedFleet:
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         while len(await self.pids()) < instances:
-            assert loop.time() < until, self.log[-3000:]
+            assert loop.time() < until, f"{await self.status()}\n{self.log[-3000:]}"
             await asyncio.sleep(0.05)
 
     async def scale(self, instances: int) -> None:
@@ -215,13 +216,13 @@ class KeyedFleet:
     async def done(self, count: int, within_s: float) -> None:
         """Wait until so many entries were written, or none is for a while."""
         loop = asyncio.get_running_loop()
-        until, last = loop.time() + within_s, -1
+        until, last = loop.time() + patient(within_s), -1
         while loop.time() < until:
             found = await self.count()
             if found >= count:
                 return
             if found != last:
-                last, until = found, loop.time() + within_s
+                last, until = found, loop.time() + patient(within_s)
             await asyncio.sleep(0.05)
 
     async def verdict(self, sent: dict[str, int]) -> Verdict:

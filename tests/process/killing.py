@@ -23,6 +23,7 @@ import msgspec
 from examples.mailflow import fleet
 from examples.mailflow.load import Target
 from rolekit.supervisor.status import FleetStatus
+from tests.patience import patient
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 RELAY = "(relay)"
 SUPERVISOR = "(supervisor)"
-READY_S = 30.0
+READY_S = patient(30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class MailflowFleet:
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "mailflow.sock")),
             base_url="http://rolekit",
-            timeout=5,
+            timeout=patient(5),
         )
 
     async def __aenter__(self) -> Self:
@@ -250,18 +251,20 @@ async def kill_for(
 async def _known(fleet: MailflowFleet) -> AsyncGenerator[list[Process]]:
     """Keep a list of a fleet's instances up to date; some of them may have died since."""
     known: list[Process] = await fleet.processes()
+    is_over = False
 
     async def look() -> None:
-        while True:
+        # Not cancelled: anyio lets a socket that is just readable set a result then.
+        while not is_over:
             known[:] = await fleet.processes()
             await asyncio.sleep(0.1)
 
-    looking = asyncio.create_task(look())
-    try:
-        yield known
-    finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(look())
+        try:
+            yield known
+        finally:
+            is_over = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rolekit.cli.client import GONE, Control
 from rolekit.errors import ConfigError
 from rolekit.supervisor.control import Scaled, ScaleOrder
+from tests.patience import patient
 from tests.process.supervised import ROOT, eventually
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from rolekit.supervisor.status import RoleStatus
 
-START_S = 30.0
+START_S = patient(30.0)
 
 
 class Many:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Self
 
 import asyncpg
 
+from tests.patience import patient
 from tests.process.supervised import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 HERE = Path(__file__).parent
-PATIENCE_S = 30
+PATIENCE_S = patient(30)
 OK = 200
 
 

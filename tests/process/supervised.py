@@ -19,6 +19,7 @@ import msgspec
 
 from rolekit.supervisor.status import FleetStatus, RoleStatus
 from rolekit.supervisor.usage import FleetUsage
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +29,16 @@ ROOT = HERE.parent.parent
 
 
 def eventually(is_so: Callable[[], bool], within_s: float = 8) -> None:
-    """Look again and again: another process tells nobody when it is done."""
-    until = time.monotonic() + within_s
+    """Look again and again: another process tells nobody when it is done.
+
+    Args:
+        is_so: What to look at.
+        within_s: How long it takes at most where no others are at work.
+    """
+    until = time.monotonic() + patient(within_s)
     while not is_so():
         if time.monotonic() > until:
-            raise TimeoutError(f"not so within {within_s} s")
+            raise TimeoutError(f"not so within {patient(within_s):g} s")
         time.sleep(0.02)
 
 
@@ -101,7 +107,7 @@ class Supervised:
 
     def wait(self, within_s: float = 10) -> int:
         """Wait for its end; return the exit code."""
-        code = self.process.wait(within_s)
+        code = self.process.wait(patient(within_s))
         self._reader.join()
         return code
 

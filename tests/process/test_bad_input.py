@@ -16,6 +16,7 @@ import pytest
 from examples.mailflow.fleet import ROOT, stop
 from rolekit.model.envelope import MAX_BODY_BYTES
 from tests.faults.bench import Anomalies, Job, Script, bench
+from tests.patience import patient
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 APP = "tests.process.bad_input_app"
 PARTS = 5
 DEEP = 100_000
-READY_S = 25.0
+READY_S = patient(25.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import yaml
 
 from rolekit.config import Config
 from rolekit.wiring import open_client
+from tests.patience import patient
 from tests.process.board import queries
 from tests.process.supervised import ROOT, eventually
 from tests.process.why_app import Flaky, Item, Whole, app
@@ -81,7 +82,7 @@ def running(rolekit_database_server: DatabaseServer, tmp_path: Path) -> Iterator
             yield Running(Config(app="", database=database, home=home), control, token)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(patient(30))
 
 
 def some(number: int) -> Sequence[object]:
@@ -133,7 +134,7 @@ def test_every_query_of_the_board_has_data_in_a_real_prometheus(
                 empty = [query for query in empty if not has_data(http, query)]
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(patient(30))
 
     assert empty == []
 

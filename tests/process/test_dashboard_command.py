@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.patience import patient
 from tests.process.supervised import eventually
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def test_it_stands_beside_an_app_and_is_gone_when_that_is_killed(tmp_path: Path)
         eventually(lambda: b"http://127.0.0.1:" in log.read_bytes(), within_s=50)
         found = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text(encoding="utf-8"))
         assert found is not None
-        with httpx.Client(base_url=found[0], timeout=20) as browser:
+        with httpx.Client(base_url=found[0], timeout=patient(20)) as browser:
             about = browser.get("/api/about").json()
             assert [box["role"] for box in about["drawing"]["boxes"]] == ["Echo"]
             assert about["may_change"] is False

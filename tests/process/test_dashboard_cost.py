@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.process.supervised import ROOT, eventually
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ async def look(
                     await http.get(f"/api/roles/Role{number}")
 
     async with (
-        httpx.AsyncClient(base_url=site.url, timeout=60) as http,
+        httpx.AsyncClient(base_url=site.url, timeout=patient(60)) as http,
         asyncio.TaskGroup() as tasks,
     ):
         pages = [tasks.create_task(page(number, http)) for number in range(PAGES)]

@@ -17,6 +17,7 @@ from rolekit.guest import Limits, Process, leftovers
 from rolekit.guest.hosts import Launch
 from rolekit.guest.kept import Keeper
 from rolekit.guest.pipes import Pipes
+from tests.patience import patient
 from tests.process.guest_programs import Leftovers, actor, leftovers_in, once, processes
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ async def test_nothing_is_left_of_twenty_guests_5_s_after_their_instance_was_kil
     os.kill(instance.pid, signal.SIGKILL)
     await instance.wait()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await left.soon(lambda: left.all() == [] and groups_of(instance.pid) == [])
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.patience import patient
 from tests.process.guest_programs import processes
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(180)]
 
 GUESTS = 24  # processes: the engine puts one before each container's
 STAYING = 5  # in containers; that of `Exec` is made anew when it is called
-LEFT_S = 5.0
+LEFT_S = patient(5.0)
 
 
 class Fleet:

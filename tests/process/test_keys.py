@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.model.keys import partition_of, partition_queue
+from tests.patience import patient
 from tests.process.keyed_app import Put
 from tests.process.keyed_fleet import Verdict, keyed_fleet, keyed_hosts
 
@@ -29,7 +30,7 @@ HOST_KILLS = int(os.environ.get("ROLEKIT_KEYS_HOST_KILLS", "1"))
 """Of whole hosts; for each, as many instances of hosts that live are killed besides."""
 PER_HOST = 2
 EVERY_S = 0.7
-MOVED_S = 5.0
+MOVED_S = patient(5.0)
 UNDER_WAY = 2000
 """Entries sent and not handled, at most: so many that a kill finds something in hand."""
 LEAST = 20

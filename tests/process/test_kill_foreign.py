@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.patience import patient
 from tests.process.foreign_app import QUEUE
 from tests.process.killing import RELAY, MailflowFleet
 
@@ -49,7 +50,7 @@ class Fleet(MailflowFleet):
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / app / f"{app}.sock")),
             base_url="http://rolekit",
-            timeout=5,
+            timeout=patient(5),
         )
 
 
@@ -71,7 +72,7 @@ class Beside:
     async def until(self, count: int) -> Counter[tuple[str, int]]:
         """Wait until so much took effect, or for a minute; then for what comes too often."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(patient(60)):
                 while (await self.got()).total() < count:  # noqa: ASYNC110 - other processes
                     await asyncio.sleep(0.1)
         await asyncio.sleep(1)
@@ -79,7 +80,7 @@ class Beside:
 
     async def dead(self, count: int) -> list[tuple[str, str]]:
         """Wait for so many dead letters; return their bodies and reasons."""
-        async with asyncio.timeout(80):
+        async with asyncio.timeout(patient(80)):
             while True:
                 rows = await self._database.fetch("table rolekit_orders.dead_letter")
                 if len(rows) >= count:

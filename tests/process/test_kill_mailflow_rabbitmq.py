@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tests.patience import patient
 from tests.process.flowing import Look, drained, keep_flowing
 from tests.process.killing import RELAY, SUPERVISOR, Killings, MailflowFleet, kill_for
 
@@ -35,8 +36,8 @@ FEW = {
     "REPORTER": 1,
 }  # fmt: skip
 EVERY_S = 0.2
-RESUMES_S = 10.0
-EMPTY_S = 30.0
+RESUMES_S = patient(10.0)
+EMPTY_S = patient(30.0)
 BUGS = ("the instance failed", "got a 500", "unexpected error", "rolekit failed", "Traceback")
 SETTLED = "select count(*) from rolekit_mailflow.inbox"
 AGAIN = "select count(*) from (select distinct id, generation from audit.again) as suspects"

@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.patience import patient
 from tests.process.killing import MailflowFleet
 from tests.process.sequences_app import STREAMS, size_of
 
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
 SEQUENCES = int(os.environ.get("ROLEKIT_SEQUENCES", "120"))
 KILLS = int(os.environ.get("ROLEKIT_KILLS", "20"))
 EVERY_S = float(os.environ.get("ROLEKIT_KILL_EVERY_S", "0.25"))
-STALLED_S = 40.0
+STALLED_S = patient(40.0)
 INSTANCES = {"SPLITTING": 2, "WORKING": 3, "GATHERING": 3, "FEEDING": 1}
 
 TABLES = """
@@ -50,7 +51,7 @@ class SequencesFleet(MailflowFleet):
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "sequences.sock")),
             base_url="http://rolekit",
-            timeout=5,
+            timeout=patient(5),
         )
 
 

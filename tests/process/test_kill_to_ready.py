@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.patience import patient
 from tests.process.many import Many
 from tests.process.supervised import eventually
 
@@ -55,7 +56,7 @@ def test_a_killed_instance_has_a_ready_successor_within_a_moment(
             killed[name] = time.time()
             os.kill(pid, signal.SIGKILL)
             time.sleep(BETWEEN_S)
-        assert sending.wait(60) == 0
+        assert sending.wait(patient(60)) == 0
 
         eventually(lambda: fleet.role("W").ready == KILLS, 30)
         eventually(lambda: fleet.numbers() == set(range(fleet.sent)), 30)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from tests.patience import patient
 from tests.process.supervised import eventually
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Stub:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(patient(10))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,7 +115,7 @@ def load(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[
     (folder / "mail.toml").write_text(text, encoding="utf-8")
     return subprocess.run(
         [sys.executable, "-m", "rolekit", "load", "mail.toml", "--report", ".", *options],
-        cwd=folder, capture_output=True, text=True, timeout=100, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=patient(100), check=False,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
     )  # fmt: skip
 
@@ -177,7 +178,7 @@ def test_a_target_that_goes_away_ends_the_run_with_what_was_reached(tmp_path: Pa
         give_up = time.monotonic() + 30
         while not stub.bodies and time.monotonic() < give_up:
             time.sleep(0.05)  # a thread of ours serves it: there is nothing to await
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=patient(50))
 
     assert process.returncode == 1, out + err
     assert "Nobody listened any more: stopped after" in out
@@ -289,7 +290,7 @@ def test_messages_of_a_running_app_are_asked_while_an_instance_is_killed(
         )  # fmt: skip
     finally:
         up.terminate()
-        up.wait(30)
+        up.wait(patient(30))
 
     assert done.returncode == 0, done.stdout + done.stderr
     result = written(tmp_path)

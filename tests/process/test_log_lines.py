@@ -13,6 +13,7 @@ import pytest
 
 from rolekit.config import Config
 from rolekit.wiring import open_client
+from tests.patience import patient
 from tests.process.spoken_app import Say, app
 from tests.process.supervised import ROOT, eventually
 
@@ -76,7 +77,7 @@ def test_lines_name_message_and_trace_and_levels_change_while_they_run(
         eventually(lambda: len(lines_of(log, "echo open")) == 1, within_s=20)
     finally:
         up.terminate()
-        up.wait(30)
+        up.wait(patient(30))
 
     said, echo = lines_of(log, "said")[0], lines_of(log, "echo quiet")[0]
     shouted = lines_of(log, "shouted")[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.cli.main import run
+from tests.patience import patient
 from tests.process.supervised import ROOT, Supervised, eventually
 from tests.process.test_supervisor import connect
 
@@ -60,7 +61,7 @@ def test_following_ends_with_the_app(tmp_path: Path) -> None:
             seen = next(line for line in logs.stdout if "shout 299" in line)
             fleet.interrupt()
             rest = logs.stdout.read()
-            code = logs.wait(10)
+            code = logs.wait(patient(10))
 
     assert seen
     assert "Loud stops" in rest

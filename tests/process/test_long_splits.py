@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from examples.mailflow.fleet import ROOT
+from tests.patience import patient
 from tests.process.killing import MailflowFleet
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class LongFleet(MailflowFleet):
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "long.sock")),
             base_url="http://rolekit",
-            timeout=5,
+            timeout=patient(5),
         )
 
     async def send(self, kind: str, parts: int) -> None:

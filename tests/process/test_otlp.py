@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.otlp_receiver import receiving
+from tests.patience import patient
 from tests.process.killing import MailflowFleet
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def letter(n: int) -> bytes:
 async def post(fleet: MailflowFleet, recipients: int, headers: dict[str, str]) -> str:
     """Send a mail over HTTP; return its id."""
     to = ",".join(f"user{n}@example.org" for n in range(recipients))
-    async with httpx.AsyncClient(base_url=fleet.target.front, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=fleet.target.front, timeout=patient(30)) as http:
         answer = await http.post(
             "/mail/raw",
             params={"sender": "a@example.org", "to": to},
@@ -68,7 +69,7 @@ async def post(fleet: MailflowFleet, recipients: int, headers: dict[str, str]) -
 async def follow(fleet: MailflowFleet, mail: str) -> None:
     """Read the live report of a mail to its end, as part of the trace of the mail."""
     async with (
-        httpx.AsyncClient(base_url=fleet.target.front, timeout=30) as http,
+        httpx.AsyncClient(base_url=fleet.target.front, timeout=patient(30)) as http,
         http.stream("GET", f"/mail/{mail}/live", headers={"traceparent": PARENT}) as answer,
     ):
         async for line in answer.aiter_lines():
@@ -89,7 +90,7 @@ async def reported(database: str, mail: str) -> list[tuple[int, str]]:
 
 
 async def until_reported(database: str, mail: str, recipients: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         while len(await reported(database, mail)) < recipients:  # noqa: ASYNC110 - a database tells nobody
             await asyncio.sleep(0.1)
 
@@ -97,7 +98,7 @@ async def until_reported(database: str, mail: str, recipients: int) -> None:
 async def until_whole(receiver: Receiver) -> None:
     """Wait until every stage is there, and whatever caused it; what is wrong is said later."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patient(30)):
             while not is_whole(traced(receiver)):  # noqa: ASYNC110 - it runs in a thread
                 await asyncio.sleep(0.2)
 

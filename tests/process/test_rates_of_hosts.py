@@ -13,6 +13,7 @@ import pytest
 from rolekit.config import Config
 from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.wiring import open_client
+from tests.patience import patient
 from tests.process.hosts import host
 from tests.process.paced_app import Call, KeyedCall, app
 
@@ -54,7 +55,7 @@ async def test_hosts_together_keep_a_rate_and_come_up_to_it(
         for n in range(HOSTS):
             home = tmp_path / str(n)
             hosts.enter_context(host("paced_app:app", "Paced", home, database_url, broker))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(patient(60)):
             while len(await noted(connection, "")) < LIMIT * 9:  # noqa: ASYNC110 - a table
                 await asyncio.sleep(0.2)
 

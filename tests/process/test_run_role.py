@@ -15,6 +15,7 @@ from rolekit.config import Config
 from rolekit.database import Database
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import open_client
+from tests.patience import patient
 from tests.process.hosts import host
 from tests.process.supervised import ROOT, eventually
 from tests.process.why_app import Heavy, app
@@ -64,7 +65,7 @@ def answered(address: str, path: str, token: str = "") -> httpx.Response | None:
     """Ask; None: nobody listens there yet."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        return httpx.get(f"http://{address}{path}", headers=headers, timeout=10)
+        return httpx.get(f"http://{address}{path}", headers=headers, timeout=patient(10))
     except httpx.TransportError:
         return None
 
@@ -97,7 +98,7 @@ def test_it_answers_of_its_numbers_and_loses_no_span_at_its_end(
         eventually(lambda: any(s.name == "process Wide.heavy" for s in spans_of(config, last)),
                    within_s=50)  # fmt: skip
         process.terminate()  # in the middle of its handler, which it finishes
-        assert process.wait(60) == 0
+        assert process.wait(patient(60)) == 0
 
     assert refused is not None
     assert refused.status_code == 401

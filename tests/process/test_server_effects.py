@@ -22,6 +22,7 @@ from rolekit.guest import (
     Smtp,
 )
 from rolekit.testing import run_app
+from tests.patience import patient
 from tests.process.guest_programs import LIMITS, Leftovers, leftovers_in
 from tests.process.guest_servers import COUNT, PORT, http_server, mail_server
 from tests.process.test_guest_files import WORKER
@@ -106,7 +107,7 @@ async def test_each_message_has_one_effect_when_its_server_is_killed(
     async with run_app(App("legacy", roles=[Legacy])) as running:
         for protocol in PROTOCOLS:
             await running.client.send(Job(protocol=protocol))
-        async with asyncio.timeout(150):
+        async with asyncio.timeout(patient(150)):
             while len(running.writes) < len(PROTOCOLS):
                 await running.idle(timeout_s=90)
                 await running.advance(3600)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.cli.main import run
 from rolekit.cli.ps import NONE
+from tests.patience import patient
 from tests.process.supervised import ROOT, Supervised, eventually
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def test_watching_shows_it_again_until_it_ends(tmp_path: Path) -> None:
             first = [watching.stdout.readline() for _ in range(4)]
             second = [watching.stdout.readline() for _ in range(4)]
             fleet.interrupt()
-            code = watching.wait(10)
+            code = watching.wait(patient(10))
             said = watching.stderr.read()
 
     assert first[0] == second[0]

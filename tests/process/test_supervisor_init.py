@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+from tests.patience import patient
 from tests.process.supervised import ROOT
 
 BEFORE = "import os, signal, sys; from rolekit.supervisor.init import serve_as_first; "
@@ -24,14 +25,14 @@ def start(code: str, *, start_new_session: bool = False) -> subprocess.Popen[str
 
 def test_it_ends_with_the_exit_code_of_the_supervisor() -> None:
     with start("serve_as_first(); sys.exit(7)") as first:
-        code = first.wait(10)
+        code = first.wait(patient(10))
 
     assert code == 7
 
 
 def test_a_supervisor_that_was_killed_is_told_as_shells_do() -> None:
     with start("serve_as_first(); os.kill(os.getpid(), 9)") as first:
-        code = first.wait(10)
+        code = first.wait(patient(10))
 
     assert code == 128 + 9
 
@@ -43,7 +44,7 @@ def test_signals_reach_the_supervisor() -> None:
         first.stdout.readline()
 
         first.send_signal(signal.SIGTERM)
-        code = first.wait(10)
+        code = first.wait(patient(10))
 
     assert code == 5
 
@@ -52,7 +53,7 @@ def test_a_child_of_somebody_else_is_reaped_and_does_not_end_it() -> None:
     stranger = "os.fork() or os._exit(3); serve_as_first(); import time; time.sleep(0.3); "
     seen = "sys.exit(os.path.exists(f'/proc/{os.getppid()}/task') and 9)"
     with start(stranger + seen) as first:
-        code = first.wait(10)
+        code = first.wait(patient(10))
 
     assert code == 9
 
@@ -66,6 +67,6 @@ def test_a_signal_to_the_whole_group_arrives_once() -> None:
         first.stdout.readline()
 
         os.killpg(first.pid, signal.SIGINT)
-        count = first.wait(10)
+        count = first.wait(patient(10))
 
     assert count == 1

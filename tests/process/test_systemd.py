@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.patience import patient
 from tests.process.supervised import Supervised
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def drain(told: socket.socket) -> None:
         while True:
             told.recv(1000)
     except BlockingIOError:
-        told.settimeout(12)
+        told.settimeout(patient(12))
 
 
 def test_it_is_told_of_readiness_of_life_and_of_the_stop(
@@ -65,7 +66,7 @@ def test_it_is_told_of_readiness_of_life_and_of_the_stop(
         code = fleet.wait()
 
     assert ready == "ready"
-    assert 1.5 <= took_s < 4 * WATCHDOG_S  # each half of what is allowed
+    assert 1.5 <= took_s < patient(4 * WATCHDOG_S)  # each half of what is allowed
     assert code == 0
 
 

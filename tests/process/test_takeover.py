@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.patience import patient
 from tests.process.many import Many
 from tests.process.supervised import Descendant, eventually
 from tests.process.test_stopped import SOON_S, holds, noted, prepare
@@ -39,7 +40,7 @@ def test_a_supervisor_killed_under_load_is_followed_by_another_and_nothing_is_lo
         fleet.go.touch()
         fleet.scale("Writer", 3, SOON_S)
         fleet.scale("Holder", 1, SOON_S)
-        assert sender.wait(SOON_S) == 0
+        assert sender.wait(patient(SOON_S)) == 0
         eventually(lambda: len(noted(database_url)) >= fleet.sent, SOON_S)
         eventually(lambda: not fleet.role("Writer").in_hand, SOON_S)
         eventually(lambda: not fleet.role("Holder").in_hand, SOON_S)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from tests.patience import patient
 from tests.process import hosts
 from tests.process.flowing import Look
 
@@ -32,7 +33,7 @@ def host(
 async def ticked(look: Look, count: int) -> None:
     """Wait for so many more firings."""
     until = (await look.number(TICKS) or 0) + count
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(30)):
         while (await look.number(TICKS) or 0) < until:  # noqa: ASYNC110 - a table tells nobody
             await asyncio.sleep(0.05)
 
@@ -66,7 +67,7 @@ async def test_each_time_comes_once_though_hosts_come_and_are_killed(
             ticks = [row["at_ms"] for row in await connection.fetch("select at_ms from tick")]
             # What a killed host had in hand comes again once its lease is over.
             left = "select count(*) from unnest($1::bigint[]) at where at not in (table tock)"
-            async with asyncio.timeout(45):
+            async with asyncio.timeout(patient(45)):
                 while await connection.fetchval(left, ticks):  # noqa: ASYNC110 - a table
                     await asyncio.sleep(0.1)
 

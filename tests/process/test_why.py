@@ -24,6 +24,7 @@ from rolekit.model.span import TRACEPARENT
 from rolekit.observe.tracing import carried
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import open_client
+from tests.patience import patient
 from tests.process.board import NAME, VARIABLES, labels_in, queries, series_of
 from tests.process.supervised import ROOT, eventually
 from tests.process.why_app import (
@@ -77,7 +78,7 @@ def config(
             yield Config(app=APP, database=database, home=home, traces=1.0)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(patient(30))
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def until(config: Config, id_: str, is_so: Callable[[list[Span]], bool]) -> list
     async def look() -> list[Span]:
         database = Database(config.database, app.name)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(patient(60)):
                 while not is_so(spans := await _spans_of(database, id_)):  # noqa: ASYNC110 - a database tells nobody
                     await asyncio.sleep(0.05)
                 return spans

@@ -17,6 +17,7 @@ from rolekit.model.codec import Codec
 from rolekit.roles.services import Services
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.memory import MemoryTransport
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=WorkerRole)
 
-SOON_S = 5.0
+SOON_S = patient(5.0)
 """Nothing here takes so long, unless it never comes."""
 
 

@@ -7,13 +7,14 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from rolekit.testing.faults import Proxy
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from rolekit.testing.frames import Frame
 
-WAIT_S = 5.0
+WAIT_S = patient(5.0)
 QUIET_S = 0.05
 """How long nothing must be heard to say that nothing comes."""
 

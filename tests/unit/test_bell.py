@@ -9,6 +9,7 @@ import pytest
 
 from rolekit import bell as ringing
 from rolekit.bell import ALL, Bell
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +92,7 @@ async def test_rings_of_one_moment_are_carried_to_other_processes_as_one() -> No
 
     bell.ring(["a"])
     bell.ring(["b", "a"])
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(patient(5)), asyncio.TaskGroup() as tasks:
         run = tasks.create_task(bell.run())
         await carrier.came.wait()
         run.cancel()
@@ -122,7 +123,7 @@ async def test_a_ring_that_cannot_be_carried_does_not_end_the_bell(
     carrier = Carrier(OSError("broken pipe"))
     bell = Bell(carrier.carry)
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(patient(5)), asyncio.TaskGroup() as tasks:
         run = tasks.create_task(bell.run())
         bell.ring(["a"])
         await carrier.came.wait()

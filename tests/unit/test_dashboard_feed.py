@@ -10,6 +10,7 @@ import pytest
 
 from rolekit.dashboard.feed import Feed, pause_s
 from tests.browser.board import MadeUpFleet
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from rolekit.supervisor.usage import FleetUsage
@@ -39,7 +40,7 @@ async def test_pages_are_told_while_processes_are_still_measured(
     feed = Feed(fleet)
     told = 0
     try:
-        with anyio.fail_after(15):
+        with anyio.fail_after(patient(15)):
             async for _ in feed.listen():
                 told += 1
                 if told >= 3 and fleet.was_asked.is_set():

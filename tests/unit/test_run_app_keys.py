@@ -11,6 +11,7 @@ import pytest
 from rolekit.store.base import Commit
 from rolekit.store.memory import MemoryStore
 from rolekit.testing import run_app
+from tests.patience import patient
 from tests.unit import keyed_programs
 from tests.unit.keyed_programs import Accounts, Ask, Faults, Put, Skip, Sum, Take, bank
 
@@ -182,7 +183,7 @@ async def test_while_steps_are_committed_those_of_other_keys_run(
             [Take(who=f"k{key}", n=n) for n in range(2) for key in range(40)]
         )
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patient(10)):
                 while len(faults.done) < 40:  # noqa: ASYNC110 - a handler tells
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0)

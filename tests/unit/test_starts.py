@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from rolekit.supervisor.starts import Starts
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ async def test_one_that_takes_long_does_not_hold_up_the_rest() -> None:
     starts = Starts(1, longest_s=0.01)
     await starts.turn()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         over = await starts.turn()
 
     over()

@@ -17,6 +17,7 @@ from rolekit import web
 from rolekit.roles import http_server
 from rolekit.roles.http_passing import Passing
 from rolekit.roles.web import WebRole
+from tests.patience import patient
 from tests.unit.fakes_web import FakeClient
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ async def hosting() -> AsyncGenerator[Host]:
 
 
 async def answer(stream: SocketStream) -> bytes:
-    with anyio.fail_after(5):
+    with anyio.fail_after(patient(5)):
         return await stream.receive()
 
 
@@ -113,7 +114,7 @@ async def ask(stream: SocketStream, request: bytes = GET) -> bytes:
 
 async def gone(front: Front) -> None:
     front.stopping.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(patient(5)):
         await front.stopped.wait()
 
 

@@ -15,6 +15,7 @@ from rolekit import web
 from rolekit.roles import http_server
 from rolekit.roles.http_limits import GuardedProtocol, Limits
 from rolekit.roles.web import WebRole
+from tests.patience import patient
 from tests.unit.fakes_web import FakeClient
 from tests.unit.web_front import Front, Progress, Report, Served, serving
 
@@ -31,7 +32,7 @@ async def connect(served: Served) -> ByteStream:
 
 
 async def read_all(stream: ByteStream) -> bytes:
-    with anyio.fail_after(5):
+    with anyio.fail_after(patient(5)):
         return b"".join([part async for part in stream])
 
 
@@ -109,7 +110,7 @@ async def test_a_body_slower_than_the_rate_is_408_although_it_never_stops() -> N
     async with serving(Front(), limits=limits) as served, await connect(served) as stream:
         await stream.send(b"PUT /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
         answer = b""
-        with anyio.fail_after(5):
+        with anyio.fail_after(patient(5)):
             while not answer:
                 await stream.send(b"x")
                 with anyio.move_on_after(0.02):
@@ -225,7 +226,7 @@ async def test_an_iterator_is_closed_when_its_reader_goes() -> None:
     async with serving(Live()) as served:
         async with served.http.stream("GET", "/live") as answer:
             await anext(answer.aiter_lines())
-        with anyio.fail_after(2):
+        with anyio.fail_after(patient(2)):
             await closed.wait()
 
     assert closed.is_set()
@@ -251,7 +252,7 @@ async def test_a_server_that_is_cancelled_leaves_nothing_behind() -> None:
             await stream.send(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
             await begun.wait()
             tasks.cancel_scope.cancel()
-    with anyio.fail_after(2):
+    with anyio.fail_after(patient(2)):
         await ended.wait()
 
     with pytest.raises(OSError, match="All connection attempts failed"):
