@@ -73,14 +73,14 @@ class Outcome:
 async def test_killing_any_process_every_200_ms_loses_repeats_and_reorders_nothing(
     tmp_path: Path, rolekit_database: str
 ) -> None:
-    plan = Plan(database=rolekit_database, copies=2000, kill_s=30)
+    plan = Plan(database=rolekit_database, copies=2000, kill_s=30, kills=60, hits=21)
 
     outcome = await _run(tmp_path, plan)
 
     print(outcome)  # noqa: T201 - the figures, for the log of the run
     _assert_well(outcome)
-    assert outcome.killings.by_role.total() >= 60
-    assert outcome.freed.owners > 20
+    assert outcome.killings.by_role.total() >= plan.kills
+    assert outcome.freed.owners >= plan.hits
 
 
 @pytest.fixture
@@ -94,13 +94,20 @@ def broker_database(rolekit_database_server: DatabaseServer) -> Iterator[str]:
 async def test_the_same_holds_when_the_broker_is_another_database(
     tmp_path: Path, rolekit_database: str, broker_database: str
 ) -> None:
-    plan = Plan(database=rolekit_database, broker=broker_database, copies=500, kill_s=10)
+    plan = Plan(
+        database=rolekit_database,
+        broker=broker_database,
+        copies=500,
+        kill_s=10,
+        kills=10,
+        hits=3,
+    )
 
     outcome = await _run(tmp_path, plan)
 
     print(outcome)  # noqa: T201 - the figures, for the log of the run
     _assert_well(outcome)
-    assert outcome.freed.owners >= 3
+    assert outcome.freed.owners >= plan.hits
     # Whether a kill finds a row between its commit and its confirm is chance by now.
     adopted = outcome.log.count("adopted rows of the outbox that nobody held")
     print(f"outbox rows of the dead were adopted {adopted} times")  # noqa: T201 - likewise
@@ -124,12 +131,16 @@ class Plan:
     """A run: at least so many copies, and kills for so many seconds.
 
     Attributes:
+        kills: How many there must be at least,
+        hits: and how many of them must find claimed messages.
         broker: URL of another database for the queues; empty: the same.
     """
 
     database: str
     copies: int
     kill_s: float
+    kills: int
+    hits: int
     broker: str = ""
 
 
@@ -140,13 +151,18 @@ async def _run(home: Path, plan: Plan) -> Outcome:
         _connected(plan.broker or plan.database) as queues,
     ):
         await watch_claims(queues)
+
+        async def is_enough(killings: Killings) -> bool:
+            hits = (await freed_claims(queues)).owners
+            return killings.by_role.total() >= plan.kills and hits >= plan.hits
+
         enough = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             flow = tasks.create_task(
                 keep_flowing(fleet.target, plan.database, plan.copies, enough)
             )
             chance = random.Random(1)  # noqa: S311 - the same victims wanted again
-            killings = await kill_for(plan.kill_s, EVERY_S, fleet, chance)
+            killings = await kill_for(plan.kill_s, EVERY_S, fleet, chance, is_enough)
             enough.set()
         findings, ledger = await drained(plan.database, plan.broker, flow.result())
         return Outcome(

@@ -59,7 +59,7 @@ async def killed(fleet: SequencesFleet) -> Counter[str]:
     """Kill one instance after another; return how many of each role."""
     chance = random.Random(3)  # noqa: S311 - the same victims wanted again
     count: Counter[str] = Counter()
-    while count.total() < KILLS:
+    while count.total() < KILLS or len(count) < len(VICTIMS):
         victims = [one for one in await fleet.processes() if one.role in VICTIMS]
         victim = chance.choice(victims) if victims else None
         if victim is not None and victim.kill():
