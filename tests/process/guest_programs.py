@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,15 @@ G = TypeVar("G")
 
 DEBIAN = Container(image="rolekit-test:base")
 LIMITS = Limits(time_s=30, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
+BRIEF = replace(LIMITS, time_s=2.5)
+TIMELY = {"hang", "half", "bomb"}
+"""Faults that only time ends."""
+
+
+def limits_of(fault: str, usual: Limits = LIMITS) -> Limits:
+    """Limit a guest that is told to fail so: nobody waits long, and nobody else is hurried."""
+    return replace(usual, time_s=BRIEF.time_s) if fault in TIMELY else usual
+
 
 ACTOR = r"""
 $| = 1;

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 RELAY = "(relay)"
 SUPERVISOR = "(supervisor)"
 READY_S = patient(30.0)
+MOST = 0.5
+"""Of a fleet; while fewer are ready, a busy machine is left time to start them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ class MailflowFleet:
         database: URL.
         settings: Environment variables besides the ports.
         broker: URL of another database for the queues; empty: the same.
+
+    Attributes:
+        ready_share: Of all places, those that were filled when `processes` looked last.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class MailflowFleet:
         self._command = ("-m", "rolekit", "up")
         if broker:
             self._command = ("-m", "tests.process.two_databases", broker)
+        self.ready_share = 1.0
         self._process: asyncio.subprocess.Process | None = None
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(home / "mailflow.sock")),
@@ -182,6 +188,8 @@ class MailflowFleet:
         status = await self.status()
         if status is None:
             return []
+        places = [place for role in status.roles for place in role.places]
+        self.ready_share = sum(place.state == "ready" for place in places) / len(places)
         named = {
             place.pid: role.role
             for role in status.roles
@@ -228,9 +236,10 @@ async def kill_for(
     """Kill one process after another, all of them equally likely, now and then a chosen one.
 
     Chosen are the relay after one and three quarters of the time, and the supervisor at half
-    of it. The time in which there is nobody to kill, since a supervisor is just starting,
-    does not count, up to half as much again. A turn that comes late is not made up for; on a
-    busy machine, where many do, it goes on until it is enough, up to the test's patience.
+    of it. The time in which there is nobody to kill, since a supervisor is just starting or
+    most of a fleet is, does not count, up to half as much again. A turn that comes late is
+    not made up for; on a busy machine, where many do, it goes on until it is enough, up to
+    the test's patience.
     """
     killings = Killings()
     loop = asyncio.get_running_loop()
@@ -243,6 +252,8 @@ async def kill_for(
             wanted = chosen.pop(0)[1] if chosen and passed > chosen[0][0] * seconds else ""
             if wanted == SUPERVISOR:
                 killings.count(await victims.restart())
+            elif victims.ready_share < MOST and not wanted:
+                killings.count(None)
             else:
                 order = chance.sample(known, len(known))
                 order.sort(key=lambda process: process.role != wanted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,10 @@ from rolekit.errors import AppError, GuestFailed, Reject, Retry
 from rolekit.guest import Container, Exec, Frames, Guest, Limits, Lines
 from rolekit.guest.crew import guests_running
 from tests.process.guest_programs import (
+    BRIEF,
     DEBIAN,
     LIMITS,
+    TIMELY,
     Leftovers,
     actor,
     once,
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from tests.engine import PrivateEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
-
-BRIEF = replace(LIMITS, time_s=2.5)
-TIMELY = {"hang", "half", "bomb"}
-"""Faults that only time ends; they are waited for side by side, and beside the others."""
 
 
 FAULTS = {
@@ -57,7 +54,7 @@ async def test_a_guest_that_stays_is_replaced_after_each_fault(left: Leftovers) 
 
     role = Role()
     async with guests_running(role):
-        async with asyncio.TaskGroup() as at_once:  # most of the time is spent waiting
+        async with asyncio.TaskGroup() as at_once:  # most of the time is waiting
             at_once.create_task(_replaced(role.hang, "hang", f"hang-{left.token}"))
             at_once.create_task(_replaced(role.half, "half", f"half-{left.token}"))
             at_once.create_task(_replaced(role.bomb, "bomb", f"bomb-{left.token}"))
@@ -98,7 +95,7 @@ async def test_a_run_that_fails_says_how_and_leaves_nothing(left: Leftovers) -> 
         assert processes(token) == []
 
     async with guests_running(role):
-        async with asyncio.TaskGroup() as at_once:  # most of the time is spent waiting
+        async with asyncio.TaskGroup() as at_once:  # most of the time is waiting
             at_once.create_task(fails(role.hang, "hang", f"hang-{left.token}"))
             at_once.create_task(fails(role.bomb, "bomb", f"bomb-{left.token}"))
             for fault in said:

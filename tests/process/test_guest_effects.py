@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from rolekit import App, Backoff, Context, Message, VMRole, handle
-from rolekit.guest import Container, Exec, Guest, Limits, Lines, Process, Sandbox
+from rolekit.guest import Container, Exec, Guest, Lines, Process, Sandbox
 from rolekit.testing import run_app
-from tests.process.guest_programs import Leftovers, actor, leftovers_in, once
+from tests.process.guest_programs import BRIEF, Leftovers, actor, leftovers_in, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 FAULTS = ("exit", "kill", "hang", "garbage", "flood", "partial", "bomb", "hog", "last", "fill")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 
 
 class Job(Message):
@@ -57,8 +56,8 @@ async def test_each_message_has_one_effect_whatever_its_guests_do(
     born: list[object] = []
 
     class Legacy(VMRole):
-        stays = Guest(Lines(*actor(left.token)), host=host, limits=LIMITS, pool=2)
-        runs = Guest(Exec(*once(left.token)), host=host, limits=LIMITS, pool=2)
+        stays = Guest(Lines(*actor(left.token)), host=host, limits=BRIEF, pool=2)
+        runs = Guest(Exec(*once(left.token)), host=host, limits=BRIEF, pool=2)
 
         async def on_start(self) -> None:
             born.append(self)

@@ -27,9 +27,11 @@ from rolekit.guest import (
 )
 from rolekit.guest.crew import guests_running
 from tests.process.guest_programs import (
+    LIMITS,
     Leftovers,
     actor,
     leftovers_in,
+    limits_of,
     once,
     processes,
     silent,
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 HOSTS = pytest.mark.parametrize("host", [Process(), Sandbox()], ids=["process", "sandbox"])
-LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 
 
 @pytest.fixture
@@ -78,8 +79,8 @@ async def runs(
 FAULTS = {
     "exit": "it ended instead of answering. Its exit status was 3",
     "kill": "it ended instead of answering",
-    "hang": "took longer than its time_s, 1.5 s; it was killed",
-    "half": "took longer than its time_s, 1.5 s; it was killed",
+    "hang": "took longer than its time_s, 2.5 s; it was killed",
+    "half": "took longer than its time_s, 2.5 s; it was killed",
     "partial": r"it ended in the middle of an answer \(3 bytes\). Its exit status was 0",
     "flood": "it wrote more than the 4 MB that output_mb allows",
     "bomb": "took longer than its time_s|more processes than its pids",
@@ -93,7 +94,7 @@ FAULTS = {
 async def test_a_guest_that_stays_is_replaced_after_a_fault(
     fault: str, host: Process | Sandbox, left: Leftovers
 ) -> None:
-    async with lines(left, host) as guest:
+    async with lines(left, host, limits_of(fault)) as guest:
         before = set(processes(left.token))
 
         with pytest.raises(GuestFailed, match=FAULTS[fault]):
@@ -110,7 +111,7 @@ async def test_a_run_that_fails_says_how_and_leaves_nothing(
 ) -> None:
     said = {"exit": "exit status 3", "kill": "SIGKILL ended it", "hog": "memory_mb|ended|exit"}
     said |= {"fill": "SIGXFSZ ended it|exit status"}
-    async with runs(left, host) as guest:
+    async with runs(left, host, limits_of(fault)) as guest:
         with pytest.raises(GuestFailed, match=said.get(fault, FAULTS[fault])):
             await guest.run(b"", fault)
 

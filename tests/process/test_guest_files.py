@@ -11,7 +11,7 @@ import pytest
 from rolekit.errors import GuestFailed, Reject
 from rolekit.guest import FileGuest, FileResult, Files, Guest, Limits, Process, Sandbox
 from rolekit.guest.crew import guests_running
-from tests.process.guest_programs import Leftovers, first_of, leftovers_in, processes
+from tests.process.guest_programs import Leftovers, first_of, leftovers_in, limits_of, processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 HOSTS = pytest.mark.parametrize("host", [Process(), Sandbox()], ids=["process", "sandbox"])
-LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=1, pids=20, scratch_mb=8)
+LIMITS = Limits(time_s=30, memory_mb=64, output_mb=1, pids=20, scratch_mb=8)
 WORKER = r"""
 my ($in, $out) = @ARGV;
 sub leave {
@@ -60,10 +60,12 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]
 
 
 @asynccontextmanager
-async def working(left: Leftovers, host: Process | Sandbox) -> AsyncGenerator[FileGuest]:
+async def working(
+    left: Leftovers, host: Process | Sandbox, limits: Limits = LIMITS
+) -> AsyncGenerator[FileGuest]:
     class Role:
         guest = Guest(
-            Files("perl", "-e", WORKER, "{in}", "{out}", left.token), host=host, limits=LIMITS
+            Files("perl", "-e", WORKER, "{in}", "{out}", left.token), host=host, limits=limits
         )
 
     role = Role()
@@ -88,8 +90,8 @@ FAULTS = {
     "exit": r"it ended instead of answering. Its exit status was 3",
     "kill": "it ended instead of answering",
     "partial": "it ended instead of answering",
-    "hang": "took longer than its time_s, 1.5 s; it was killed",
-    "half": "took longer than its time_s, 1.5 s; it was killed",
+    "hang": "took longer than its time_s, 2.5 s; it was killed",
+    "half": "took longer than its time_s, 2.5 s; it was killed",
     "flood": "it wrote more than the 1 MB that output_mb allows",
     "link": "its folders: Too many levels of symbolic links",
     "pipe": "its folders: 'p' is no file",
@@ -102,7 +104,7 @@ FAULTS = {
 async def test_a_guest_with_folders_is_replaced_after_a_fault(
     fault: str, host: Process | Sandbox, left: Leftovers
 ) -> None:
-    async with working(left, host) as guest:
+    async with working(left, host, limits_of(fault, LIMITS)) as guest:
         before = set(processes(left.token))
         await guest.drop(b"write")
 

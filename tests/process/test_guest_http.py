@@ -15,7 +15,14 @@ from rolekit.errors import AppError, GuestFailed, Reject
 from rolekit.guest import Guest, Http, HttpGuest, Limits, Process, Sandbox, pool
 from rolekit.guest.crew import guests_running
 from rolekit.guest.current import current_message, in_work
-from tests.process.guest_programs import Leftovers, first_of, leftovers_in, processes
+from tests.process.guest_programs import (
+    LIMITS,
+    Leftovers,
+    first_of,
+    leftovers_in,
+    limits_of,
+    processes,
+)
 from tests.process.guest_servers import PORT, SOCKET, http_server
 
 if TYPE_CHECKING:
@@ -31,7 +38,6 @@ WAYS = pytest.mark.parametrize(
 HOSTS = pytest.mark.parametrize(
     ("host", "at"), [(Process(), PORT), (Sandbox(), PORT)], ids=["process", "sandbox"]
 )
-LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -88,8 +94,8 @@ FAULTS = {
     "exit": "(ended the connection|connection to it broke).* exit status was 3",
     "kill": "ended the connection|connection to it broke",
     "drop": "it ended the connection instead of answering",
-    "hang": "took longer than its time_s, 1.5 s; it was killed",
-    "half": "took longer than its time_s, 1.5 s; it was killed",
+    "hang": "took longer than its time_s, 2.5 s; it was killed",
+    "half": "took longer than its time_s, 2.5 s; it was killed",
     "garbage": "its answer is no HTTP",
     "partial": "its answer is no HTTP: peer closed connection without sending complete",
     "flood": "it wrote more than the 4 MB that output_mb allows",
@@ -105,7 +111,7 @@ FAULTS = {
 async def test_a_server_is_replaced_after_a_fault(
     fault: str, host: Process | Sandbox, at: str, left: Leftovers
 ) -> None:
-    async with serving(left, host, at) as guest:
+    async with serving(left, host, at, limits_of(fault)) as guest:
         before = set(processes(left.token))
 
         with pytest.raises(GuestFailed, match=FAULTS[fault]):

@@ -13,7 +13,14 @@ import pytest
 from rolekit.errors import GuestFailed, Reject, Retry
 from rolekit.guest import Guest, Limits, Lmtp, MailGuest, Process, Sandbox, Smtp
 from rolekit.guest.crew import guests_running
-from tests.process.guest_programs import Leftovers, first_of, leftovers_in, processes
+from tests.process.guest_programs import (
+    LIMITS,
+    Leftovers,
+    first_of,
+    leftovers_in,
+    limits_of,
+    processes,
+)
 from tests.process.guest_servers import PORT, SOCKET, mail_server
 
 if TYPE_CHECKING:
@@ -26,7 +33,6 @@ HOSTS = pytest.mark.parametrize(
 )
 PROCESS = Process()
 KINDS = pytest.mark.parametrize("kind", ["smtp", "lmtp"])
-LIMITS = Limits(time_s=1.5, memory_mb=64, output_mb=4, pids=20, scratch_mb=4)
 MAIL = b"Subject: x\r\n\r\n.\r\n..two\r\nplain\r\n"
 Kind = Literal["smtp", "lmtp"]
 
@@ -41,12 +47,16 @@ def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
 
 @asynccontextmanager
 async def taking(
-    left: Leftovers, kind: Kind, host: Process | Sandbox = PROCESS, at: str = PORT
+    left: Leftovers,
+    kind: Kind,
+    host: Process | Sandbox = PROCESS,
+    at: str = PORT,
+    limits: Limits = LIMITS,
 ) -> AsyncGenerator[MailGuest]:
     protocol = {"smtp": Smtp, "lmtp": Lmtp}[kind]
 
     class Role:
-        guest = Guest(protocol(*mail_server(left.token, at, kind)), host=host, limits=LIMITS)
+        guest = Guest(protocol(*mail_server(left.token, at, kind)), host=host, limits=limits)
 
     role = Role()
     async with guests_running(role):
@@ -142,7 +152,7 @@ FAULTS = {
     "exit": "(ended instead of answering|connection).* exit status was 3",
     "kill": "ended instead of answering",
     "drop": "ended instead of answering",
-    "hang": "took longer than its time_s, 1.5 s; it was killed",
+    "hang": "took longer than its time_s, 2.5 s; it was killed",
     "garbage": "it said 'what\\?', which is no reply of SMTP",
     "odd": "it said '354 go on'; 200 or an error was expected",
     "flood": "it wrote more than the 4 MB that output_mb allows",
@@ -155,7 +165,7 @@ FAULTS = {
 async def test_a_server_of_mail_is_replaced_after_a_fault(
     fault: str, host: Process | Sandbox, at: str, left: Leftovers
 ) -> None:
-    async with taking(left, "lmtp", host, at) as guest:
+    async with taking(left, "lmtp", host, at, limits_of(fault)) as guest:
         before = set(processes(left.token))
         await guest.send("me@x", ["write@x"], MAIL)
 

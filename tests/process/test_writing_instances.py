@@ -29,7 +29,7 @@ UP_S = 30.0 + COUNT * 0.06
 POOL = 5
 DIRECT = 20
 """Of the supervisor, its relay and the client, however many instances there are."""
-IDLE_S = 1.0
+IDLE_S = 4.0
 
 pytestmark = pytest.mark.timeout(120 + COUNT / 5)
 
