@@ -64,6 +64,7 @@ class Many:
         }
         for name, value in environment.items():
             patch.setenv(name, value)
+        patch.delenv("ROLEKIT_INSTANCES", raising=False)  # a size of tests, and no setting
         self._control = Control(home / f"{app}.sock")
         self.process = self._start()
 
