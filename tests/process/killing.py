@@ -248,7 +248,7 @@ async def kill_for(
     async with _known(victims) as known:
         while (passed := loop.time() - begun) < seconds + min(
             killings.idle * every_s, seconds / 2
-        ) or (passed < patient(seconds) and not await is_enough(killings)):
+        ) or (passed < patient(2 * seconds) and not await is_enough(killings)):
             wanted = chosen.pop(0)[1] if chosen and passed > chosen[0][0] * seconds else ""
             if wanted == SUPERVISOR:
                 killings.count(await victims.restart())
