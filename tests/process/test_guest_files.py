@@ -48,7 +48,7 @@ while (1) {
     if ($told eq "write")   { open my $m, ">", "mark" }
     if ($told eq "look")    { leave "$name.done", -e "mark" ? "there" : "nothing"; next }
     leave "$name.done", uc $told;
-    if ($told eq "keep")    { select undef, undef, undef, .002 while -e "$in/$name" }  # not twice
+    if ($told eq "keep")    { select undef, undef, undef, .002 while -e "$in/$name" }
 }
 """
 
