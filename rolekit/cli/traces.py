@@ -25,6 +25,8 @@ _ID_CHARS = 32
 _HEX = frozenset("0123456789abcdef")
 _SHORT_S, _LONG_S = 1.0, 120.0
 _LONGEST_NAME = 56
+_Row = tuple[str, str, str, str]
+"""Name, begin, time taken, and what else is known; only the name where there is no span."""
 _ALIKE = 5
 """So many spans of one name below one parent are shown."""
 
@@ -131,7 +133,7 @@ def _verdict(cause: Piece | None, pieces: Sequence[Piece]) -> str:
 
 def _drawn(spans: Sequence[Span], *, every: bool) -> list[str]:
     began_ns = min(span.begun_ns for span in spans)
-    lines: list[tuple[str, ...]] = []
+    lines: list[_Row] = []
     for root in tree(spans):
         hidden: dict[tuple[str, str], int] = {}
         skipped: set[str] = set()
@@ -142,28 +144,25 @@ def _drawn(spans: Sequence[Span], *, every: bool) -> list[str]:
             if not every and (span.parent in skipped or hidden[alike] > _ALIKE):
                 skipped.add(span.id)
                 if hidden[alike] == _ALIKE + 1 and span.parent not in skipped:
-                    lines.append(
-                        (f"{'  ' * depth}… more of {visible(span.name)} (--all shows them)",)
-                    )
+                    more = f"{'  ' * depth}… more of {visible(span.name)} (--all shows them)"
+                    lines.append((more, "", "", ""))
                 continue
             lines.append(_line(span, depth, began_ns))
     return _aligned(lines)
 
 
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+def _aligned(lines: Sequence[_Row]) -> list[str]:
     """Set columns no wider than they need be: deep trees fill a terminal."""
-    whole = [line for line in lines if len(line) > 1]
-    name, at, took = (max(len(line[place]) for line in whole) for place in range(3))
+    spans = [line for line in lines if any(line[1:])]
+    name, at, took = (max(len(line[place]) for line in spans) for place in range(3))
     name = min(name, _LONGEST_NAME)
     return [
-        f"{line[0]:<{name}}  {line[1]:>{at}}  {line[2]:>{took}}  {line[3]}"
-        if len(line) > 1
-        else line[0]
+        f"{line[0]:<{name}}  {line[1]:>{at}}  {line[2]:>{took}}  {line[3]}".rstrip()
         for line in lines
     ]
 
 
-def _line(span: Span, depth: int, began_ns: int) -> tuple[str, str, str, str]:
+def _line(span: Span, depth: int, began_ns: int) -> _Row:
     name = f"{'  ' * depth}{visible(span.name)}"
     at = f"+{_span((span.begun_ns - began_ns) / 1e9)}"
     took = _span(span.seconds) if span.ended_ns else "under way"
