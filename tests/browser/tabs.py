@@ -6,8 +6,9 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
+from tests.patience import patient
 from tests.servers import find_chromium
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ async def chromium() -> AsyncGenerator[Browser]:
         NoBrowser: There is none; the text says how to get it.
     """
     path = find_chromium()
+    expect.set_options(timeout=patient(5_000))
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         try:
@@ -129,6 +131,7 @@ async def tab(
         java_script_enabled=has_scripts,
     )
     try:
+        context.set_default_timeout(patient(30_000))
         opened = Tab(await context.new_page())
         opened.listen()
         yield opened
