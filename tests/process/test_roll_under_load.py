@@ -67,3 +67,17 @@ async def test_a_roll_fails_no_request_and_loses_and_repeats_nothing(
     assert "Clerk: 4 of 4 run version 3." in said
     assert "No message of this app is called 'roll.express'" in fleet.log
     assert len(load.pids) >= 3  # old and new ones
+
+
+@pytest.mark.load
+@pytest.mark.timeout(240)
+async def test_a_roll_of_twenty_instances_slows_requests_threefold_at_most(
+    tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    fleet = RollFleet(tmp_path / "home", database_url, broker_url)  # 16 clerks, 4 desks
+    load = Load(per_s=100, orders=5)
+
+    before_s, meanwhile_s, _ = await rolled(fleet, load, database_url, before_s=10)
+
+    print(f"p99 of HTTP {before_s * 1e3:.1f} ms before, {meanwhile_s * 1e3:.1f} ms meanwhile")  # noqa: T201 - measured
+    assert meanwhile_s <= 3 * before_s
