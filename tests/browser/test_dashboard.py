@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -106,11 +107,13 @@ async def test_five_pages_ask_the_supervisor_once_a_second_together(
         pages = [await one.page.context.new_page() for _ in range(4)]
         for page in pages:
             await page.goto(site)
-        before = fleet.asked
+        before, begun_s = fleet.asked, time.monotonic()
         for _ in range(3):
             await next_update(one.page)
+        passed_s = time.monotonic() - begun_s
 
-        assert fleet.asked - before <= 6
+        # Each on its own would ask five times a second; a busy machine updates more seldom.
+        assert fleet.asked - before <= 2 * passed_s + 2
 
 
 async def test_changes_are_made_by_keyboard_and_mouse_where_they_are_allowed(
