@@ -43,7 +43,7 @@ compose-test: $(SETUP)  ## Run docker-compose.yml on a real engine: mail, kills,
 
 faults: export ROLEKIT_PATIENCE ?= 1
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
-	$(BIN)/python -m pytest -m 'faults or load' $(or $(TESTS),tests/faults)
+	$(BIN)/python -m pytest -s -m 'faults or load' $(or $(TESTS),tests/faults)
 
 load: servers  ## Put mailflow under load, five minutes each on Postgres alone and on RabbitMQ; reports in build/load (FOR=, RATE=)
 	$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
