@@ -2,7 +2,8 @@
 
 The machine that runs the tests may be busy with others, and runs two tests at a time: what
 takes a second when alone may take ten there, and is no defect. Waiting longer costs nothing
-where all is well. `make faults`, which is run alone, waits no longer than is promised.
+where all is well. Times that are promised are stretched too, so only `make faults`, and
+`ROLEKIT_PATIENCE=1 make test` with nothing else at work, hold them to the promise.
 """
 
 from __future__ import annotations

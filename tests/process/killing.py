@@ -270,7 +270,8 @@ async def _known(fleet: MailflowFleet) -> AsyncGenerator[list[Process]]:
     is_over = False
 
     async def look() -> None:
-        # Not cancelled: anyio lets a socket that is just readable set a result then.
+        # Never cancelled while it asks: a socket that becomes readable in that moment sets the
+        # result of a future of anyio that is cancelled already, and the loop reports it.
         while not is_over:
             known[:] = await fleet.processes()
             await asyncio.sleep(0.1)
