@@ -22,7 +22,7 @@ from rolekit.cli.options import (
     settings,
 )
 from rolekit.config import Config, redact
-from rolekit.supervisor.forker import AppBroken
+from rolekit.supervisor.wire import AppBroken
 
 if TYPE_CHECKING:
     from rolekit.supervisor.wire import Described

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rolekit.errors import ConfigError, RolekitError, Unavailable
-from rolekit.supervisor.forker import AppBroken
+from rolekit.supervisor.wire import AppBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -3,76 +3,82 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import typer
 
-from rolekit.cli import app as about_app
-from rolekit.cli import fleet, up
 from rolekit.cli.console import report
-from rolekit.cli.cron import cron
-from rolekit.cli.dashboard import dashboard
-from rolekit.cli.dead import dead
-from rolekit.cli.deploy import deploy
-from rolekit.cli.guest import guest
-from rolekit.cli.holes import holes
-from rolekit.cli.load import load
-from rolekit.cli.logs import logs
-from rolekit.cli.ps import ps
-from rolekit.cli.replay import replay
-from rolekit.cli.restart import reload, restart
-from rolekit.cli.schema import schema
-from rolekit.cli.send import send
-from rolekit.cli.top import top
-from rolekit.cli.topology import topology
-from rolekit.cli.traces import trace, why
 from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-cli = typer.Typer(
-    name="rolekit",
-    help="Run and look after apps of roles.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-cli.command()(up.up)
-cli.command()(up.run)
-cli.command()(about_app.check)
-cli.command()(ps)
-cli.command()(fleet.scale)
-cli.command()(fleet.drain)
-cli.command()(restart)
-cli.command()(reload)
-cli.command()(fleet.stop)
-cli.command()(logs)
-cli.command()(top)
-cli.command()(dashboard)
-cli.command()(cron)
-cli.command()(about_app.config)
-cli.command()(about_app.graph)
-cli.command()(schema)
-cli.command()(about_app.migrate)
-cli.command()(replay)
-cli.command()(send)
-cli.command()(holes)
-cli.command()(why)
-cli.command()(trace)
-cli.command()(load)
-cli.add_typer(dead, name="dead")
-cli.add_typer(deploy, name="deploy")
-cli.add_typer(guest, name="guest")
-cli.add_typer(topology, name="topology")
+COMMANDS = {
+    "up": "up",
+    "run": "up",
+    "check": "app",
+    "ps": "ps",
+    "scale": "fleet",
+    "drain": "fleet",
+    "restart": "restart",
+    "reload": "restart",
+    "stop": "fleet",
+    "logs": "logs",
+    "top": "top",
+    "dashboard": "dashboard",
+    "cron": "cron",
+    "config": "app",
+    "graph": "app",
+    "schema": "schema",
+    "migrate": "app",
+    "replay": "replay",
+    "send": "send",
+    "holes": "holes",
+    "why": "traces",
+    "trace": "traces",
+    "load": "load",
+    "dead": "dead",
+    "deploy": "deploy",
+    "guest": "guest",
+    "topology": "topology",
+}
+"""In which file each is, as what bears its name there; in the order of `rolekit --help`."""
+
+
+def line_of(names: Iterable[str]) -> typer.Typer:
+    """Make a command line of these commands; what the others need is not imported.
+
+    All of them together take 0.6 s of CPU (November 2026), next to a fleet that works.
+    """
+    cli = typer.Typer(
+        name="rolekit",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    cli.callback(help="Run and look after apps of roles.")(_nothing)
+    for name in names:
+        found = getattr(import_module(f"rolekit.cli.{COMMANDS[name]}"), name)
+        if isinstance(found, typer.Typer):
+            cli.add_typer(found, name=name)
+        else:
+            cli.command(name)(found)
+    return cli
+
+
+def _nothing() -> None:
+    """Come before every command; without it, a single one would be called without a name."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. What a user did wrong is said in a sentence."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    names = given[:1] if given and given[0] in COMMANDS else COMMANDS
     try:
-        cli(args=list(arguments) if arguments is not None else None, prog_name="rolekit")
+        line_of(names)(args=given, prog_name="rolekit")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except RolekitError as error:

@@ -11,9 +11,7 @@ import typer
 from rolekit import config
 from rolekit.cli.console import say
 from rolekit.errors import ConfigError
-from rolekit.supervisor.describe import examine, load
-from rolekit.supervisor.forker import AppBroken
-from rolekit.supervisor.wire import Broken, Described
+from rolekit.supervisor.wire import AppBroken, Broken, Described
 
 if TYPE_CHECKING:
     from rolekit.roles.app import App
@@ -75,6 +73,8 @@ def described(found: config.Config) -> Described:
         ConfigError: Its name leads nowhere.
         AppBroken: It cannot start.
     """
+    from rolekit.supervisor.describe import examine  # noqa: PLC0415 - as in `loaded`
+
     report = examine(target(found))
     if isinstance(report, Broken):
         if report.is_usage:
@@ -92,7 +92,9 @@ def loaded(found: config.Config) -> App:
         ConfigError: Its name leads nowhere.
         AppBroken: It cannot start.
     """
-    from rolekit.roles.app import App  # noqa: PLC0415 - `rolekit ps` should not wait for it
+    # What talks to a fleet that runs should not wait for these.
+    from rolekit.roles.app import App  # noqa: PLC0415
+    from rolekit.supervisor.describe import load  # noqa: PLC0415
 
     described(found)
     app: object = load(found.app)

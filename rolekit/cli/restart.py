@@ -10,10 +10,10 @@ from rolekit.cli.client import find
 from rolekit.cli.console import out, out_json, say
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.errors import ConfigError, RolekitError
+from rolekit.model.recycling import DOMAINS
 from rolekit.supervisor.control import Nothing, Reloaded
 from rolekit.supervisor.control_restart import RestartNews, RestartOrder
-from rolekit.supervisor.forker import AppBroken
-from rolekit.supervisor.rolling import DOMAINS
+from rolekit.supervisor.wire import AppBroken
 
 
 def restart(  # noqa: PLR0913 - typer makes an option of each

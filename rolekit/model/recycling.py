@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 """An instance is ready after so long, or it is not going to be."""
+DOMAINS = 5
+"""Into so many parts the places of a role are divided, to be renewed one after another."""
 LIMITS = ("max_age_s", "max_messages", "max_memory_mb", "start_s")
 """Attributes of a role that are read here, and settings of the same names."""
 

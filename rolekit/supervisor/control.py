@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from rolekit.supervisor.control_restart import RestartNews, RestartOrder, told
+from rolekit.supervisor.control_restart import RestartNews, RestartOrder
 from rolekit.supervisor.journal import LogLine, LogsOrder
 from rolekit.supervisor.status import FleetStatus
 from rolekit.supervisor.usage import FleetUsage
@@ -184,6 +184,9 @@ def _logs(fleet: Controlled, order: LogsOrder) -> AsyncIterator[LogLine]:
 
 
 async def _restart(fleet: Controlled, order: RestartOrder) -> AsyncIterator[RestartNews]:
+    # The command line reads this table as well, and need not know how fleets are renewed.
+    from rolekit.supervisor.restarting import told  # noqa: PLC0415
+
     async for news in told(fleet.restart, order):
         yield news
 

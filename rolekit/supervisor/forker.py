@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import AppError, ConfigError, RolekitError
+from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor import notify, wire
+from rolekit.supervisor.wire import AppBroken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -33,18 +34,6 @@ _log = structlog.get_logger("rolekit.supervisor")
 
 _END_S = 2.0
 """A zygote whose channel is closed ends all below it in this time, and then itself."""
-
-
-class AppBroken(AppError):
-    """The app cannot start; all its problems, and the user's frames if its code raised."""
-
-    def __init__(
-        self, app: str, problems: tuple[wire.Problem, ...], *, traceback: str = ""
-    ) -> None:
-        super().__init__(problems[0].what, fix=problems[0].fix)
-        self.app = app
-        self.problems = problems
-        self.traceback = traceback
 
 
 class ForkFailed(RolekitError):

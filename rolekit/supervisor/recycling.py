@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from rolekit.model import recycling
-from rolekit.supervisor.rolling import DOMAINS, NotReady, replace
+from rolekit.supervisor.rolling import NotReady, replace
 from rolekit.supervisor.usage import own_mb
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Recycling:
         if asyncio.get_running_loop().time() < self._not_before_s.get(role.name, 0):
             return
         slots = self._fleet.slots(role.name)
-        at_once = math.ceil(len(slots) / DOMAINS)
+        at_once = math.ceil(len(slots) / recycling.DOMAINS)
         at_once -= sum(slot in self._under_way for slot in slots)
         limits = self._fleet.limits(role)
         for slot in slots:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from rolekit.model.recycling import DOMAINS
 from rolekit.supervisor.wire import RELAY
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("rolekit.supervisor")
 
-DOMAINS = 5
 _LOOK_S = 0.02  # how often it looks whether successors are ready
 _DEATHS = 3  # of a successor that never was ready: it will not be
 

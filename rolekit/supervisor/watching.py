@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
-from rolekit.supervisor.forker import AppBroken
 from rolekit.supervisor.rolling import Pace
 from rolekit.supervisor.upgrades import Wish
+from rolekit.supervisor.wire import AppBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

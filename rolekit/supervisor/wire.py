@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rolekit.config import nearest
-from rolekit.errors import ConfigError
+from rolekit.errors import AppError, ConfigError
 from rolekit.link import InstanceSpec
 
 if TYPE_CHECKING:
@@ -161,6 +161,16 @@ class Broken(msgspec.Struct, frozen=True, tag="broken"):
     problem: Problem
     is_usage: bool = False
     traceback: str = ""
+
+
+class AppBroken(AppError):
+    """The app cannot start; all its problems, and the user's frames if its code raised."""
+
+    def __init__(self, app: str, problems: tuple[Problem, ...], *, traceback: str = "") -> None:
+        super().__init__(problems[0].what, fix=problems[0].fix)
+        self.app = app
+        self.problems = problems
+        self.traceback = traceback
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

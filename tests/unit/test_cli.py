@@ -9,14 +9,15 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from rolekit.cli.main import cli, run
+from rolekit.cli.main import COMMANDS as NAMES
+from rolekit.cli.main import line_of, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("place")
 
-_ALL = get_command(cli)
+_ALL = get_command(line_of(NAMES))
 assert isinstance(_ALL, TyperGroup)
 COMMANDS = _ALL.commands
 
