@@ -46,8 +46,11 @@ faults: servers  ## Break network and servers for longer than `test` does (ROLEK
 	$(BIN)/python -m pytest -s -m 'faults or load' $(or $(TESTS),tests/faults)
 
 load: servers  ## Put mailflow under load, five minutes each on Postgres alone and on RabbitMQ; reports in build/load (FOR=, RATE=)
-	$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
-	$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) --broker private
+	@status=0; \
+	for broker in '' '--broker private'; do \
+		$(BIN)/python -m examples.mailflow.load $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) $$broker || status=1; \
+	done; \
+	exit $$status
 
 simulate: $(SETUP)  ## Let 20,000 seeds of a simulated fleet live under faults (SEEDS=, FIRST=, APP=: those)
 	$(BIN)/python -m tests.property.simulate --seeds $(or $(SEEDS),20000) --first $(or $(FIRST),0) $(if $(APP),--app $(APP))

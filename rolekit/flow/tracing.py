@@ -340,7 +340,7 @@ class Tracing:
                 "rolekit.position": ".".join(map(str, closing.path)),
                 "rolekit.closed_by": closing.by.name.lower(),
             },
-        ).end(now_ns)
+        ).begin().end(now_ns)  # begun, since a release may link to it at once
 
     def committed(self, steps: Sequence[Step], begun_ns: int) -> None:
         """Note a commit: one span in each trace that had a step in it."""

@@ -31,6 +31,7 @@ _STATUS_S = 5  # between the pidfd and the zygote's word on how it ended
 _DUMP_S = 0.5  # for a hung instance to write its stacks
 _UNREAD_BYTES = 256 * 1024  # beyond, an instance gets no more wake-ups: it does not read them
 _OVERSLEPT_S = 0.5
+_LAST_WORDS_S = 1  # to read what it said; a child of its that lives on keeps the line open
 _CHANGE_S = 15  # for an instance to take other settings: on_change has 10
 _RATE_BEATS = 6  # the rate is taken over so many
 
@@ -127,8 +128,11 @@ class Instance:
                 listening = group.create_task(self._listen())
                 watching = group.create_task(self._watch())
                 await exited.wait()
-                listening.cancel()
+                loop.remove_reader(self._birth.pidfd)
                 watching.cancel()
+                with contextlib.suppress(TimeoutError):
+                    # What it said last may be unread: why it ended, spans others refer to.
+                    await asyncio.wait_for(listening, _LAST_WORDS_S)
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(self._birth.status, _STATUS_S)
             return None

@@ -117,10 +117,11 @@ async def _live_on(
     reader, writer = to_supervisor
     keeps_sent = shared.settings.keep_sent
 
+    shipping = Shipping(writer)
     tracing = tracing_of(
         replace(shared.settings, broker=spec.broker, database=spec.database),
         spec.settings,
-        Shipping(writer).ship,
+        shipping.ship,
         app=shared.app.name,
         role=spec.role,
         instance=f"{spec.role}/{spec.slot}",
@@ -142,7 +143,10 @@ async def _live_on(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop, 0.0)
     try:
         bound_memory(spec.role, member.max_memory_mb)
-        await member.run(reader)
+        try:
+            await member.run(reader)
+        finally:
+            shipping.flush()
     except BaseExceptionGroup as group:
         return await _say_why(_first(group), writer, member.stage)
     except Exception as error:  # noqa: BLE001 - the edge of one instance

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 UNSHIPPED_BYTES = 1 << 20
 """A supervisor that has so much to read yet gets no more spans."""
+HELD_S = 0.05
+"""So long an end waits for something that must go at once, and goes with it."""
 
 
 class Shipping:
-    """Writes spans to the line, those of one turn of the loop together.
+    """Writes spans to the line, many together.
 
-    So they go before anything leaves that refers to them; what began and ended within a turn
-    goes once. Of a process that dies within a turn they are lost: then the attempt is missing,
-    and the next one says that the message was in the hands of an instance that died.
+    What begins is written before the loop turns, so before anything leaves that refers to it;
+    what ends goes with what begins next, or by itself soon. What began and ended within a
+    turn goes once. Of a process that dies within a turn the attempt is missing, and the next
+    one says that the message was in the hands of an instance that died; what ended within
+    `HELD_S` before it died is taken for under way.
 
     Args:
         writer: To the supervisor.
@@ -29,14 +33,28 @@ class Shipping:
         self._writer = writer
         self._spans: dict[str, Span] = {}
         self._loop = asyncio.get_running_loop()
+        self._is_due = False
+        self._held: asyncio.TimerHandle | None = None
 
     def ship(self, span: Span) -> None:
         """Take a span as it began or ended."""
-        if not self._spans:
-            self._loop.call_soon(self._flush)
         self._spans[span.id] = span
+        if self._is_due:
+            return
+        if not span.ended_ns:
+            self._is_due = True
+            self._loop.call_soon(self.flush)
+        elif self._held is None:
+            self._held = self._loop.call_later(HELD_S, self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is there."""
+        self._is_due = False
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        if not self._spans:
+            return
         if self._writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
             lines = [link.encode(link.Traced(span)) for span in self._spans.values()]
             self._writer.write(b"".join(lines))

@@ -1,15 +1,21 @@
-"""Spans are written together, once each, before the loop turns."""
+"""What begins is written before the loop turns; what ends, with it or soon."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rolekit import link
 from rolekit.model.span import Span
+from rolekit.wiring import shipping as under_test
 from rolekit.wiring.shipping import Shipping
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 pytestmark = [pytest.mark.anyio]
 
@@ -20,23 +26,73 @@ def span(n: int, *, ended_ns: int = 0) -> Span:
     )
 
 
-async def test_what_began_and_ended_in_a_turn_goes_once_and_before_what_comes_after() -> None:
+@asynccontextmanager
+async def line() -> AsyncGenerator[tuple[Shipping, socket.socket]]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)  # noqa: FBT003 - the only way to say it
     _, writer = await asyncio.open_connection(sock=ours)
-    shipping = Shipping(writer)
     with theirs:
+        yield Shipping(writer), theirs
+        writer.close()
+
+
+def told(theirs: socket.socket) -> list[object]:
+    """Return the spans that were written until now."""
+    try:
+        lines = theirs.recv(65536).splitlines()
+    except BlockingIOError:
+        return []
+    return [one.span for one in map(link.from_instance, lines) if isinstance(one, link.Traced)]
+
+
+async def test_what_began_and_ended_in_a_turn_goes_once_and_before_what_comes_after() -> None:
+    async with line() as (shipping, theirs):
         shipping.ship(span(1))
         shipping.ship(span(2))
         shipping.ship(span(1, ended_ns=5))
-        after: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(lambda: after.set_result(theirs.recv(65536)))
+        after: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(lambda: after.set_result(told(theirs)))
 
-        lines = (await after).splitlines()
+        assert await after == [span(1, ended_ns=5), span(2)]
 
-        told = [link.from_instance(line) for line in lines]
-        assert told == [link.Traced(span(1, ended_ns=5)), link.Traced(span(2))]
         shipping.ship(span(3))
         await asyncio.sleep(0)
-        assert link.from_instance(theirs.recv(65536)) == link.Traced(span(3))
-        writer.close()
+        assert told(theirs) == [span(3)]
+
+
+async def test_ends_wait_for_what_begins_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "HELD_S", 3600)
+    async with line() as (shipping, theirs):
+        shipping.ship(span(1, ended_ns=5))
+        shipping.ship(span(2, ended_ns=6))
+        await asyncio.sleep(0)
+        before = told(theirs)
+
+        shipping.ship(span(3))
+        await asyncio.sleep(0)
+
+        assert before == []
+        assert told(theirs) == [span(1, ended_ns=5), span(2, ended_ns=6), span(3)]
+
+
+async def test_ends_go_soon_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "HELD_S", 0.001)
+    async with line() as (shipping, theirs):
+        for number in (1, 2):  # a timer that went off is set again
+            shipping.ship(span(number, ended_ns=5))
+
+            async with asyncio.timeout(10):
+                while not (found := told(theirs)):  # noqa: ASYNC110 - a socket has none
+                    await asyncio.sleep(0.001)
+
+            assert found == [span(number, ended_ns=5)]
+
+
+async def test_what_is_held_is_written_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "HELD_S", 3600)
+    async with line() as (shipping, theirs):
+        shipping.ship(span(1, ended_ns=5))
+
+        shipping.flush()
+
+        assert told(theirs) == [span(1, ended_ns=5)]
