@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHELL = "/bin/sh"
 GATE_FD = 6
-"""As keeper.py numbers it."""
+"""As starting.py numbers it."""
 SCRIPT = f"n='\n'; IFS= read -r go <&{GATE_FD} && eval \"$go\""
 """`$n` stands for the ends of lines in arguments: the line itself must have none."""
 

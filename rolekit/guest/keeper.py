@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import gc
 import json
 import os
@@ -33,7 +32,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,12 +40,13 @@ if TYPE_CHECKING:
     from rolekit.guest.orders import Start, Terms
 
 if TYPE_CHECKING or __package__:
-    from rolekit.guest import inside, kin, rights
+    from rolekit.guest import inside, kin, rights, starting
 else:  # as a script: from beside it, and nothing else from there
     sys.path.insert(0, str(Path(__file__).parent))
     import inside
     import kin
     import rights
+    import starting
 
     del sys.path[0]
 
@@ -57,16 +57,8 @@ LOOK_MS = 50
 SPARE = 10
 """Times its own limit, for what else a user starts, where only that user can be limited."""
 CLEAR_S = 10.0
-ABOVE = 64
-"""Descriptors are moved above these before they get the numbers that the guest expects."""
-SECCOMP_FD, INFO_FD, BLOCK_FD, GATE_FD, FIRST_FILE_FD = 3, 4, 5, 6, 7
-"""Where bubblewrap finds its filter, says which process it made, and waits before that runs;
-where what it runs is told what to become; where bubblewrap finds files."""
 BWRAP_PIDS = 2
 """Bubblewrap is a process outside of its sandbox and one inside, beside the guest's."""
-WAITS = "\0"
-"""Said by a guest that has come to its gate."""
-OOM_SCORE = b"500"
 SOCKET = "guest.sock"
 """Where a server with the files of the machine listens, in the keeper's folder."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -161,25 +153,40 @@ class Keeper:
     def _start(self, order: Start, fds: list[int]) -> None:
         scratch = self._scratch(order["folders"]) if order["has_scratch"] else None
         self._scratch_place = str(scratch or order["env"].get("HOME", ""))
-        said, fault = os.pipe2(os.O_CLOEXEC)
         inner = (
             () if order["pids"] is None else (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
         )
-        me, pid = os.getpid(), os.fork()
-        if pid == 0:
-            self._become(order, _numbered(order, fds, inner), scratch, fault, me)
-        os.close(fault)
-        why = os.read(said, 4096).decode().removeprefix(WAITS)
+        pid, said, why = self._made(order, starting.numbered(order, fds, inner), scratch)
         if inner:
-            why = self._bound(order, inner, started=not why) or why
+            why = self._bound(order, inner, pid, is_bare=said is None) or why
         if why:
-            os.close(said)
+            if said is not None:
+                os.close(said)
             self._clear()
             self._tell({"refused": why})
             return
         self._main, self._said, self._waits = pid, said, order["waits"]
-        self._beside = 0 if order["pids"] is None else BWRAP_PIDS
+        self._beside = BWRAP_PIDS if inner else 0
         self._tell({"started": pid, "scratch": str(scratch or "")})
+
+    def _made(
+        self, order: Start, places: dict[int, int], scratch: Path | None
+    ) -> tuple[int, int | None, str]:
+        """Start it; return its process, where it says what goes wrong, and what went wrong.
+
+        In place of where it says that, None: it has no limits yet, and no cgroup.
+        """
+        if order["waits"] and order["pids"] is not None:
+            try:
+                return starting.spawn(order, places), None, ""
+            except OSError as error:
+                return 0, None, str(error)
+        limits = order["limits"]
+        if self._user_limit:
+            limits = limits | {"RLIMIT_NPROC": self._user_limit}
+        pid, said = starting.fork(order, places, scratch, self._groups.join, limits)
+        why = os.read(said, 4096).decode().removeprefix(starting.WAITS)
+        return pid, said, why
 
     def _scratch(self, folders: list[str]) -> Path:
         self._runs += 1
@@ -189,66 +196,16 @@ class Keeper:
             (scratch / name).mkdir()
         return scratch
 
-    def _become(
-        self,
-        order: Start,
-        places: dict[int, int],
-        scratch: Path | None,
-        fault: int,
-        parent: int,
-    ) -> NoReturn:
-        """Turn this forked process into the guest; says why where it cannot."""
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs do not
-            os.setsid()
-            Path("/proc/self/oom_score_adj").write_bytes(OOM_SCORE)
-            self._groups.join()
-            if order["uid"] is not None:
-                os.setgroups([])
-                os.setgid(order["uid"])
-                os.setuid(order["uid"])
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # setuid would clear it
-            if os.getppid() != parent:
-                os._exit(0)
-            env = order["env"]
-            os.chdir(scratch or "/")
-            if scratch is not None:
-                env |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
-            fault = fcntl.fcntl(fault, fcntl.F_DUPFD_CLOEXEC, ABOVE)
-            high = {
-                fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE): n for fd, n in places.items()
-            }
-            for fd, number in high.items():
-                os.dup2(fd, number)
-            argv = order["argv"]
-            if not argv:
-                os.write(fault, WAITS.encode())
-                if not (told := _read_all(GATE_FD)):
-                    os._exit(0)  # it is not wanted any more
-                going = json.loads(told)
-                argv, env = going["argv"], env | going["env"]
-                os.set_inheritable(GATE_FD, False)  # noqa: FBT003 - its only way
-            self._limit(order["limits"])  # what waits is larger than some programs may be
-            os.execve(argv[0], argv, env)  # noqa: S606 - what a keeper is for
-        except BaseException as error:  # noqa: BLE001 - the edge of a process
-            os.write(fault, str(error).encode()[:4096])
-        os._exit(127)
-
-    def _limit(self, limits: dict[str, int]) -> None:
-        for name, value in limits.items():
-            kind = getattr(resource, name)
-            hard = resource.getrlimit(kind)[1]
-            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (most, most))
-        if self._user_limit:
-            resource.setrlimit(resource.RLIMIT_NPROC, (self._user_limit, self._user_limit))
-
-    def _bound(self, order: Start, inner: tuple[int, ...], *, started: bool) -> str:
+    def _bound(self, order: Start, inner: tuple[int, ...], pid: int, *, is_bare: bool) -> str:
         """Limit the processes in a sandbox, which has a count of its own, and let it run.
 
         A limit set before its user namespace was made would count all sandboxes together.
+
+        Args:
+            order: How it was started.
+            inner: Pipes to and from bubblewrap.
+            pid: Of bubblewrap; 0: it was not started.
+            is_bare: Whether it lacks its other limits and its cgroup, too.
 
         Returns:
             Why it must not run; empty: it runs.
@@ -257,13 +214,15 @@ class Keeper:
         why = ""
         os.close(info_end)
         os.close(block_end)
-        if started:
+        if pid:
             with contextlib.suppress(ValueError):  # it wrote none: it failed, and says why
-                child = json.loads(_read_all(info))["child-pid"]
-                most = cast("int", order["pids"])
+                child = json.loads(starting.read_all(info))["child-pid"]
+                most = {"RLIMIT_NPROC": cast("int", order["pids"])}
                 try:
+                    if is_bare:
+                        self._groups.join(pid, child)
                     with rights.as_user(order["uid"]):
-                        resource.prlimit(child, resource.RLIMIT_NPROC, (most, most))
+                        starting.limit(child, most | (order["limits"] if is_bare else {}))
                         if order["is_reached"]:
                             self._inside = inside.Namespaces(child, order["uid"])
                 except OSError as error:
@@ -320,10 +279,10 @@ class Keeper:
         """Return why the guest, which is gone, never became a program; empty: it did."""
         if self._said is None:
             return ""
-        said = _read_all(self._said).decode(errors="replace")
+        said = starting.read_all(self._said).decode(errors="replace")
         os.close(self._said)
         self._said = None
-        return said.removeprefix(WAITS)
+        return said.removeprefix(starting.WAITS)
 
     def _frozen(self) -> set[int]:
         """Stop all of them before any is killed: who is stopped starts no others."""
@@ -362,24 +321,6 @@ class Keeper:
     def _tell(self, report: dict[str, object]) -> None:
         with contextlib.suppress(OSError):  # an instance that is gone is seen by run
             self._channel.send(json.dumps(report).encode())
-
-
-def _numbered(order: Start, fds: list[int], inner: tuple[int, ...]) -> dict[int, int]:
-    """Say which descriptor gets which number in the guest."""
-    places, rest = dict(zip(fds[:3], range(3), strict=True)), fds[3:]
-    if order["waits"]:
-        places[rest.pop(0)] = GATE_FD
-    if inner:
-        places[rest.pop(0)] = SECCOMP_FD
-    places |= dict(zip(rest, range(FIRST_FILE_FD, FIRST_FILE_FD + len(rest)), strict=True))
-    return places | {inner[1]: INFO_FD, inner[2]: BLOCK_FD} if inner else places
-
-
-def _read_all(fd: int) -> bytes:
-    whole = b""
-    while data := os.read(fd, 4096):
-        whole += data
-    return whole
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:

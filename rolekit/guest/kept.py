@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import cgroups, inside, keeper, leftovers, orders
+from rolekit.guest import cgroups, inside, keeper, leftovers, orders, starting
 from rolekit.guest.asking import asked, connected
 from rolekit.guest.going import SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
@@ -337,7 +337,7 @@ def _prefix(launch: Launch, files: list[str], env: Mapping[str, str]) -> list[st
         return []
     named = [
         part
-        for number, name in enumerate(files, keeper.FIRST_FILE_FD)
+        for number, name in enumerate(files, starting.FIRST_FILE_FD)
         for part in ("--file", str(number), f"{launch.env['HOME']}/{name}")
     ]
     home = launch.env["HOME"]

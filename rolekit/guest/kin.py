@@ -27,10 +27,11 @@ class Groups:
         self.folders = [Path(folder) for folder in folders]
         self._kills = 0
 
-    def join(self) -> None:
-        """Move this process into it."""
+    def join(self, *pids: int) -> None:
+        """Move processes into it; without any, this one."""
         for folder in self.folders:
-            (folder / "cgroup.procs").write_text("0")
+            for pid in pids or (0,):
+                (folder / "cgroup.procs").write_text(str(pid))
 
     def pids(self) -> Iterator[int]:
         """Yield who is in it."""

@@ -32,7 +32,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HIDDEN = ("/home", "/root", "/run", "/var/tmp", "/mnt", "/media")  # noqa: S108 - hidden, not used
 """An empty folder is put over these: homes, and the sockets of what runs on the machine."""
 SCRATCH = "/tmp"  # noqa: S108 - a file system of its own
-FILTER_FD, INFO_FD, BLOCK_FD = "3", "4", "5"  # as keeper.py numbers them
+FILTER_FD, INFO_FD, BLOCK_FD = "3", "4", "5"  # as starting.py numbers them
 OLDEST = (0, 8)
 """The first version of bubblewrap that can limit the size of a file system."""
 TRY_S = 20.0

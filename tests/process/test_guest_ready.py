@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -13,11 +15,16 @@ import pytest
 
 from rolekit.errors import GuestFailed
 from rolekit.guest import Exec, Limits, Process, Sandbox, pool
-from tests.process.guest_programs import Leftovers, at_work, leftovers_in, processes
+from tests.process.guest_programs import (
+    Leftovers,
+    at_work,
+    groups,
+    leftovers_in,
+    processes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -152,6 +159,56 @@ async def test_nothing_of_what_made_it_ready_is_open_in_the_program(
         got = (await guest.run()).stdout
 
     assert got.split() == [b"0", b"1", b"2", b"3"]  # 3: the folder that is listed
+
+
+@pytest.fixture
+def one_group() -> Iterator[None]:
+    """This process, and so its keepers, in a group besides its own, where we may."""
+    before = os.getgroups()
+    if os.geteuid() == 0:
+        os.setgroups([1])
+    yield
+    if os.geteuid() == 0:
+        os.setgroups(before)
+
+
+@pytest.mark.usefixtures("one_group")
+async def test_what_waits_in_a_sandbox_has_its_rights_and_limits_already(
+    left: Leftovers,
+) -> None:
+    limits = Limits(scratch_mb=3, memory_mb=77, pids=9)
+    async with at_work(Exec("/bin/true"), host=Sandbox(), limits=limits):
+        (outer,) = children(keepers()[0])
+        (inner,) = children(outer)
+
+        uid = 65534 if os.geteuid() == 0 else os.geteuid()
+        for pid in (outer, inner):
+            assert set(said_of(pid, "Uid")) == {str(uid)}
+            assert os.geteuid() or said_of(pid, "Groups") == []
+            assert os.getsid(pid) != os.getsid(keepers()[0])
+            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+            for group in groups():
+                assert str(pid) in (group / "cgroup.procs").read_text().split()
+        assert int(said_of(outer, "SigIgn")[0], 16) & 1 << signal.SIGPIPE - 1 == 0
+        held = Path(f"/proc/{inner}/limits").read_text()
+        for what, most in [("file size", 3 << 20), ("data size", 77 << 20)]:
+            assert re.search(rf"^Max {what} +{most} +{most} ", held, re.MULTILINE)
+        assert re.search("^Max processes +10 +10 ", held, re.MULTILINE)  # and bubblewrap's own
+
+
+def said_of(pid: int, name: str) -> list[str]:
+    """Return what the kernel says of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1:] for line in lines if line.startswith(f"{name}:"))
+
+
+async def test_a_keeper_is_what_it_was_after_it_has_started_a_guest(left: Leftovers) -> None:
+    async with at_work(Exec("/bin/true"), host=Sandbox()):
+        (keeper,) = keepers()
+        own, ours = Path(f"/proc/{keeper}/oom_score_adj"), Path("/proc/self/oom_score_adj")
+
+        assert own.read_text() == ours.read_text()
+        assert said_of(keeper, "Uid") == said_of(os.getpid(), "Uid")
 
 
 @each_host

@@ -1,0 +1,199 @@
+"""How a keeper starts a guest: by a fork of its own, or without one.
+
+A fork copies the page tables of the keeper, and then each page that it or its child writes.
+`posix_spawn` copies nothing, and takes a third of the time. What a child does to itself must
+be done before it, then, or from outside, which is for a guest that does nothing yet: one that
+waits in a sandbox. Should the keeper die before bubblewrap has asked to die with it, such a
+guest ends all the same, as its gate closes.
+
+Like `keeper`, of which it is a part, it imports nothing of rolekit.
+
+Source: posix_spawn(3); credentials(7), on what execve makes of the saved user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from rolekit.guest.orders import Start
+
+if TYPE_CHECKING or __package__:
+    from rolekit.guest import rights
+else:  # as a script: from beside it, and nothing else from there
+    sys.path.insert(0, str(Path(__file__).parent))
+    import rights
+
+    del sys.path[0]
+
+SECCOMP_FD, INFO_FD, BLOCK_FD, GATE_FD, FIRST_FILE_FD = 3, 4, 5, 6, 7
+"""Where bubblewrap finds its filter, says which process it made, and waits before that runs;
+where what it runs is told what to become; where bubblewrap finds files."""
+ABOVE = 64
+"""Descriptors are moved above these before they get the numbers that the guest expects."""
+WAITS = "\0"
+"""Said by a guest that has come to its gate."""
+OOM_SCORE = b"500"
+PR_SET_PDEATHSIG = 1
+_OWN_SCORE = Path("/proc/self/oom_score_adj")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def numbered(order: Start, fds: list[int], inner: tuple[int, ...]) -> dict[int, int]:
+    """Say which descriptor gets which number in the guest."""
+    places, rest = dict(zip(fds[:3], range(3), strict=True)), fds[3:]
+    if order["waits"]:
+        places[rest.pop(0)] = GATE_FD
+    if inner:
+        places[rest.pop(0)] = SECCOMP_FD
+    places |= dict(zip(rest, range(FIRST_FILE_FD, FIRST_FILE_FD + len(rest)), strict=True))
+    return places | {inner[1]: INFO_FD, inner[2]: BLOCK_FD} if inner else places
+
+
+def spawn(order: Start, places: Mapping[int, int]) -> int:
+    """Start bubblewrap for a guest that waits, without limits; return its process.
+
+    Args:
+        order: How.
+        places: Which descriptor gets which number in it.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    with contextlib.ExitStack() as held:
+        actions: list[tuple[int, int, int]] = []
+        for fd, number in places.items():
+            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE)
+            held.callback(os.close, high)
+            actions.append((os.POSIX_SPAWN_DUP2, high, number))
+        held.enter_context(_scored())
+        if order["uid"] is not None:
+            os.setgroups([])  # for good: root needs none
+            held.enter_context(rights.as_user(order["uid"]))
+        return os.posix_spawn(
+            order["argv"][0],
+            order["argv"],
+            order["env"],
+            file_actions=actions,
+            setsid=True,
+            setsigdef=[signal.SIGPIPE],  # Python ignores it, programs do not
+        )
+
+
+@contextlib.contextmanager
+def _scored() -> Generator[None]:
+    """Have what is started inside the block killed before others, where memory is short."""
+    before = _OWN_SCORE.read_bytes()
+    _OWN_SCORE.write_bytes(OOM_SCORE)
+    try:
+        yield
+    finally:
+        _OWN_SCORE.write_bytes(before)
+
+
+def fork(
+    order: Start,
+    places: Mapping[int, int],
+    scratch: Path | None,
+    join: Callable[[], None],
+    limits: Mapping[str, int],
+) -> tuple[int, int]:
+    """Start a guest.
+
+    Args:
+        order: How.
+        places: Which descriptor gets which number in it.
+        scratch: Its folder.
+        join: Moves the process that calls it into the cgroup.
+        limits: By the name that `resource` has for them.
+
+    Returns:
+        Its process; where it says what goes wrong: `WAITS` first, if it has come to its
+        gate, then why it is no program, and an end when it is one.
+    """
+    said, fault = os.pipe2(os.O_CLOEXEC)
+    me, pid = os.getpid(), os.fork()
+    if pid == 0:
+        try:
+            _prepare(order, join, me)
+            fault = fcntl.fcntl(fault, fcntl.F_DUPFD_CLOEXEC, ABOVE)
+            _become(order, places, scratch, fault, limits)
+        except BaseException as error:  # noqa: BLE001 - the edge of a process
+            os.write(fault, str(error).encode()[:4096])
+        os._exit(127)
+    os.close(fault)
+    return pid, said
+
+
+def _prepare(order: Start, join: Callable[[], None], parent: int) -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs do not
+    os.setsid()
+    _OWN_SCORE.write_bytes(OOM_SCORE)
+    join()
+    if order["uid"] is not None:
+        os.setgroups([])
+        os.setgid(order["uid"])
+        os.setuid(order["uid"])
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # setuid would clear it
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _become(
+    order: Start,
+    places: Mapping[int, int],
+    scratch: Path | None,
+    fault: int,
+    limits: Mapping[str, int],
+) -> NoReturn:
+    """Turn this forked process into the guest."""
+    argv, env = order["argv"], order["env"]
+    os.chdir(scratch or "/")
+    if scratch is not None:
+        env |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
+    high = {fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE): n for fd, n in places.items()}
+    for fd, number in high.items():
+        os.dup2(fd, number)
+    if not argv:
+        os.write(fault, WAITS.encode())
+        if not (told := read_all(GATE_FD)):
+            os._exit(0)  # it is not wanted any more
+        going = json.loads(told)
+        argv, env = going["argv"], env | going["env"]
+        os.set_inheritable(GATE_FD, False)  # noqa: FBT003 - its only way
+    limit(0, limits)  # what waits is larger than some programs may be
+    os.execve(argv[0], argv, env)  # noqa: S606 - what a keeper is for
+
+
+def limit(pid: int, limits: Mapping[str, int]) -> None:
+    """Limit a process, and what it will start; 0 is this one.
+
+    Raises:
+        OSError: That may not be, or it is gone.
+    """
+    for name, value in limits.items():
+        kind = getattr(resource, name)
+        hard = resource.prlimit(pid, kind)[1]
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.prlimit(pid, kind, (most, most))
+
+
+def read_all(fd: int) -> bytes:
+    """Read to the end."""
+    whole = b""
+    while data := os.read(fd, 4096):
+        whole += data
+    return whole
