@@ -49,7 +49,7 @@ async def watch(folder: Path, upgrades: Upgrades, say: Callable[[str], None]) ->
     async for changes in awatch(folder, watch_filter=PythonFilter()):
         say(f"{_named(folder, {Path(path) for _, path in changes})} changed.")
         try:
-            restart = upgrades.begin(Wish(pace=Pace(domains=1)))
+            restart = upgrades.begin(Wish(pace=Pace(domains=1, apart_s=0)))
         except ConfigError as error:  # one that was asked for is under way, say
             say(str(error))
             continue
