@@ -132,7 +132,9 @@ async def _run(
             traces=traces,
             on_tick=screen.tick,
             on_mark=screen.mark,
-            shown="embedded" if config.is_embedded else redact(config.database),
+            shown="embedded"
+            if config.is_embedded
+            else redact(config.database).partition("?")[0],
             shown_broker=redact(config.broker),
         )
         _check_chaos(job)

@@ -43,6 +43,7 @@ _BODY_CHARS = 64 * 1024
 _STATIC = {
     "dashboard.css": "text/css",
     "dashboard.js": "text/javascript",
+    "drawing.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

@@ -119,6 +119,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One load test.
 
     Attributes:
+        about: What a request is, and when it is done; the page says it first.
         for_s: Seconds in which requests are due, warm-up included.
         warm_up_s: The first seconds; what is due in them is not counted.
         seed: The same seed gives the same arrivals and the same victims.
@@ -135,6 +136,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     entry: Entry
     arrival: Arrival
     name: str = ""
+    about: str = ""
     for_s: float = 60
     warm_up_s: float = 0
     seed: int = 1

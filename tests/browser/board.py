@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -147,24 +148,25 @@ class MadeUpConsole:
         return [first, second]
 
 
-def made_up_drawing() -> Drawing:
+def made_up_drawing(columns: int) -> Drawing:
+    rows = -(-ROLES // columns)
     boxes = tuple(
         Box(
-            role=f"Role{number}", column=number // 5, row=number % 5,
+            role=f"Role{number}", column=number // rows, row=number % rows,
             handlers=(Handling(name="take", kind="handle", takes=("Order",)),),
         )
         for number in range(ROLES)
     )  # fmt: skip
     arrows = tuple(
-        Arrow(sender=f"Role{number}", taker=f"Role{number + 5}", names=("Order",))
-        for number in range(ROLES - 5)
+        Arrow(sender=f"Role{number}", taker=f"Role{number + rows}", names=("Order",))
+        for number in range(ROLES - rows)
     )
     return Drawing(boxes=boxes, arrows=arrows)
 
 
 @contextlib.asynccontextmanager
 async def board(
-    options: Options, fleet: MadeUpFleet, console: MadeUpConsole
+    options: Options, fleet: MadeUpFleet, console: MadeUpConsole, *, columns: int = 10
 ) -> AsyncGenerator[str]:
     """Serve it; give its address."""
 
@@ -172,7 +174,7 @@ async def board(
     async def opened() -> AsyncGenerator[MadeUpConsole]:
         yield console
 
-    app = application(fleet, opened, made_up_drawing, options)
+    app = application(fleet, opened, partial(made_up_drawing, columns), options)
     with listen("The dashboard", "127.0.0.1:0", "--bind") as listening:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=1

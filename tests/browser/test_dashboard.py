@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(90)]
 
 
+COVERED = """() => {
+    const boxes = [...document.querySelectorAll("#drawing .role")].map((it) => [
+        it.getAttribute("aria-label"), it.querySelector(".box").getBoundingClientRect(),
+    ]);
+    const meet = (a, b) =>
+        a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+    return boxes.flatMap(([name, a], n) =>
+        boxes.slice(n + 1).filter(([, b]) => meet(a, b)).map(([other]) => `${name}, ${other}`));
+}"""
+"""Boxes of the drawing that cover each other, by pairs."""
+SCALE = """() => {
+    const drawn = document.querySelector("#drawing svg");
+    return drawn.clientWidth / drawn.viewBox.baseVal.width;
+}"""
+"""How large a drawing is shown: at 1, letters are as high as those around it."""
+
+
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as opened:
@@ -39,6 +56,12 @@ def console() -> MadeUpConsole:
 async def shown(page: Page, name: str) -> str:
     """Return what the page says of its updates."""
     return await page.locator("html").get_attribute(name) or "0"
+
+
+async def sideways(page: Page, place: str) -> int:
+    """Return how many pixels of an element are to be scrolled to, sideways."""
+    found: int = await page.locator(place).evaluate("it => it.scrollWidth - it.clientWidth")
+    return found
 
 
 async def next_update(page: Page) -> None:
@@ -65,6 +88,8 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
         await expect(page.locator("#state")).to_have_text("in trouble")
         await expect(page.locator("#roles tbody tr")).to_have_count(50)
         assert await one.faint() == []
+        await expect(page.locator("#drawing .role")).to_have_count(50)
+        assert await sideways(page, "#drawing") == 0
         await page.locator("#roles tbody tr", has_text="Role7").first.click()
         await expect(page.locator("#role-said")).to_contain_text(ATTACK)
         await expect(page.locator("#places tbody tr")).to_have_count(20)
@@ -81,6 +106,29 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
         assert await one.faint() == []
         assert await one.overflow() == 0
         assert await page.get_by_role("button", name="Scale").count() == 0
+        assert one.complaints == []
+
+
+async def test_a_drawing_turns_with_its_window_and_no_box_covers_another(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with (
+        board(Options(), fleet, console, columns=4) as site,
+        tab(browser, site) as one,
+    ):
+        page = one.page
+        await page.goto("/#traces")  # drawn when its view is opened
+        await page.get_by_role("link", name="Pipeline").click()
+        for width in (NARROW, 1600, NARROW):
+            await page.set_viewport_size({"width": width, "height": 800})
+            await expect(page.locator("#drawing")).to_have_attribute(
+                "data-runs", "down" if width == NARROW else "across"
+            )
+
+            assert await sideways(page, "#drawing") == 0
+            assert await page.locator("#drawing .role").count() == 50
+            assert await page.evaluate(COVERED) == []
+            assert await page.evaluate(SCALE) >= 0.75
         assert one.complaints == []
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(180)]
 OPEN_MS = 90_000
 """It brings plotly along, which a busy machine reads for long."""
+ABOUT = "A request is an order. It is done when it is paid."
+PLACE = "postgresql://" + "a-long-name-of-a-database-server" * 4 + "/orders"
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
@@ -44,6 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of a run in which some requests were slow, and some failed."""
     scenario = Scenario(
         name="evening",
+        about=ABOUT,
         entry=Http(url="http://127.0.0.1:1/"),
         arrival=Poisson(rate=50),
         for_s=20,
@@ -65,7 +68,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     role = RoleSeen(role="Deliverer", running=4, waiting=9, in_hand=1, oldest_s=1, dead=0)
     recorder.seen = [Seen(at_s=second, roles=(role,)) for second in range(20)]
     recorder.marks = [Mark(at_s=8, text="kill -9 Deliverer/2")]
-    result = recorder.result("run", NOON, "embedded")
+    result = recorder.result("run", NOON, PLACE)
     result.checked = Checked(notes=("100 mails.",))
     telling = Telling(
         start_ns=NOON_NS, for_s=20, warm_up_s=2, messages=(), started=(), now_ns=NOON_NS
@@ -89,6 +92,7 @@ async def test_the_report_tells_its_story_without_a_network(
 
         await expect(one.page.locator(".verdict.bad")).to_contain_text("p99=250ms was missed")
         await expect(one.page.locator(".plot svg.main-svg").first).to_be_visible()
+        await expect(one.page.locator("header")).to_contain_text(ABOUT)
         plots = await one.page.locator(".plot .cartesianlayer").count()
         titles = await one.page.locator("h2").all_inner_texts()
         assert plots == 6
