@@ -103,6 +103,11 @@ class Fleet:
         """Whether every place has an instance that is ready."""
         return all(slot.state == "ready" for slots in self._slots.values() for slot in slots)
 
+    @property
+    def is_crash_looping(self) -> bool:
+        """Whether any place's instances keep dying, even if one of them is ready just now."""
+        return any(slot.is_crash_looping for slots in self._slots.values() for slot in slots)
+
     def ask_to_stop(self, *, hard: bool = False) -> None:
         """Begin to stop; `hard` does not wait for what is in hand. May be called again."""
         self._stopping.set()

@@ -30,11 +30,6 @@ def require() -> None:
         )
 
 
-def start_method(wanted: str) -> str:
-    """Return how instances are started here: as is wanted; where nobody can fork, "spawn"."""
-    return wanted if hasattr(os, "fork") else "spawn"
-
-
 def die_with_parent(parent_pid: int) -> None:
     """Have the kernel kill this process when its parent dies; end it if that has happened.
 

@@ -115,7 +115,7 @@ async def serve(
             broker=now.broker,
             environ=now.environment(),
             roles=manner.roles,
-            start_method=linux.start_method(config.start_method),
+            start_method=config.start_method,
         )
 
     forker = forker_of(config.app)
@@ -127,7 +127,7 @@ async def serve(
                 return 0
             for warning in config.unknown_roles(app.names):
                 say(f"warning: {warning}")
-            if linux.start_method(config.start_method) == "spawn":
+            if config.start_method == "spawn":
                 say("Instances are spawned, not forked: each imports the app itself.")
             upgrades = Upgrades(app.app, forker_of)
             upgrades.begin_with(config.app, app, forker)
@@ -213,9 +213,9 @@ class _Supervisor:
         return await self._observing.text()
 
     def is_ready(self) -> bool:
-        """Say whether every place is filled, and nothing stops."""
+        """Say whether every place is filled, none keeps dying, and nothing stops."""
         fleet = self._running()
-        return fleet.is_complete and not fleet.is_stopping
+        return fleet.is_complete and not fleet.is_crash_looping and not fleet.is_stopping
 
     def scale(self, role: str, change: str) -> int:
         """Change a role's number of instances."""

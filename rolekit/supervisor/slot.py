@@ -79,6 +79,9 @@ class Crew:
         tell: Remembers what happened to a role, for people: role, sentence.
         starts: Lets so many start at a time.
         spans: Collects what instances tell of themselves.
+        proven: Version and role of instances that have been ready. One that refuses to start
+            after that is tried again like one that died: what it lacks, an engine or a
+            server, was there, and may come back.
     """
 
     forker: Forks
@@ -93,6 +96,7 @@ class Crew:
     version: int = 1
     starts: Starts = field(default_factory=Starts)
     spans: Observed | None = None
+    proven: set[tuple[int, str]] = field(default_factory=set)
 
 
 class Slot:
@@ -192,7 +196,7 @@ class Slot:
         instance = self.instance = await Instance.open(
             self.name, birth, ours, self._crew.patience
         )
-        instance.on_ready = started
+        instance.on_ready = partial(self._prove, started)
         spans, source = self._crew.spans, f"{self.name} {spec.owner}"
         if spans is not None:
             instance.on_span = partial(spans.take, source)
@@ -208,6 +212,10 @@ class Slot:
             spans.gone(source, "" if status in link.IN_ORDER else _ending(status))
         await self._release(spec.owner, status)
         return time.monotonic() - instance.ready_at if instance.ready_at else 0
+
+    def _prove(self, started: Callable[[], None]) -> None:
+        self._crew.proven.add((self.version, self.role.name))
+        started()
 
     async def _accompany(self, instance: Instance) -> int | None:
         """Stay with an instance to its end, taking it down when the place is given up."""
@@ -238,7 +246,11 @@ class Slot:
 
     def _account(self, instance: Instance, status: int | None) -> None:
         """Say how an instance ended, and what happens next."""
-        if instance.refused:
+        if instance.refused and (self.version, self.role.name) in self._crew.proven:
+            why = f"{self.name} could not start: {instance.refused}"
+            self._crew.tell(self.role.name, why)
+            _log.error("could not start; tried again", instance=self.name, why=instance.refused)
+        elif instance.refused:
             self.refused = instance.refused
             self._crew.tell(self.role.name, f"{self.name} refused to start: {self.refused}")
             _log.error("refused to start", instance=self.name, why=instance.refused)

@@ -9,6 +9,7 @@ with it stays shared: a garbage collection would otherwise write to every page.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import faulthandler
 import gc
@@ -79,7 +80,7 @@ def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | No
     warm_up: WarmUp | None = getattr(module, "warm_up", None)
     if warm_up is not None:
         warm_up(load.app, load.broker)
-    if not _spawned(load) and (why := _thread_trouble()):
+    if not _spawned(load) and (why := trouble()):
         return wire.Broken(wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)), None
     sharing.freeze()
     return report, target
@@ -91,14 +92,19 @@ _THREAD_FIX = (
 )
 
 
-def _thread_trouble() -> str:
+def trouble() -> str:
+    """Say what keeps this process from forking instances: a thread, or a loop."""
     if linux.has_one_thread():
-        return ""
+        return "an event loop running; a process that forks must have none." if _loops() else ""
     names = linux.threads()
     return (
         f"{len(names) - 1} thread(s) running ({', '.join(names[1:4])}); a process that forks "
         "instances must have none."
     )
+
+
+def _loops() -> bool:
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public one raises
 
 
 class Zygote:
@@ -147,7 +153,7 @@ class Zygote:
         return True
 
     def _fork(self, order: wire.Fork, fds: list[int]) -> None:
-        if not self._spawned and (why := _thread_trouble()):
+        if not self._spawned and (why := trouble()):
             self._tell(wire.NotStarted(order.number, f"The zygote has {why} {_THREAD_FIX}"))
         else:
             self._fork_now(order, fds)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rolekit.model.graph import Problem
 
 
+_HOME = os.environ.get("PYTHONPATH", "").rpartition(":")[2]
+
+
 class _Role:
     instances = 1
     scale: Bounds | None = None
@@ -71,6 +74,10 @@ class Refusing(_Role):
     """Cannot start."""
 
 
+class Leaning(_Role):
+    """Refuses to start while the file `away` is in its home."""
+
+
 class Parent(_Role):
     """Starts a process of its own."""
 
@@ -107,6 +114,7 @@ busy = _App("busy", Busy)
 parent = _App("parent", Parent)
 loud = _App("loud", Loud)
 refusing = _App("refusing", Refusing)
+leaning = _App("leaning", Leaning, Steady)
 
 # Other versions of `steady`; the last one of Steady's instances shows what is wrong with them.
 steady_next = _App("steady", Steady, Front, Parent)
@@ -138,6 +146,10 @@ async def _live(
     reader, writer = await asyncio.open_connection(sock=line)
     if spec.role == "Refusing":
         writer.write(link.encode(link.Refused("no domain is set.")))
+        await writer.drain()
+        return 2
+    if spec.role == "Leaning" and os.access(f"{_HOME}/away", os.F_OK):
+        writer.write(link.encode(link.Refused("no engine answers.")))
         await writer.drain()
         return 2
     if listening is not None:

@@ -68,6 +68,7 @@ def main() -> int:
         "slow": "slow_app",
         "watched": "watched_app",
         "threaded": "threaded_app",
+        "leftover": "threaded_app",
     }.get(app, "fleet_app")
     settings = [f"app={module}:{app}", f"home={home}", f"grace_s={grace_s}"]
     if "port" in numbers:

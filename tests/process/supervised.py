@@ -127,6 +127,10 @@ class Supervised:
         """Tell it something."""
         return self._http.post(path, content=body)
 
+    def get(self, path: str) -> httpx.Response:
+        """Ask it something."""
+        return self._http.get(path)
+
     def pids(self, role: str) -> list[int]:
         """Processes of a role."""
         return [place.pid for place in self.role(role).places if place.pid is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rolekit.supervisor import linux, zygote
 from tests.process.supervised import Supervised, eventually
 from tests.process.test_supervisor import connect
 
@@ -48,3 +49,24 @@ def test_a_spawned_fleet_stops_in_order(tmp_path: Path) -> None:
 
         assert fleet.wait() == 0
         assert fleet.output.count("Steady stops") == 2
+
+
+def test_an_app_with_threads_is_not_forked(tmp_path: Path) -> None:
+    with Supervised("leftover", tmp_path) as fleet:
+        assert fleet.wait() == 2
+
+        assert "Importing threaded_app:leftover left 1 thread(s) running" in fleet.output
+        assert 'set start_method = "spawn"' in fleet.output
+
+
+@pytest.mark.anyio
+async def test_nobody_forks_inside_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "has_one_thread", lambda: True)
+
+    assert zygote.trouble().startswith("an event loop running")
+
+
+def test_who_has_one_thread_and_no_loop_may_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "has_one_thread", lambda: True)
+
+    assert not zygote.trouble()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,6 +192,45 @@ def test_a_role_that_refuses_ends_the_start_with_its_reason(tmp_path: Path) -> N
 
         assert code == 1
         assert "Refusing cannot start: no domain is set." in fleet.output
+
+
+def test_a_role_that_was_ready_is_tried_again_when_it_refuses(tmp_path: Path) -> None:
+    with Supervised("leaning", tmp_path, first_s=0.05, longest_s=0.2) as fleet:
+        fleet.wait_for_line("leaning is up")
+        away = tmp_path / "away"
+        away.touch()
+
+        os.kill(fleet.pids("Leaning")[0], signal.SIGKILL)
+        fleet.wait_for_line("could not start; tried again")
+        before = fleet.role("Leaning"), fleet.role("Steady").ready
+        away.unlink()
+        eventually(lambda: fleet.role("Leaning").ready == 1)
+
+        assert before[0].state == "starting"
+        assert before[1] == 2
+        what = "Leaning/0 could not start: no engine answers."
+        assert what in [one.what for one in before[0].reasons]
+
+
+def _is_followed(fleet: Supervised, dead: int) -> bool:
+    pids = fleet.pids("Steady")
+    return dead not in pids and len(pids) == fleet.role("Steady").ready == 2
+
+
+def test_who_keeps_dying_is_not_ready_until_it_has_lived_for_a_while(tmp_path: Path) -> None:
+    numbers = {"restarts": 1, "first_s": 0.01, "longest_s": 0.1, "healthy_s": 6}
+    with Supervised("steady", tmp_path, **numbers) as fleet:
+        fleet.wait_for_line("steady is up")
+
+        for _ in range(2):
+            first = fleet.pids("Steady")[0]
+            os.kill(first, signal.SIGKILL)
+            eventually(partial(_is_followed, fleet, first))
+        looping = fleet.get("/ready").status_code, fleet.role("Steady").ready
+        eventually(lambda: fleet.get("/ready").is_success)
+
+        assert looping == (503, 2)
+        assert fleet.role("Steady").state == "ready"
 
 
 def test_a_second_supervisor_is_refused_and_told_of_the_first(tmp_path: Path) -> None:

@@ -9,3 +9,4 @@ from tests.process.fleet_app import Front, Parent, Steady, app_of
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 threaded = app_of("threaded", Steady, Front, Parent)
+leftover = app_of("leftover", Steady)
