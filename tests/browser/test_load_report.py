@@ -94,6 +94,8 @@ async def test_the_report_tells_its_story_without_a_network(
         await expect(one.page.locator(".plot svg.main-svg").first).to_be_visible()
         await expect(one.page.locator("header")).to_contain_text(ABOUT)
         plots = await one.page.locator(".plot .cartesianlayer").count()
+        latency = one.page.locator("section", has_text="Latency over time").first
+        assert await latency.locator(".ytick").count() >= 3
         titles = await one.page.locator("h2").all_inner_texts()
         assert plots == 6
         assert {"Throughput", "Latency over time", "Instances", "Objectives"} <= set(titles)
