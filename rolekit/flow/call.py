@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import anyio
 import anyio.to_thread
 
 from rolekit.flow.context import Context
@@ -17,6 +18,10 @@ from rolekit.flow.outputs import MAX_OUTPUTS
 if TYPE_CHECKING:
     from rolekit.flow.deadlines import Limit
     from rolekit.model.plan import Bound, HandlerPlan
+
+THREADS = 40
+"""Calls of one handler that is no coroutine, in threads at once. Each handler has its own, so
+that a slow one leaves threads to the others."""
 
 Around = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
 
@@ -29,12 +34,16 @@ class Handler:
         plan: What it takes and gives.
         method: Bound to the role.
         around: Wraps each call; None where the role does not.
+        threads: Runs calls of what is no coroutine, so many at once.
     """
 
     plan: HandlerPlan
     method: Bound
     around: Around | None = None
     takes_context: bool = field(init=False)
+    threads: anyio.CapacityLimiter = field(
+        init=False, default_factory=lambda: anyio.CapacityLimiter(THREADS)
+    )
 
     def __post_init__(self) -> None:
         """Look once at what is looked at for every call."""
@@ -109,9 +118,10 @@ async def _run(
             return await _drained(iterator)
         return await _chunked(iterator, chunks, limit)
     if plan.call == "iterator" and chunks is not None:
-        return await _chunked_in_thread(partial(method, **arguments), chunks, limit)
+        start = partial(method, **arguments)
+        return await _chunked_in_thread(start, chunks, limit, handler.threads)
     work = partial(_in_thread, plan, method, arguments)
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=handler.threads)
 
 
 def _in_thread(plan: HandlerPlan, method: Bound, arguments: dict[str, object]) -> list[object]:
@@ -157,7 +167,10 @@ async def _chunked(
 
 
 async def _chunked_in_thread(
-    method: Callable[[], Iterable[object]], chunks: Chunks, limit: Limit
+    method: Callable[[], Iterable[object]],
+    chunks: Chunks,
+    limit: Limit,
+    threads: anyio.CapacityLimiter,
 ) -> list[object]:
     """Do the same in a thread, a chunk at a time."""
     iterator: Iterator[object] | None = None
@@ -180,7 +193,7 @@ async def _chunked_in_thread(
             is_full = chunks.add(one)
         return False
 
-    while await anyio.to_thread.run_sync(pull, abandon_on_cancel=True):
+    while await anyio.to_thread.run_sync(pull, abandon_on_cancel=True, limiter=threads):
         await chunks.flush()
         limit.renew()
     return chunks.results

@@ -22,7 +22,8 @@ class WorkerRole(Role):
     `around` only where a subclass overrides it.
 
     Attributes:
-        concurrency: Deliveries in hand at once, in one instance.
+        concurrency: Handlers running at once, in one instance. Their queues take turns; where
+            there are two places a handler or more, one stays kept for each that runs nothing.
         partitions: Into how many the keys of its keyed handlers are divided: so many
             instances have work at most. Senders compute with it, so it is no setting.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from contextvars import ContextVar
 
@@ -10,6 +11,7 @@ import pytest
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from rolekit import Context, Message, State, WorkerRole, handle
+from tests.patience import patient
 from tests.unit.fakes_flow import SOON_S, Line, Note, working
 from tests.unit.fakes_rabbitmq import turns
 
@@ -132,6 +134,18 @@ class Other(Message):
     """Waits in another lane than `Note`."""
 
 
+class ForThread(Message):
+    """For a handler that is no coroutine."""
+
+    n: int
+
+
+class OtherForThread(Message):
+    """For another one."""
+
+    n: int
+
+
 class Sharing(WorkerRole):
     """Two handlers, one at a time."""
 
@@ -166,3 +180,68 @@ async def test_a_stop_finishes_what_waits_in_hand_rather_than_hand_it_back() -> 
 
     assert line.consumer.handled == 2
     assert line.transport.broker.depth("Sharing.quick").waiting == 0
+
+
+class Uneven(WorkerRole):
+    """One handler takes its time, and one is quick; `def` handlers beside them likewise."""
+
+    concurrency = 60
+
+    def __init__(self) -> None:
+        self.begun, self.went = asyncio.Semaphore(0), asyncio.Semaphore(0)
+        self.may_end, self.may_go = asyncio.Event(), threading.Event()
+        self.loop = asyncio.get_running_loop()
+
+    @handle
+    async def slow(self, note: Note) -> None:
+        self.begun.release()
+        await self.may_end.wait()
+
+    @handle
+    async def quick(self, other: Other) -> None:
+        await asyncio.sleep(0)
+        self.went.release()
+
+    @handle
+    def slow_thread(self, note: ForThread) -> None:
+        self.loop.call_soon_threadsafe(self.begun.release)
+        self.may_go.wait()
+
+    @handle
+    def quick_thread(self, other: OtherForThread) -> None:
+        self.loop.call_soon_threadsafe(self.went.release)
+
+
+async def test_a_slow_handler_with_a_backlog_does_not_starve_a_quick_one() -> None:
+    line = Line(Uneven)
+
+    async with working(line) as role:
+        await line.send(*(Note(n=n) for n in range(200)))
+        for _ in range(57):
+            await role.begun.acquire()
+        await line.send(*(Other() for _ in range(20)))
+        async with asyncio.timeout(patient(1.0)):
+            for _ in range(20):
+                await role.went.acquire()
+        role.may_end.set()
+        await line.idle()
+
+    assert line.consumer.handled == 220
+
+
+async def test_a_slow_handler_in_threads_does_not_starve_a_quick_one_in_threads() -> None:
+    line = Line(Uneven)
+
+    async with working(line) as role:
+        await line.send(*(ForThread(n=n) for n in range(100)))
+        try:
+            for _ in range(40):
+                await role.begun.acquire()
+            await line.send(OtherForThread(n=1))
+            async with asyncio.timeout(patient(1.0)):
+                await role.went.acquire()
+        finally:
+            role.may_go.set()
+        await line.idle()
+
+    assert line.consumer.handled == 101
