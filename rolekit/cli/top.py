@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rolekit.supervisor.status import FleetStatus, InstanceStatus, RoleStatus
 
 _USED = (("CPU", True), ("MEMORY", True), ("RESTARTS", True))
+_LAG = ("LAG", True)
 _ROLES = (*COLUMNS, *_USED, *LAST_COLUMNS)
 _PLACES = (
     ("INSTANCE", False),
@@ -31,6 +32,7 @@ _PLACES = (
     ("STATE", False),
     ("IN HAND", True),
     ("RATE/S", True),
+    _LAG,
     *_USED,
 )
 _SPARE = ("READY", "RESTARTS", "IN HAND", "OLDEST")
@@ -108,6 +110,7 @@ class Display:
             place.state,
             f"{place.in_hand:,}",
             f"{place.rate:,.0f}",
+            f"{place.lag_ms:,.0f} ms" if place.pid else NONE,
             self._cpu(pids),
             self._size(pids),
             f"{place.restarts:,}",

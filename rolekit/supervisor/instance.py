@@ -84,11 +84,13 @@ class Instance:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_span: Callable[[Span], None] = lambda _: None
         self.on_samples: Callable[[Sequence[Sample]], None] = lambda _: None
+        self.on_lag: Callable[[float], None] = lambda _: None
         self.refused = ""
         self.why = ""
         self.in_hand = 0
         self.handled = 0
         self.cpu_s = 0.0
+        self.lag_ms = 0.0
         self.age_s: float | None = None
         self.notes: dict[str, str] = {}
         self._birth = birth
@@ -195,6 +197,8 @@ class Instance:
                 self.in_hand = message.in_hand
                 self.handled = message.handled
                 self.cpu_s = message.cpu_s
+                self.lag_ms = message.lag_ms
+                self.on_lag(message.lag_ms / 1000)
                 self.age_s = message.age_s
                 self.notes = message.notes
                 self._handled.append((now, message.handled))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
@@ -24,6 +25,7 @@ FROM_THE_START = (
     "messaging.client.sent.messages",
     "messaging.client.consumed.messages",
     "rolekit.inbox.conflicts",
+    "rolekit.restarts",
 )
 """Counters of a role that are said while they are 0, so that the first of them is a rise."""
 _OF_ALL = frozenset({"rolekit.pool.connections", "rolekit.unaccounted"})
@@ -49,6 +51,8 @@ class Numbers:
         self._dropped = dropped
         self._latest: dict[str, tuple[Sample, ...]] = {}
         self._before: dict[str, tuple[Sample, ...]] = {}
+        self._lags: dict[str, float] = {}
+        self._restarts = Counter[str]()
         self._stood: Mapping[str, float] = {}
         self._looked_s = -HOLES_EVERY_S
         self._looking = asyncio.Lock()
@@ -60,8 +64,17 @@ class Numbers:
     def gone(self, source: str) -> None:
         """Keep what an instance had counted that ended."""
         role = _role(source)
+        self._lags.pop(source, None)
         counted = (one for one in self._latest.pop(source, ()) if _adds_up(one))
         self._before[role] = tuple(added_up(self._before.get(role, ()), tuple(counted)))
+
+    def lags(self, source: str, lag_s: float) -> None:
+        """Note how late the loop of an instance runs now."""
+        self._lags[source] = lag_s
+
+    def restarted(self, role: str) -> None:
+        """Count an instance that takes the place of one that ended."""
+        self._restarts[role] += 1
 
     async def read(self, status: FleetStatus) -> list[Sample]:
         """Return all numbers, by role, in order of names."""
@@ -72,17 +85,11 @@ class Numbers:
                 for source, samples in self._latest.items()
             ),
         ]
-        worst: dict[str, float] = {}
-        for source, samples in self._latest.items():
-            lags = [one.value for one in samples if one.name == "rolekit.loop.lag"]
-            worst[_role(source)] = max(worst.get(_role(source), 0.0), *lags, 0.0)
-            parts.append(
-                _labelled(
-                    _role(source),
-                    (one for one in samples if one.name in _OF_ALL),
-                )
-            )
-        parts.append(tuple(_of(role, "rolekit.loop.lag", lag) for role, lag in worst.items()))
+        parts += (
+            _labelled(_role(source), (one for one in samples if one.name in _OF_ALL))
+            for source, samples in self._latest.items()
+        )
+        parts.append(tuple(self._seen_here()))
         parts.append(tuple(_seen(status)))
         parts.append((Sample("rolekit.spans.dropped", (), float(self._dropped())),))
         holes = await self._holes()
@@ -93,6 +100,16 @@ class Numbers:
             )
         )
         return added_up(*parts)
+
+    def _seen_here(self) -> Iterable[Sample]:
+        """Say what is known of processes besides what they count."""
+        worst: dict[str, float] = {}
+        for source, lag_s in self._lags.items():
+            worst[_role(source)] = max(worst.get(_role(source), 0.0), lag_s)
+        for role, lag_s in worst.items():
+            yield _of(role, "rolekit.loop.lag", lag_s)
+        for role, count in self._restarts.items():
+            yield _of(role, "rolekit.restarts", count)
 
     async def text(self, status: FleetStatus) -> str:
         """Return all numbers as Prometheus wants them."""
@@ -115,7 +132,6 @@ def _seen(status: FleetStatus) -> Iterable[Sample]:
     """Say what the supervisor sees of each role."""
     for role in status.roles:
         yield _of(role.role, "rolekit.in_hand", role.in_hand)
-        yield _of(role.role, "rolekit.restarts", sum(one.restarts for one in role.places))
         if role.waiting is not None:
             yield _of(role.role, "rolekit.waiting", role.waiting)
         if role.oldest_s is not None:

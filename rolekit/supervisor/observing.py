@@ -60,6 +60,14 @@ class Observing:
         """Take what a process counted since it began."""
         self._numbers.take(source, samples)
 
+    def lags(self, source: str, lag_s: float) -> None:
+        """Take how late the loop of a process runs."""
+        self._numbers.lags(source, lag_s)
+
+    def restarted(self, role: str) -> None:
+        """Count an instance that takes the place of one that ended."""
+        self._numbers.restarted(role)
+
     def gone(self, source: str, how: str) -> None:
         """Note that a process ended; `how` is empty where it was in good order."""
         self._numbers.gone(source)

@@ -48,6 +48,14 @@ class Observed(Protocol):
         """Take what a process counted since it began."""
         ...
 
+    def lags(self, source: str, lag_s: float) -> None:
+        """Take how late the loop of a process runs."""
+        ...
+
+    def restarted(self, role: str) -> None:
+        """Count an instance that takes the place of one that ended."""
+        ...
+
     def gone(self, source: str, how: str) -> None:
         """Note that a process ended; `how` is empty where it was in good order."""
         ...
@@ -201,6 +209,7 @@ class Slot:
         if spans is not None:
             instance.on_span = partial(spans.take, source)
             instance.on_samples = partial(spans.measured, source)
+            instance.on_lag = partial(spans.lags, source)
         if not self._crew.is_leased():
             instance.say(link.Lease(held=False))
         try:
@@ -304,6 +313,8 @@ class Slot:
         )
         self._history = verdict.state
         self.restarts += 1
+        if self._crew.spans is not None:
+            self._crew.spans.restarted(self.role.name)
         if verdict.state.is_crash_looping and not was_crash_looping:
             self._crew.tell(self.role.name, f"{self.name} is crash-looping")
             _log.error(

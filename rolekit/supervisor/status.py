@@ -39,6 +39,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
         restarts: How often it was filled again.
         rate: Deliveries settled per second.
         version: Of the app's code; counts the restarts that were asked for, from 1.
+        lag_ms: How late its event loop ran its timers, when it said so last.
     """
 
     name: str
@@ -48,6 +49,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_hand: int
     version: int = 1
     rate: float = 0
+    lag_ms: float = 0
 
 
 class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,4 +199,5 @@ def _place(slot: Slot) -> InstanceStatus:
         in_hand=instance.in_hand if instance else 0,
         version=slot.version,
         rate=instance.rate if instance else 0,
+        lag_ms=instance.lag_ms if instance else 0,
     )

@@ -13,15 +13,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
-from rolekit.model.sample import Sample
 from rolekit.supervisor import control_server
 from rolekit.supervisor.numbers import Numbers
 from rolekit.supervisor.status import FleetStatus, InstanceStatus, RoleStatus
+from rolekit.wiring.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from rolekit.config import Config
+    from rolekit.model.sample import Sample
     from rolekit.roles.host import Instance
     from rolekit.wiring.hosting import Host
     from rolekit.wiring.parts import Parts
@@ -97,6 +98,7 @@ class Answering:
             due = loop.time() + LOOK_EVERY_S
             await asyncio.sleep(LOOK_EVERY_S)
             self._lag_s = max(0.0, loop.time() - due)
+            self._numbers.lags(f"{self._role}/0", self._lag_s)
 
     async def _push(self) -> None:
         """Send numbers to the collector, where it takes any."""
@@ -113,7 +115,7 @@ class Answering:
 
     async def _status(self) -> FleetStatus:
         """Describe this process as a fleet of one; a database that is away says nothing."""
-        self._numbers.take(f"{self._role}/0", self._counted())
+        self._numbers.take(f"{self._role}/0", counted(self._parts, self._instance))
         try:
             depths = await self._host.depths()
         except RolekitError:
@@ -129,7 +131,8 @@ class Answering:
             dead=sum(one.dead for one in standing) if standing else None,
             places=(
                 InstanceStatus(
-                    name=self._name, state=state, pid=os.getpid(), restarts=0, in_hand=in_hand
+                    name=self._name, state=state, pid=os.getpid(), restarts=0, in_hand=in_hand,
+                    lag_ms=self._lag_s * 1000,
                 ),
             ),
         )  # fmt: skip
@@ -137,19 +140,3 @@ class Answering:
             app=self._app, target=self._config.app, pid=os.getpid(), state=state,
             is_database_away=depths is None, roles=(role,),
         )  # fmt: skip
-
-    def _counted(self) -> list[Sample]:
-        meters = self._parts.services.runtime.meters
-        used, idle = self._parts.database.connections
-        pool = "rolekit.pool.connections"
-        return [
-            *(() if meters is None else meters.read()),
-            Sample(
-                "rolekit.unaccounted",
-                (),
-                0 if self._instance is None else self._instance.unaccounted,
-            ),
-            Sample("rolekit.loop.lag", (), self._lag_s),
-            Sample(pool, (("state", "used"),), used),
-            Sample(pool, (("state", "idle"),), idle),
-        ]

@@ -15,11 +15,11 @@ import structlog
 from rolekit import link
 from rolekit.errors import AppError, ConfigError, in_a_line
 from rolekit.guest.launching import given_door
-from rolekit.model.sample import Sample
 from rolekit.observe import logs
 from rolekit.observe.meters import Meters
 from rolekit.roles.host import Instance
 from rolekit.roles.http_passing import Passing
+from rolekit.wiring.counted import Telling
 from rolekit.wiring.memory import bound_memory
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
@@ -39,8 +39,6 @@ BEAT_S = 1.0
 IDLE_BEAT_S = 4.0
 """An instance to which nothing happens says only so often that it lives; 10 s are allowed."""
 DONE, FAILED, REFUSED = 0, 1, 2
-LONGEST_LINE_BYTES = 60_000
-"""A supervisor reads lines of 64 KiB at most."""
 
 
 def instance_main(
@@ -274,30 +272,10 @@ class _Member:
             answer = link.Changed(is_kept=True, problem=str(error))
         self._writer.write(link.encode(answer))
 
-    def _measure(self, beat: link.Beat, said: tuple[Sample, ...]) -> tuple[Sample, ...]:
-        """Say what was counted, if that is more than what was said last; return it."""
-        meters = self._parts.services.runtime.meters
-        counted = () if meters is None else meters.read()
-        if self._instance is not None:
-            balance = Sample("rolekit.unaccounted", (), self._instance.unaccounted)
-            counted = (*counted, balance)
-        if counted == said:
-            return said
-        used, idle = self._parts.database.connections
-        pool = "rolekit.pool.connections"
-        now = [
-            Sample("rolekit.loop.lag", (), beat.lag_ms / 1000),
-            Sample(pool, (("state", "used"),), used),
-            Sample(pool, (("state", "idle"),), idle),
-        ]
-        line = link.encode(link.Measured([*counted, *now]))
-        if len(line) < LONGEST_LINE_BYTES:
-            self._writer.write(line)
-        return counted
-
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        last, said_at, said = link.Beat(), loop.time(), tuple[Sample, ...]()
+        last, said_at = link.Beat(), loop.time()
+        telling = Telling(self._parts, self._instance, self._writer.write)
         while True:
             due = loop.time() + BEAT_S
             await asyncio.sleep(BEAT_S)
@@ -310,7 +288,7 @@ class _Member:
                 age_s=self._parts.services.runtime.transport.delivered_age_s(),
                 notes={} if live is None else live.notes,
             )
-            said = self._measure(beat, said)
+            telling.tell()
             if beat.says_more_than(last) or loop.time() - said_at >= IDLE_BEAT_S - BEAT_S / 2:
                 self._writer.write(link.encode(beat))
                 last, said_at = beat, loop.time()

@@ -25,6 +25,11 @@ EMPTY = FleetStatus(
     app="shop", target="a:b", pid=1, state="ready", is_database_away=False, roles=()
 )
 
+IDLE = RoleStatus(
+    role="Worker", state="ready", running=1, instances=1, ready=1, in_hand=0,
+    waiting=0, oldest_s=0, rate=0, dead=0,
+)  # fmt: skip
+
 
 class Work(Message):
     """Fails or is done."""
@@ -80,8 +85,8 @@ async def test_an_instance_counts_what_messages_came_to_and_how_long_they_took()
 async def test_sums_do_not_fall_when_an_instance_ends() -> None:
     numbers = Numbers(nothing_waits, [], lambda: 7)
     sent = "messaging.client.sent.messages"
-    numbers.take("Worker/0 1", [Sample(sent, (), 5), Sample("rolekit.loop.lag", (), 0.5)])
-    numbers.take("Worker/1 2", [Sample(sent, (), 3), Sample("rolekit.loop.lag", (), 0.2)])
+    numbers.take("Worker/0 1", [Sample(sent, (), 5)])
+    numbers.take("Worker/1 2", [Sample(sent, (), 3)])
     before = await numbers.read(EMPTY)
 
     numbers.gone("Worker/0 1")
@@ -90,18 +95,44 @@ async def test_sums_do_not_fall_when_an_instance_ends() -> None:
 
     role = (("role", "Worker"),)
     assert (values(before, sent), values(after, sent)) == ({role: 8}, {role: 9})
-    assert values(before, "rolekit.loop.lag") == {role: 0.5}  # the worst
-    assert values(after, "rolekit.loop.lag") == {role: 0.2}
     assert values(after, "rolekit.spans.dropped") == {(): 7}
+
+
+async def test_the_worst_lag_of_a_role_is_that_of_who_lives_and_as_it_is_now() -> None:
+    numbers = Numbers(nothing_waits, [], lambda: 0)
+    role, lag = (("role", "Worker"),), "rolekit.loop.lag"
+    found: list[dict[tuple[tuple[str, str], ...], float]] = []
+
+    numbers.lags("Worker/0 1", 0.9)
+    numbers.lags("Worker/1 2", 0.2)
+    found.append(values(await numbers.read(EMPTY), lag))
+    numbers.lags("Worker/0 1", 0.5)
+    found.append(values(await numbers.read(EMPTY), lag))
+    numbers.gone("Worker/0 1")
+    found.append(values(await numbers.read(EMPTY), lag))
+    numbers.gone("Worker/1 2")
+    found.append(values(await numbers.read(EMPTY), lag))
+
+    assert found == [{role: 0.9}, {role: 0.5}, {role: 0.2}, {}]
+
+
+async def test_restarts_do_not_fall_when_the_places_that_had_them_are_given_up() -> None:
+    numbers = Numbers(nothing_waits, [], lambda: 0)
+    fleet = msgspec.structs.replace(EMPTY, roles=(IDLE,))
+    role = (("role", "Worker"),)
+
+    before = await numbers.read(fleet)
+    for _ in range(3):
+        numbers.restarted("Worker")
+    after = await numbers.read(fleet)  # of which no place tells of a restart
+
+    assert values(before, "rolekit.restarts") == {role: 0}
+    assert values(after, "rolekit.restarts") == {role: 3}
 
 
 async def test_counters_of_a_role_are_there_before_they_count() -> None:
     numbers = Numbers(nothing_waits, [], lambda: 0)
-    idle = RoleStatus(
-        role="Worker", state="ready", running=1, instances=1, ready=1, in_hand=0,
-        waiting=0, oldest_s=0, rate=0, dead=0,
-    )  # fmt: skip
-    fleet = msgspec.structs.replace(EMPTY, roles=(idle,))
+    fleet = msgspec.structs.replace(EMPTY, roles=(IDLE,))
     role = (("role", "Worker"),)
 
     before = await numbers.read(fleet)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Sequence
 
+    from rolekit.model.sample import Sample
+    from rolekit.model.span import Span
     from rolekit.supervisor.host import QueueDepth
 
 pytestmark = pytest.mark.anyio
@@ -29,12 +31,15 @@ pytestmark = pytest.mark.anyio
 class Forker:
     """Each process ended before anybody looked."""
 
-    def __init__(self, status: int | None) -> None:
+    def __init__(self, status: int | None, said: bytes = b"") -> None:
         self._status = status
+        self._said = said
 
     async def fork(
         self, spec: link.InstanceSpec, line: socket.socket, shared: Sequence[socket.socket]
     ) -> Birth:
+        line.setblocking(False)  # noqa: FBT003 - the only way to say it
+        line.send(self._said)
         readable, writable = os.pipe()  # as a pidfd: readable once the process ended
         os.close(writable)
         status: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
@@ -42,18 +47,43 @@ class Forker:
         return Birth(pid=1, pidfd=readable, status=status)
 
 
+class Heard:
+    """Notes what an instance says of itself."""
+
+    def __init__(self) -> None:
+        self.lags_s: list[tuple[str, float]] = []
+        self.restarts: list[str] = []
+
+    def take(self, source: str, span: Span) -> None:
+        pass
+
+    def measured(self, source: str, samples: Sequence[Sample]) -> None:
+        pass
+
+    def lags(self, source: str, lag_s: float) -> None:
+        self.lags_s.append((source, lag_s))
+
+    def restarted(self, role: str) -> None:
+        self.restarts.append(role)
+
+    def gone(self, source: str, how: str) -> None:
+        pass
+
+
 class Host:
-    """Notes what it takes back; then the place is given up."""
+    """Notes what it takes back; then, after so many lives, the place is given up."""
 
     epoch = 7
 
-    def __init__(self) -> None:
+    def __init__(self, *, lives: int = 1) -> None:
         self.slot: Slot
+        self._lives = lives
         self.released: list[tuple[int, bool]] = []
 
     async def release(self, owner: int, *, crashed: bool = True) -> None:
         self.released.append((owner, crashed))
-        self.slot.leave(0)
+        if len(self.released) == self._lives:
+            self.slot.leave(0)
 
     async def topics(self) -> AsyncIterator[list[str]]:
         yield []
@@ -68,6 +98,21 @@ class Host:
 def spec(role: RoleSummary, number: int) -> link.InstanceSpec:
     return link.InstanceSpec(
         app="a:b", role=role.name, slot=number, owner=42, broker="", database="", settings={}
+    )
+
+
+def crew(forker: Forker, host: Host, heard: Heard | None = None) -> Crew:
+    return Crew(
+        forker=forker,
+        host=host,
+        spec=spec,
+        is_leased=lambda: True,
+        hurry=asyncio.Event(),
+        policy=RestartPolicy(first_s=0.001, longest_s=0.001),
+        patience=Patience(),
+        hear=Journal(print).read,
+        tell=Reasons().add,
+        spans=heard,
     )
 
 
@@ -87,19 +132,20 @@ async def test_what_an_instance_held_is_suspected_only_if_it_died(
     status: int | None, *, crashed: bool
 ) -> None:
     host = Host()
-    crew = Crew(
-        forker=Forker(status),
-        host=host,
-        spec=spec,
-        is_leased=lambda: True,
-        hurry=asyncio.Event(),
-        policy=RestartPolicy(),
-        patience=Patience(),
-        hear=Journal(print).read,
-        tell=Reasons().add,
-    )
-    host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew)
+    host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew(Forker(status), host))
 
     await slot.run()
 
     assert host.released == [(42, crashed)]
+
+
+async def test_it_tells_how_late_loops_run_and_each_restart() -> None:
+    host, heard = Host(lives=3), Heard()
+    forker = Forker(-9, said=link.encode(link.Beat(lag_ms=250)))
+    host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew(forker, host, heard))
+
+    await slot.run()
+
+    assert heard.lags_s == [("Worker/0 42", 0.25)] * 3
+    assert heard.restarts == ["Worker"] * 2
+    assert slot.restarts == 2

@@ -25,6 +25,7 @@ def place(number: int, pid: int | None) -> InstanceStatus:
         restarts=number,
         in_hand=10,
         rate=7.5,
+        lag_ms=3.4,
     )
 
 
@@ -83,10 +84,12 @@ def test_the_first_look_and_a_new_process_have_no_cores_yet() -> None:
 
     then = drawn(display.show(usage(101, Usage(10, 5.1, 3 << 20), Usage(11, 9, 1 << 20))))
 
-    assert first[-3][-5:] == ["8", NONE, "3.0", "MB", "0"]
-    assert then[-3] == ["Deliverer/0", "10", "ready", "10", "8", "10", "%", "3.0", "MB", "0"]
-    assert then[-2][-5:] == ["8", NONE, "1.0", "MB", "1"]
-    assert then[-1] == ["Deliverer/2", NONE, "resting", "10", "8", NONE, NONE, "2"]
+    assert first[-3][-7:] == ["8", "3", "ms", NONE, "3.0", "MB", "0"]
+    assert then[-3] == [
+        *("Deliverer/0", "10", "ready", "10", "8", "3", "ms", "10", "%", "3.0", "MB", "0"),
+    ]
+    assert then[-2][-7:] == ["8", "3", "ms", NONE, "1.0", "MB", "1"]
+    assert then[-1] == ["Deliverer/2", NONE, "resting", "10", "8", NONE, NONE, NONE, "2"]
 
 
 @pytest.mark.parametrize(
