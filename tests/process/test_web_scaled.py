@@ -1,0 +1,70 @@
+"""A web role is scaled up and down while HTTP requests come: nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from tests.patience import patient
+from tests.process.rolling_load import Load, RollFleet, until_done
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(180)]
+
+CHANGES = (4, 1, 3)
+BETWEEN = 20
+"""Requests are answered between two changes, so each change meets some."""
+
+
+async def test_scaling_a_web_role_refuses_and_drops_no_request(
+    tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    fleet = RollFleet(tmp_path / "home", database_url, broker_url, clerk=2, desk=2)
+    load = Load(per_s=40, orders=1)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("create table effect (number int, version int)")
+    await connection.close()
+    enough = asyncio.Event()
+
+    with fleet.running() as address:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run(address, enough))
+            for desks in CHANGES:
+                await answered(load, BETWEEN)
+                code, said = await fleet.command("scale", f"Desk={desks}")
+                assert code == 0, said
+                await come_to(fleet, desks)
+            await answered(load, BETWEEN)
+            enough.set()
+        effects = await until_done(database_url, load)
+
+    assert load.failed == []
+    assert effects.lost == []
+    assert effects.repeated == []
+    assert len(load.pids) >= 2
+
+
+async def answered(load: Load, more: int) -> None:
+    """Wait until so many more requests are answered."""
+    until_s, wanted = time.monotonic() + patient(30), len(load.times) + more
+    while len(load.times) < wanted:
+        assert time.monotonic() < until_s
+        await asyncio.sleep(0.02)
+
+
+async def come_to(fleet: RollFleet, desks: int) -> None:
+    """Wait until so many desks are ready, and no other runs."""
+    until_s = time.monotonic() + patient(30)
+    while True:
+        _, said = await fleet.command("ps", "--json")
+        desk = next(one for one in json.loads(said)["roles"] if one["role"] == "Desk")
+        if desk["ready"] == desk["running"] == desks:
+            return
+        assert time.monotonic() < until_s, desk
