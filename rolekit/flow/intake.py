@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 1.0
 AT_ONCE = 8
+BLOCKED_GRACE_S = 1.0
+"""So long a broker may refuse messages before clients are told to come back later."""
 
 
 class Intake:
@@ -227,7 +229,8 @@ class Intake:
     async def _check_room(self, targets: Sequence[str]) -> None:
         """Refuse what is too much, by what was seen a moment ago.
 
-        Only the first message to a queue waits for a look; later ones find what the last
+        What is sent to a broker that takes nothing would hang until its deadline. Only the
+        first message to a queue waits for a look; later ones find what the last
         look found while the next one goes on beside them. While the broker is away, nobody
         knows of queues.
         """
@@ -235,6 +238,13 @@ class Intake:
             raise IntakeFull(
                 "Too many messages wait for the broker already.",
                 fix="Come back later; look whether the broker is up, and takes messages.",
+            )
+        blocked_s = self._runtime.transport.blocked_s()
+        if blocked_s > BLOCKED_GRACE_S:
+            raise IntakeFull(
+                "The broker is short of memory or disk and has taken nothing for "
+                f"{blocked_s:.0f} s.",
+                fix="Come back later; `rabbitmq-diagnostics alarms` says what it lacks.",
             )
         now = time.monotonic()
         stale = [name for name in targets if now - self._looked_at.get(name, 0) > LOOK_EVERY_S]

@@ -207,6 +207,12 @@ class Transport(Protocol):
         None: nothing came, or `depths` tells ages, which is better.
         """
 
+    def blocked_s(self) -> float:
+        """Return for how long the broker has refused to take messages, seconds; 0: it takes.
+
+        It may be noticed only when something is published.
+        """
+
     async def recover(self) -> None:
         """Hand back what instances that are gone still hold, where the broker does not."""
 

@@ -82,6 +82,10 @@ class MemoryTransport:
         """Say nothing: `depths` tells ages."""
         return None
 
+    def blocked_s(self) -> float:
+        """Say that messages are taken."""
+        return 0.0
+
     async def recover(self) -> None:
         """Does nothing: a crash hands back by itself."""
 

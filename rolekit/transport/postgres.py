@@ -133,6 +133,10 @@ class PostgresTransport:
         """Say nothing: `depths` tells ages."""
         return None
 
+    def blocked_s(self) -> float:
+        """Say that messages are taken."""
+        return 0.0
+
     async def recover(self) -> None:
         """Hand back what instances of hosts without a lease still hold.
 

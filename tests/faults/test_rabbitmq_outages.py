@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rolekit import App, Message, WebRole, WorkerRole, handle, web
 from rolekit.errors import Unavailable
+from rolekit.flow.intake import BLOCKED_GRACE_S
 from rolekit.testing.faults import Proxy
 from rolekit.transport.rabbitmq import publisher
 from tests.conformance.transport import Inbox, consume, packet, packets
-from tests.faults.rabbit import RESUMES_S, published
+from tests.faults.rabbit import RESUMES_S, published, within
 from tests.patience import patient
+from tests.unit.fakes_flow import services_of
+from tests.unit.web_front import calling
 
 if TYPE_CHECKING:
     from tests.faults.rabbit import Rig
@@ -27,6 +31,28 @@ pytestmark = [
 ]  # fmt: skip
 
 CONFIRM_S, LOOK_EVERY_S = 0.6, 0.2
+
+
+class Order(Message):
+    """What clients send."""
+
+    n: int
+
+
+class Front(WebRole):
+    """Takes orders over HTTP."""
+
+    @web.post("/orders")
+    async def order(self, order: Order) -> None:
+        await self.client.send(order)
+
+
+class Work(WorkerRole):
+    """Would take them."""
+
+    @handle
+    async def work(self, order: Order) -> None:
+        """Do nothing."""
 
 
 async def test_what_was_in_hand_while_the_loop_stood_still_comes_again_flagged(
@@ -115,7 +141,7 @@ async def test_acks_get_through_while_the_broker_takes_no_messages(rig: Rig) -> 
         await inbox.count(4)
         subscription.ack(inbox.got[2:])
         await rig.until(lambda state: state.ready == state.unacked == 0)
-        was_blocked = not blocked.done()
+        was_blocked, blocked_s = not blocked.done(), transport.blocked_s()
     finally:
         await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=False)
     async with asyncio.timeout(RESUMES_S):
@@ -123,6 +149,8 @@ async def test_acks_get_through_while_the_broker_takes_no_messages(rig: Rig) -> 
         await inbox.count(5)
 
     assert was_blocked
+    assert blocked_s > 0
+    assert transport.blocked_s() == 0
     assert [delivery.packet.body for delivery in inbox.got] == [b"0", b"1", b"2", b"3", b"4"]
 
 
@@ -149,6 +177,37 @@ async def test_publishing_to_a_broker_that_takes_nothing_ends_by_its_deadline(
     subscription.ack(got)
 
 
+async def test_a_web_front_says_at_once_to_come_later_while_the_broker_takes_nothing(
+    rig: Rig,
+) -> None:
+    transport = await rig.connect()
+    plan = App("shop", roles=[Front, Work]).plan()
+    await transport.declare(plan.queues("Work"))
+    client = services_of(plan, transport=transport).client
+
+    async with calling(Front(), client) as http:
+        first = await http.post("/orders", json={"n": 0})
+        await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=True)
+        try:
+            # The broker says that it takes nothing only to who publishes.
+            held = asyncio.create_task(http.post("/orders", json={"n": 1}))
+            await within(RESUMES_S, lambda: transport.blocked_s() > BLOCKED_GRACE_S)
+            async with asyncio.timeout(patient(2.0)):
+                refused = [await http.post("/orders", json={"n": n}) for n in range(2, 22)]
+            was_held = not held.done()
+        finally:
+            await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=False)
+        async with asyncio.timeout(RESUMES_S):
+            answers = [first, await held, await http.post("/orders", json={"n": 22})]
+    state = await rig.until(lambda state: state.ready == len(answers), "Work.work", "f")
+
+    assert was_held
+    assert {answer.status_code for answer in refused} == {503}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert [answer.status_code for answer in answers] == [204, 204, 204]
+    assert state.unacked == 0
+
+
 async def test_a_connection_lost_while_the_broker_takes_nothing_comes_back(rig: Rig) -> None:
     transport, inbox = await rig.connect(), Inbox()
     subscription = await consume(transport, inbox)
@@ -159,9 +218,10 @@ async def test_a_connection_lost_while_the_broker_takes_nothing_comes_back(rig: 
         blocked = asyncio.create_task(_result(transport.publish([packet(1)])))
         subscription.ack(await inbox.count(1))
         await rig.until(lambda state: state.unacked == 0)
-        was_blocked = not blocked.done()
+        was_blocked = not blocked.done() and transport.blocked_s() > 0
         await rig.close_connections()
         result = await blocked
+        is_blocked = transport.blocked_s() > 0
     finally:
         await asyncio.to_thread(rig.broker.set_memory_alarm, is_on=False)
     async with asyncio.timeout(RESUMES_S):
@@ -169,6 +229,7 @@ async def test_a_connection_lost_while_the_broker_takes_nothing_comes_back(rig: 
         await inbox.wait(lambda got: got[-1].packet.body == b"1")
 
     assert was_blocked
+    assert not is_blocked
     assert result == "PublishUnknown"
 
 

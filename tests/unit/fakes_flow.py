@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rolekit.model.plan import AppPlan
     from rolekit.observe.meters import Meters
     from rolekit.store.base import Commit, Step
+    from rolekit.transport.base import Transport
 
 R = TypeVar("R", bound=WorkerRole)
 
@@ -58,7 +59,7 @@ class Refusing(MemoryStore):
 def services_of(
     plan: AppPlan,
     store: MemoryStore | None = None,
-    transport: MemoryTransport | None = None,
+    transport: Transport | None = None,
     tracing: Tracing | None = None,
     meters: Meters | None = None,
 ) -> Services:

@@ -25,6 +25,7 @@ from tests.unit.fakes_web import FakeClient
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from rolekit.flow.app_client import AppClient
     from rolekit.roles.http_limits import Limits
 
 
@@ -105,7 +106,7 @@ class Picky(WebRole):
 
 @asynccontextmanager
 async def calling(
-    role: WebRole, client: FakeClient | None = None, *, limits: Limits | None = None
+    role: WebRole, client: FakeClient | AppClient | None = None, *, limits: Limits | None = None
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """Call the role's app without a server."""
     app = asgi(role, client or FakeClient(), limits=limits)

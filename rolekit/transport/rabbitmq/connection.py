@@ -13,6 +13,7 @@ import asyncio
 import os
 import random
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -58,12 +59,19 @@ class BrokerConnection:
         self._running: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self.on_block: Callable[[bool], None] = lambda _: None
+        self._blocked_at_s: float | None = None
         self.reconnects = 0
 
     @property
     def current(self) -> Session | None:
         """The session, if there is one now."""
         return self._session
+
+    @property
+    def blocked_s(self) -> float:
+        """For how long the broker has read nothing of this connection, seconds."""
+        blocked_at_s = self._blocked_at_s
+        return 0.0 if blocked_at_s is None else time.monotonic() - blocked_at_s
 
     async def start(self) -> None:
         """Connect, and keep connected from then on. Does nothing the second time.
@@ -153,8 +161,11 @@ class BrokerConnection:
 
     def _blocked(self, blocked: bool) -> None:  # noqa: FBT001 - as the broker says it
         if blocked:
+            if self._blocked_at_s is None:
+                self._blocked_at_s = time.monotonic()
             log.warning("the broker is short of memory or disk and takes nothing for now")
         else:
+            self._blocked_at_s = None
             log.info("the broker takes messages again")
         self.on_block(blocked)
 
@@ -166,6 +177,7 @@ class BrokerConnection:
             self._session = None
             self._up.clear()
             await session.close()
+            self._blocked_at_s = None
             if session.is_blocked:
                 self.on_block(False)  # noqa: FBT003 - as the broker says it
             self.reconnects += 1

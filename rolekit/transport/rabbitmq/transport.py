@@ -266,6 +266,10 @@ class RabbitTransport:
         birth_ms, self._first_birth_ms = self._first_birth_ms, 0
         return max(self._clock.now_ms() - birth_ms, 0) / 1000 if birth_ms else None
 
+    def blocked_s(self) -> float:
+        """Return for how long the broker has read nothing that is published, seconds."""
+        return self._publishing.blocked_s
+
     async def recover(self) -> None:
         """Do nothing: the broker hands back what a lost connection held."""
 

@@ -1,0 +1,103 @@
+"""What clients are told while the broker takes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit import App, Message, Reply, WebRole, WorkerRole, handle, web
+from rolekit.errors import IntakeFull
+from rolekit.transport.memory import MemoryTransport
+from tests.unit.fakes_flow import services_of
+from tests.unit.web_front import calling
+
+if TYPE_CHECKING:
+    from rolekit.flow.app_client import AppClient
+
+pytestmark = pytest.mark.anyio
+
+
+class Order(Message):
+    """What clients send."""
+
+    n: int
+
+
+class Answer(Reply):
+    """What comes of one, if somebody asks."""
+
+
+class Front(WebRole):
+    """Takes orders over HTTP."""
+
+    @web.post("/orders")
+    async def order(self, order: Order) -> None:
+        await self.client.send(order)
+
+
+class Work(WorkerRole):
+    """Takes them."""
+
+    @handle
+    async def work(self, order: Order) -> None:
+        """Do nothing."""
+
+
+class Blocked(MemoryTransport):
+    """Has refused messages for some seconds, as a broker does that is short of memory."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def blocked_s(self) -> float:
+        return self.seconds
+
+    def waiting(self) -> int:
+        return self.broker.depth("Work.work").waiting
+
+
+async def client_on(transport: MemoryTransport) -> AppClient:
+    await transport.declare(["Work.work"])
+    return services_of(App("shop", roles=[Front, Work]).plan(), transport=transport).client
+
+
+async def test_while_the_broker_takes_nothing_senders_are_told_to_come_later() -> None:
+    transport = Blocked(7.2)
+    client = await client_on(transport)
+
+    for call in (
+        client.send(Order(n=1)),
+        client.send(Order(n=1), delay_s=5),
+        client.send(Order(n=1), idempotency_key="one"),
+        client.send_many([Order(n=1)]),
+        client.ask(Order(n=1), Answer),
+    ):
+        with pytest.raises(IntakeFull, match="has taken nothing for 7 s"):
+            await call
+
+    assert transport.waiting() == 0
+
+
+async def test_a_broker_that_takes_nothing_for_a_moment_is_waited_for() -> None:
+    transport = Blocked(0.9)
+    client = await client_on(transport)
+
+    await client.send(Order(n=1))
+
+    assert transport.waiting() == 1
+
+
+async def test_over_http_that_is_503_with_a_time_to_come_back_after() -> None:
+    transport = Blocked(7.2)
+
+    async with calling(Front(), await client_on(transport)) as http:
+        refused = await http.post("/orders", json={"n": 1})
+        transport.seconds = 0
+        taken = await http.post("/orders", json={"n": 2})
+
+    assert (refused.status_code, taken.status_code) == (503, 204)
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert "short of memory" in refused.json()["detail"]
+    assert transport.waiting() == 1
