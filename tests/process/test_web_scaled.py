@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(180)]
 
-CHANGES = (4, 1, 3)
-BETWEEN = 20
+CHANGES = (4, 1, 4, 1, 4, 1)
+BETWEEN = 40
 """Requests are answered between two changes, so each change meets some."""
 
 
@@ -27,7 +27,7 @@ async def test_scaling_a_web_role_refuses_and_drops_no_request(
     tmp_path: Path, database_url: str, broker_url: str
 ) -> None:
     fleet = RollFleet(tmp_path / "home", database_url, broker_url, clerk=2, desk=2)
-    load = Load(per_s=40, orders=1)
+    load = Load(per_s=80, orders=40)
     connection = await asyncpg.connect(database_url)
     await connection.execute("create table effect (number int, version int)")
     await connection.close()
