@@ -77,6 +77,29 @@ METRICS: dict[str, Metric] = {
     "rolekit.pool.connections": Metric(
         "gauge", "{connection}", "Connections to the database, by state."
     ),
+    "rolekit.broker.reconnects": Metric(
+        "counter", "{connection}", "Connections to RabbitMQ that were lost."
+    ),
+    "rolekit.broker.frame_faults": Metric(
+        "counter",
+        "{connection}",
+        "Connections that were closed because what came on them made no sense.",
+    ),
+    "rolekit.broker.blocked": Metric(
+        "gauge", "{connection}", "Connections on which RabbitMQ takes nothing for now."
+    ),
+    "rolekit.broker.healed": Metric(
+        "counter", "{consumer}", "Consumers that were dead without a word, and began anew."
+    ),
+    "rolekit.broker.stale_acks": Metric(
+        "counter", "{ack}", "Acks that came after their channel was lost: a repeat follows."
+    ),
+    "rolekit.broker.unknown": Metric(
+        "counter", "{message}", "Messages that were published and not confirmed in time."
+    ),
+    "rolekit.broker.returned": Metric(
+        "counter", "{message}", "Messages that RabbitMQ returned, for lack of their queue."
+    ),
     "rolekit.sequences.hole.age": Metric(
         "gauge", "s", "How long the sequence that stands still longest has."
     ),

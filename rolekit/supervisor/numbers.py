@@ -28,7 +28,9 @@ FROM_THE_START = (
     "rolekit.restarts",
 )
 """Counters of a role that are said while they are 0, so that the first of them is a rise."""
-_OF_ALL = frozenset({"rolekit.pool.connections", "rolekit.unaccounted"})
+_OF_ALL = frozenset(
+    {"rolekit.pool.connections", "rolekit.unaccounted", "rolekit.broker.blocked"}
+)
 """Of these the instances of a role have so many together."""
 EVER_S = 1e9
 """Older than any sequence: all are looked at."""

@@ -60,6 +60,7 @@ def counted(parts: Parts, instance: Instance | None) -> tuple[Sample, ...]:
     pool = "rolekit.pool.connections"
     return (
         *(() if meters is None else meters.read()),
+        *parts.of_broker(),
         *(
             ()
             if instance is None

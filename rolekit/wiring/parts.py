@@ -24,11 +24,12 @@ from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.handlers import changed_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rolekit.config import Config
     from rolekit.flow.tracing import Tracing
     from rolekit.model.plan import AppPlan
+    from rolekit.model.sample import Sample
     from rolekit.observe.meters import Meters
     from rolekit.transport.base import Transport
     from rolekit.transport.rabbitmq import RabbitTransport
@@ -77,10 +78,15 @@ def settled(plan: AppPlan, config: Config) -> AppPlan:
 
 @dataclass(slots=True)
 class Parts:
-    """The concrete parts of one process, not started."""
+    """The concrete parts of one process, not started.
+
+    Attributes:
+        of_broker: Says the numbers of its end of the broker.
+    """
 
     services: Services
     database: Database
+    of_broker: Callable[[], tuple[Sample, ...]] = tuple
 
 
 def codec_of(plan: AppPlan) -> Codec:
@@ -134,14 +140,16 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
     store.keeps_sent = keeps_sent and not joins_store(database, broker)
     transport: Transport
+    of_broker: Callable[[], tuple[Sample, ...]] = tuple
     if is_rabbit(broker):
-        transport = rabbit_transport(
+        transport = rabbit = rabbit_transport(
             plan.name,
             broker,
             sole_types=_sole_types(plan),
             sources=sources_of(plan),
             made=[*plan.queues(), INBOUND] if has_queues else (),
         )
+        of_broker = rabbit.numbers
     else:
         refuse_sources(sources_of(plan))
         joins = joins_store(database, broker)
@@ -160,7 +168,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         tracing=tracing,
         meters=meters,
     )
-    return Parts(Services(runtime, intake_limit=_intake_limit()), state)
+    return Parts(Services(runtime, intake_limit=_intake_limit()), state, of_broker)
 
 
 def rabbit_transport(

@@ -63,3 +63,12 @@ async def test_what_was_counted_is_told_once() -> None:
 
     assert len(lines) == 2
     assert told(lines)[-1]["messaging.client.consumed.messages", ""] == 2
+
+
+async def test_what_befell_the_line_to_a_broker_is_told_where_there_is_one() -> None:
+    lines: list[bytes] = []
+    plan = App("numbers", roles=[Actor]).plan()
+
+    Telling(build(plan, 0, NOWHERE, "amqp://nobody@localhost"), None, lines.append).tell()
+
+    assert told(lines)[0]["rolekit.broker.healed", ""] == 0

@@ -60,7 +60,12 @@ class BrokerConnection:
         self._opening = asyncio.Lock()
         self.on_block: Callable[[bool], None] = lambda _: None
         self._blocked_at_s: float | None = None
-        self.reconnects = 0
+        self.reconnects = self.frame_faults = 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker takes nothing on it for now."""
+        return self._blocked_at_s is not None
 
     @property
     def current(self) -> Session | None:
@@ -181,6 +186,7 @@ class BrokerConnection:
             if session.is_blocked:
                 self.on_block(False)  # noqa: FBT003 - as the broker says it
             self.reconnects += 1
+            self.frame_faults += session.has_fault
             log.warning("connection to the broker lost; connecting again", reason=why)
             await self._reconnect()
             log.info("connected to the broker again", broker=self._address.shown)

@@ -295,6 +295,12 @@ class Session:
         closing.add_done_callback(self._closed)
 
     @property
+    def has_fault(self) -> bool:
+        """Whether something came that made no sense; the connection is closed for it."""
+        protocol = self._factory.protocol
+        return protocol is not None and protocol.fault is not None
+
+    @property
     def can_write(self) -> bool:
         """Whether the socket takes more."""
         protocol = self._factory.protocol

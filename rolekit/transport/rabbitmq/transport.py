@@ -19,6 +19,7 @@ import structlog
 from rolekit.clock import Clock, SystemClock
 from rolekit.errors import CodecError, QueueFull, Unavailable, Unroutable
 from rolekit.model.envelope import Packet
+from rolekit.model.sample import Sample
 from rolekit.transport.base import (
     DEAD_QUEUE,
     OUTSIDE,
@@ -113,6 +114,24 @@ class RabbitTransport:
     def healed(self) -> int:
         """Consumers that were dead without a word, and began anew."""
         return self._watchdog.healed
+
+    def numbers(self) -> tuple[Sample, ...]:
+        """Say what befell this end of the broker since it began, and how that is now."""
+        publisher, found = self._publisher, list[Sample]()
+        for name, one in (("consume", self._consuming), ("publish", self._publishing)):
+            label = (("connection", name),)
+            found += [
+                Sample("rolekit.broker.reconnects", label, one.reconnects),
+                Sample("rolekit.broker.frame_faults", label, one.frame_faults),
+                Sample("rolekit.broker.blocked", label, float(one.is_blocked)),
+            ]
+        return (
+            *found,
+            Sample("rolekit.broker.healed", (), self.healed),
+            Sample("rolekit.broker.stale_acks", (), self.stale_acks),
+            Sample("rolekit.broker.unknown", (), publisher.unknown),
+            Sample("rolekit.broker.returned", (), publisher.returned),
+        )
 
     async def start(self) -> None:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
