@@ -22,6 +22,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.transport.base import INBOUND
 from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.handlers import changed_handlers
+from rolekit.wiring.holding import is_rabbit, refuse_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,7 +66,8 @@ def settled(plan: AppPlan, config: Config) -> AppPlan:
     """Return the plan of an app with what the settings say instead of the code.
 
     Raises:
-        ConfigError: They name a handler that is not there, or change what cannot be changed.
+        ConfigError: They name a handler that is not there, or change what cannot be changed;
+            or a call may take longer than RabbitMQ lets anybody hold a delivery.
     """
     given = {
         name: value
@@ -73,6 +75,7 @@ def settled(plan: AppPlan, config: Config) -> AppPlan:
         if (value := getattr(config, name)) is not None
     }
     handlers = changed_handlers(plan, config.handlers)
+    refuse_long(config, {name: one.timeout_s for name, one in plan.handlers.items()})
     return replace(plan, handlers=handlers, **given)
 
 
@@ -92,11 +95,6 @@ class Parts:
 def codec_of(plan: AppPlan) -> Codec:
     """Make what turns an app's messages into bytes."""
     return Codec(plan.types, plan.wire_names, plan.codec)
-
-
-def is_rabbit(broker: str) -> bool:
-    """Whether a broker's URL names RabbitMQ."""
-    return broker.startswith(("amqp://", "amqps://"))
 
 
 def joins_store(database: str, broker: str) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rolekit.config import level, share
 from rolekit.flow.tracing import Tracing
 from rolekit.observe.tracing import Sampling, Tracer
-from rolekit.wiring.parts import is_rabbit, joins_store
+from rolekit.wiring.holding import is_rabbit
+from rolekit.wiring.parts import joins_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

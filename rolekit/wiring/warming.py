@@ -19,7 +19,8 @@ from rolekit import config as configuration
 from rolekit.errors import RolekitError
 from rolekit.observe import logs
 from rolekit.supervisor import sharing
-from rolekit.wiring.parts import build, codec_of, is_rabbit, load_app, settled
+from rolekit.wiring.holding import is_rabbit
+from rolekit.wiring.parts import build, codec_of, load_app, settled
 
 if TYPE_CHECKING:
     from rolekit.config import Config
