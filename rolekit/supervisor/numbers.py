@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
+from rolekit.model.conventions import Naming
 from rolekit.model.sample import METRICS, Sample, added_up, prometheus
 
 if TYPE_CHECKING:
@@ -43,11 +44,17 @@ class Numbers:
         measure: Says how long sequences have stood still.
         gathers: Names of the app's gathers.
         dropped: Says how many spans were dropped.
+        naming: How messages travel.
     """
 
     def __init__(
-        self, measure: Measure, gathers: Sequence[str], dropped: Callable[[], int]
+        self,
+        measure: Measure,
+        gathers: Sequence[str],
+        dropped: Callable[[], int],
+        naming: Naming | None = None,
     ) -> None:
+        self._naming = naming or Naming()
         self._measure = measure
         self._gathers = dict.fromkeys(gathers, EVER_S)
         self._dropped = dropped
@@ -101,7 +108,8 @@ class Numbers:
                 for name, stood_s in holes.items()
             )
         )
-        return added_up(*parts)
+        named = self._naming.named
+        return added_up(*(tuple(named(one) for one in part) for part in parts))
 
     def _seen_here(self) -> Iterable[Sample]:
         """Say what is known of processes besides what they count."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from rolekit.model.conventions import naming
 from rolekit.observe.collecting import Collector, export_to
 from rolekit.supervisor.numbers import Numbers
 
@@ -49,7 +50,9 @@ class Observing:
             offer = None if self._export is None else self._export.offer
             self._collector = Collector(ground.traces.keep, ground.traces.tidy, offer)
         gathers = sorted({name for role in app.roles for name in role.feeds})
-        self._numbers = Numbers(ground.measure, gathers, self._dropped)
+        queues = frozenset(name for role in app.roles for name in role.queues)
+        how = naming(config.broker, app.app, queues)
+        self._numbers = Numbers(ground.measure, gathers, self._dropped, how)
 
     def take(self, source: str, span: Span) -> None:
         """Take a span of a process."""

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
+from rolekit.model.conventions import naming
 from rolekit.supervisor import control_server
 from rolekit.supervisor.numbers import Numbers
 from rolekit.supervisor.status import FleetStatus, InstanceStatus, RoleStatus
@@ -53,7 +54,8 @@ class Answering:
         self._queues = [one.name for one in mine]
         self._app, self._role = plan.name, role
         gathers = [one.name for one in mine if one.kind == "gather"]
-        self._numbers = Numbers(host.backlog, gathers, dropped)
+        how = naming(config.broker, plan.name, frozenset(plan.queues()))
+        self._numbers = Numbers(host.backlog, gathers, dropped, how)
         self._instance: Instance | None = None
         self._is_ready = False
         self._lag_s = 0.0

@@ -363,8 +363,15 @@ def test_the_numbers_are_there_for_prometheus(config: Config) -> None:
         text = numbers()
 
     for name in (
-        'messaging_process_duration_seconds_bucket{app="why",handler="Wide.heavy",role="Wide"',
-        'messaging_client_consumed_messages_total{app="why",role="Wide"}',
+        (
+            'messaging_process_duration_seconds_bucket{app="why",handler="Wide.heavy",'
+            'messaging_destination_name="Wide.heavy",messaging_destination_template="Wide.heavy",'
+            'messaging_operation_name="process",messaging_system="postgresql",role="Wide"'
+        ),
+        (
+            'messaging_client_consumed_messages_total{app="why",'
+            'messaging_operation_name="receive",messaging_system="postgresql",role="Wide"}'
+        ),
         'rolekit_commit_steps_count{app="why",role="Wide"}',
         'rolekit_instances{app="why",role="Wide",state="ready"} 1',
         'rolekit_restarts_total{app="why",role="Wide"} 0',

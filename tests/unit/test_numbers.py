@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from rolekit import Context, Message, Retry, WorkerRole, handle
+from rolekit.model.conventions import naming
 from rolekit.model.sample import METRICS, SECONDS, Sample, added_up, prometheus
 from rolekit.observe.meters import Meters
 from rolekit.supervisor.host import nothing_waits
@@ -29,6 +30,8 @@ IDLE = RoleStatus(
     role="Worker", state="ready", running=1, instances=1, ready=1, in_hand=0,
     waiting=0, oldest_s=0, rate=0, dead=0,
 )  # fmt: skip
+
+SENT = (("messaging.operation.name", "send"), ("messaging.system", "postgresql"))
 
 
 class Work(Message):
@@ -93,9 +96,50 @@ async def test_sums_do_not_fall_when_an_instance_ends() -> None:
     numbers.take("Worker/0 3", [Sample(sent, (), 1)])
     after = await numbers.read(EMPTY)
 
-    role = (("role", "Worker"),)
+    role = (*SENT, ("role", "Worker"))
     assert (values(before, sent), values(after, sent)) == ({role: 8}, {role: 9})
     assert values(after, "rolekit.spans.dropped") == {(): 7}
+
+
+async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> None:
+    how = naming("amqp://broker", "shop", frozenset({"Worker.work"}))
+    numbers = Numbers(nothing_waits, [], lambda: 0, how)
+    counts = (0,) * (len(SECONDS) + 1)
+    took, operation = "messaging.process.duration", "messaging.client.operation.duration"
+    numbers.take(
+        "Worker/0 1",
+        [
+            *(
+                Sample(took, (("handler", f"Worker.{one}"),), 1, counts)
+                for one in ("work", "keyed")
+            ),
+            Sample(operation, (("operation", "commit"),), 1, counts),
+            Sample("rolekit.queue.wait", (("handler", "Worker.work"),), 1, counts),
+        ],
+    )
+
+    found = await numbers.read(msgspec.structs.replace(EMPTY, roles=(IDLE,)))
+
+    said = {(one.name, dict(one.labels).get("handler")): dict(one.labels) for one in found}
+    common = {"messaging.system": "rabbitmq", "role": "Worker"}
+    assert said[took, "Worker.work"] == {
+        **common,
+        "handler": "Worker.work",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": "shop.Worker.work",
+        "messaging.destination.template": "Worker.work",
+    }
+    keyed = said[took, "Worker.keyed"]  # its queues are those of partitions
+    assert "messaging.destination.name" not in keyed
+    assert keyed["messaging.destination.template"] == "Worker.keyed"
+    assert said[operation, None] == {**common, "messaging.operation.name": "commit"}
+    for name, what in (("sent", "send"), ("consumed", "receive")):
+        found_labels = said[f"messaging.client.{name}.messages", None]
+        assert found_labels == {**common, "messaging.operation.name": what}
+    assert said["rolekit.queue.wait", "Worker.work"] == {
+        "handler": "Worker.work", "role": "Worker",
+    }  # fmt: skip
+    assert 'messaging_destination_name="shop.Worker.work"' in prometheus(found, {"app": "shop"})
 
 
 async def test_the_worst_lag_of_a_role_is_that_of_who_lives_and_as_it_is_now() -> None:
@@ -140,7 +184,7 @@ async def test_counters_of_a_role_are_there_before_they_count() -> None:
     after = await numbers.read(fleet)
 
     assert values(before, "rolekit.inbox.conflicts") == {role: 0}
-    assert values(before, "messaging.client.sent.messages") == {role: 0}
+    assert values(before, "messaging.client.sent.messages") == {(*SENT, *role): 0}
     assert values(after, "rolekit.inbox.conflicts") == {role: 2}
 
 
