@@ -42,8 +42,12 @@ async def traced(
     is_kept = cause is not None and cause.is_sampled
     if cause is None and scope["path"] not in UNTRACED:
         is_kept = tracer.begins()
-    more = {BAGGAGE} | ({TRACESTATE} if is_kept and cause else set[str]())
-    carrying = carried.set({name: headers[name] for name in more & headers.keys()})
+    more = {BAGGAGE} | ({TRACESTATE} if cause else set[str]())
+    carries = {name: headers[name] for name in more & headers.keys()}
+    if cause is not None and not is_kept:
+        # Whoever asked keeps no spans, but may look for this trace in logs, or elsewhere.
+        carries[TRACEPARENT] = cause.header()
+    carrying = carried.set(carries)
     if not is_kept:
         token = current.set(False)
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from rolekit.flow.tracing import Tracing
 from rolekit.model.span import SpanKind
 from rolekit.observe.tracing import Live, Sampling, Tracer, carried, current
 from rolekit.roles.http_tracing import traced
@@ -26,7 +27,7 @@ class Front:
 
     def __init__(self, ratio: float, status: int = 200) -> None:
         sampling = Sampling(ratio=ratio, first_per_s=0)
-        self._tracer = Tracer(self._ship, sampling, role="Front", instance="Front/0")
+        self.tracer = Tracer(self._ship, sampling, role="Front", instance="Front/0")
         self._status = status
         self.spans: list[Span] = []
         self.seen: list[object] = []
@@ -44,7 +45,7 @@ class Front:
             await out({"type": "http.response.start", "status": self._status, "headers": []})
             await out({"type": "http.response.body", "body": b"ok"})
 
-        await traced(self._tracer, scope, send, answer)
+        await traced(self.tracer, scope, send, answer)
 
     async def get(self, path: str, headers: dict[str, str] | None = None) -> None:
         transport = httpx.ASGITransport(app=self)
@@ -94,6 +95,22 @@ async def test_what_is_not_kept_is_decided_for_all_it_sends(
 
     assert front.spans == []
     assert front.seen == [False]
+
+
+async def test_a_trace_that_whoever_asks_does_not_keep_goes_on_under_its_id() -> None:
+    front = Front(1)
+    unsampled = THEIRS[:-1] + "0"
+
+    await front.get("/mail/7", {"traceparent": unsampled, "tracestate": "a=b"})
+
+    assert front.spans == []
+    assert front.carried == [{"traceparent": unsampled, "tracestate": "a=b"}]
+    token = carried.set(front.carried[0])
+    try:
+        headers, sending = Tracing(front.tracer, system="postgresql").entering({})
+    finally:
+        carried.reset(token)
+    assert (headers["traceparent"], sending) == (unsampled, None)
 
 
 async def test_a_server_error_is_an_error_of_the_span() -> None:
