@@ -91,6 +91,7 @@ class PlaceNow(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     in_hand: int
     rate: float
+    lag_ms: float
     version: int
     cpu: float | None
     memory_bytes: int
@@ -138,6 +139,7 @@ class Feed:
                 restarts=place.restarts,
                 in_hand=place.in_hand,
                 rate=place.rate,
+                lag_ms=place.lag_ms,
                 version=place.version,
                 cpu=self._spent.get(place.pid or 0),
                 memory_bytes=memory.get(place.pid or 0, 0),

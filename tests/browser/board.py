@@ -52,7 +52,7 @@ class MadeUpFleet:
         places = tuple(
             InstanceStatus(
                 name=f"Role{number}/{place}", state="ready", pid=1000 + number * each + place,
-                restarts=0, in_hand=(place + self.asked) % 3, rate=place / 3,
+                restarts=0, in_hand=(place + self.asked) % 3, rate=place / 3, lag_ms=234,
             )
             for place in range(each)
         )  # fmt: skip

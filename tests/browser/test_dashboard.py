@@ -93,6 +93,8 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
         await page.locator("#roles tbody tr", has_text="Role7").first.click()
         await expect(page.locator("#role-said")).to_contain_text(ATTACK)
         await expect(page.locator("#places tbody tr")).to_have_count(20)
+        lag = page.locator("#places tbody tr").first.locator("td").nth(5)
+        await expect(lag).to_have_text("234 ms")
         await page.get_by_role("link", name="Sequences").click()
         await expect(page.locator("#holes tbody tr")).to_contain_text("111 of 240")
         await page.get_by_role("link", name="Dead letters").click()

@@ -99,10 +99,10 @@ async function showRole() {
   grid(places);
   const worst = [...places].sort((a, b) => (a.state === "ready") - (b.state === "ready") || b.rate - a.rate || a.name.localeCompare(b.name, "en", {numeric: true})).slice(0, SHOWN);
   const body = $("places").tBodies[0];
-  while (body.rows.length < worst.length) body.append(el("tr", {}, ...Array.from({length: 8}, (_, n) => el("td", n > 1 ? {class: "n"} : {}))));
+  while (body.rows.length < worst.length) body.append(el("tr", {}, ...Array.from({length: 9}, (_, n) => el("td", n > 1 ? {class: "n"} : {}))));
   while (body.rows.length > worst.length) body.deleteRow(-1);
   worst.forEach((place, n) => {
-    const cells = [place.name, place.state, place.pid == null ? "–" : String(place.pid), figure(place.in_hand), rate(place.rate), cores(place.cpu), bytes(place.memory_bytes), figure(place.restarts)];
+    const cells = [place.name, place.state, place.pid == null ? "–" : String(place.pid), figure(place.in_hand), rate(place.rate), place.pid == null ? "–" : figure(place.lag_ms) + " ms", cores(place.cpu), bytes(place.memory_bytes), figure(place.restarts)];
     cells.forEach((text, k) => set(body.rows[n].cells[k], text));
     body.rows[n].cells[1].className = place.state === "ready" ? "good" : "busy";
   });
