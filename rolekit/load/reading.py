@@ -107,6 +107,9 @@ def _mistaken_times(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield "$.warm_up_s", what, "The warm-up is part of for_s."
     if not 0 <= scenario.trace <= 1:
         yield "$.trace", f"{scenario.trace:g} is not a share.", "0.01 traces one in a hundred."
+    if scenario.trace and isinstance(scenario.entry, Smtp):
+        what = "a mail has no header that starts a trace."
+        yield "$.trace", what, "Leave it out, and set ROLEKIT_TRACES where the app runs."
 
 
 def _mistaken_rates(arrival: Arrival) -> Iterator[tuple[str, str, str]]:

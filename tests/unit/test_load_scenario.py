@@ -63,6 +63,19 @@ def test_a_scenario_is_read_with_files_beside_it(folder: Path) -> None:
     assert [chaos.text for chaos in scenario.chaos] == ["kill -9 Deliverer", "true"]
 
 
+def test_a_share_of_traces_is_refused_where_a_request_cannot_start_one(folder: Path) -> None:
+    text = """
+trace = 0.1
+entry = {kind = "smtp", at = "a:25", sender = "x@a", recipients = ["y@a"], body_file = ""}
+arrival = {law = "poisson", rate = 5}
+"""
+
+    with pytest.raises(ConfigError, match="line 2, trace: a mail has no header that starts"):
+        parse(text, "mail.toml", folder)
+
+    assert parse(text.replace("0.1", "0"), "mail.toml", folder).trace == 0
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
