@@ -29,12 +29,14 @@ class Verdict(enum.Enum):
 
     Attributes:
         DROP: It is lost; so are the header and the bodies that belong to it.
+        SPOIL: It arrives without the end of a frame, as from a proxy that changes bytes.
         CUT_BEFORE: All before it arrives, then the connection is cut.
         CUT_AFTER: It arrives as the last one.
     """
 
     PASS = enum.auto()
     DROP = enum.auto()
+    SPOIL = enum.auto()
     CUT_BEFORE = enum.auto()
     CUT_AFTER = enum.auto()
 

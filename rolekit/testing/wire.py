@@ -186,6 +186,8 @@ class _Lane:
             return False
         if verdict is Verdict.CUT_BEFORE:
             raw = b""
+        elif verdict is Verdict.SPOIL:
+            raw, verdict = raw[:-1] + b"\x00", Verdict.PASS
         last = None if verdict is Verdict.PASS else _Last.CUT
         limit = self._flow.cut_after_bytes
         if limit is not None and self._carried + len(raw) >= limit:

@@ -27,6 +27,7 @@ from tests.patience import patient
 
 if TYPE_CHECKING:
     from rolekit.roles.services import Services
+    from rolekit.testing.faults import Proxy
     from rolekit.wiring.hosting import Host
     from tests.faults.rabbit import Rig
 
@@ -267,11 +268,17 @@ class Flow:
 
 @contextlib.asynccontextmanager
 async def flowing(
-    rig: Rig, database: str, *, members: int = 2, heartbeat_s: int = 20
+    rig: Rig,
+    database: str,
+    *,
+    members: int = 2,
+    heartbeat_s: int = 20,
+    proxy: Proxy | None = None,
 ) -> AsyncGenerator[Flow]:
     """Set the pipeline up in a fresh database and virtual host."""
     _Now.stage = Stage()
-    broker = f"{rig.url}?heartbeat={heartbeat_s}"
+    url = rig.url if proxy is None else proxy.url(rig.url)
+    broker = f"{url}?heartbeat={heartbeat_s}"
     await wiring.migrate(app.name, database)
     async with asyncpg.create_pool(database, min_size=0, max_size=2) as looks:
         await looks.execute(TABLES)

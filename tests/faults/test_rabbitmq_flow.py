@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
+from rolekit.testing.faults import Direction, Proxy, Verdict, cuts, drops
+from rolekit.transport.rabbitmq import RabbitTransport, publisher
 from tests.faults.rabbit import RESUMES_S
 from tests.faults.rabbit_flow import PARTS, Flow, Part, flowing
 from tests.patience import patient
@@ -115,19 +119,106 @@ async def test_a_handler_whose_connection_is_closed_runs_on_and_its_repeat_is_ab
         assert await flow.count("effects") == 1
 
 
+@pytest.mark.timeout(60)
+async def test_a_malformed_frame_closes_the_connection_and_loses_nothing(
+    rig: Rig, database_url: str
+) -> None:
+    async with Proxy("127.0.0.1", rig.broker.port) as proxy:
+
+        async def spoil(flow: Flow) -> list[float]:
+            before = proxy.accepted
+            proxy.on_frame = cuts(
+                Direction.TO_CLIENT, "Basic.Deliver", nth=5, verdict=Verdict.SPOIL
+            )
+            async with asyncio.timeout(RESUMES_S):
+                await proxy.until(lambda: proxy.accepted > before)
+            return [await flow.moved()]
+
+        with capture_logs() as logs:
+            await _survives(rig, database_url, spoil, proxy=proxy)
+
+    closed = [one for one in logs if one["event"] == "closing the connection to the broker"]
+    again = [one for one in logs if one["event"].startswith("connection to the broker lost")]
+    assert [one["reason"].startswith("The broker sent what is no frame") for one in closed] == [
+        True
+    ]
+    assert [one["reason"] for one in again] == [closed[0]["reason"]]
+
+
+@pytest.mark.timeout(60)
+async def test_confirms_that_are_lost_under_flow_lose_nothing(
+    rig: Rig, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "CONFIRM_S", 2.0)
+    monkeypatch.setattr(publisher, "LOOK_EVERY_S", 0.2)
+    async with Proxy("127.0.0.1", rig.broker.port) as proxy:
+        lose = partial(_lose, proxy, Direction.TO_CLIENT)
+
+        await _survives(rig, database_url, lose, proxy=proxy)
+
+
+@pytest.mark.timeout(60)
+async def test_acks_that_are_lost_under_flow_make_no_effect_happen_twice(
+    rig: Rig, database_url: str
+) -> None:
+    async with Proxy("127.0.0.1", rig.broker.port) as proxy:
+
+        async def lose(flow: Flow) -> list[float]:
+            took_s = await _lose(proxy, Direction.TO_SERVER, flow)
+            proxy.cut()  # what was acked in vain comes again
+            return [*took_s, await flow.moved()]
+
+        await _survives(rig, database_url, lose, proxy=proxy)
+
+
+@pytest.mark.timeout(60)
+async def test_a_queue_deleted_between_jobs_is_made_again_and_flow_goes_on(
+    rig: Rig, database_url: str
+) -> None:
+    async with flowing(rig, database_url) as flow:
+        await flow.send()
+        assert await flow.problems() == {}
+        transport = flow.services[0].runtime.transport
+        assert isinstance(transport, RabbitTransport)
+
+        session = await transport.consuming()
+        async with session.brief_channel() as channel:  # which cancels its consumers
+            await channel.calls.queue_delete(transport.broker_name("Work.work"))
+        began_s = time.monotonic()
+        await flow.send()
+        async with asyncio.timeout(RESUMES_S):
+            while await flow.count("effects") < 2 * PARTS:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+        took_s = time.monotonic() - began_s
+
+        print("back after", round(took_s, 2), "s")  # noqa: T201 - measured
+        assert await flow.problems() == {}
+
+
+async def _lose(proxy: Proxy, direction: Direction, flow: Flow) -> list[float]:
+    """Lose acks, or confirms, for a while; say how soon handlers ran after that."""
+    lost = proxy.flow(direction).dropped
+    proxy.on_frame = drops(direction, "Basic.Ack")
+    async with asyncio.timeout(RESUMES_S):
+        await proxy.until(lambda: lost["Basic.Ack"] >= 5)
+    proxy.on_frame = None
+    return [await flow.moved()]
+
+
 async def _survives(
     rig: Rig,
     database: str,
     fault: Callable[[Flow], Awaitable[list[float]]],
     heartbeat_s: int = 20,
     pause_s: float = 0.05,
+    proxy: Proxy | None = None,
 ) -> int:
     """Let jobs flow while a fault happens; each has all its effects, once, in order.
 
     Returns:
         How many runs were repeats, and how many acks came too late: proof that it bit.
     """
-    async with flowing(rig, database, heartbeat_s=heartbeat_s) as flow:
+    async with flowing(rig, database, heartbeat_s=heartbeat_s, proxy=proxy) as flow:
         enough = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(flow.keep_sending(enough, pause_s))

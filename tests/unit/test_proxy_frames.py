@@ -158,3 +158,14 @@ async def test_what_a_judge_raises_comes_out() -> None:
     listener.close()
 
     assert raised.value.subgroup(LookupError) is not None
+
+
+async def test_a_frame_that_is_spoilt_arrives_without_its_end_and_the_next_ones_whole(
+    net: Net,
+) -> None:
+    net.proxy.on_frame = cuts(TO_SERVER, "Basic.Ack", verdict=Verdict.SPOIL)
+    client = await net.client(PROTOCOL_HEADER, ACK, BEAT)
+
+    sent = PROTOCOL_HEADER + ACK.encode()[:-1] + b"\0" + BEAT.encode()
+
+    assert await client.get(len(sent)) == sent
