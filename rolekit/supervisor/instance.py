@@ -42,7 +42,7 @@ class Patience:
 
     Attributes:
         start_s: From its fork until it is ready.
-        silence_s: Between two words; they come each second.
+        silence_s: Between two words; they come every four at least.
         term_s: From SIGTERM to SIGKILL.
         release_s: For the database to take back what it held, when the fleet stops.
     """

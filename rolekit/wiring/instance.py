@@ -23,6 +23,7 @@ from rolekit.wiring.counted import Telling
 from rolekit.wiring.memory import bound_memory
 from rolekit.wiring.parts import build, hear
 from rolekit.wiring.relaying import RELAY, run_relay
+from rolekit.wiring.rhythm import Rhythm
 from rolekit.wiring.shipping import Shipping
 from rolekit.wiring.tracing import level_of, ratio_of, tracing_of
 from rolekit.wiring.warming import common
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.instance")
 
-BEAT_S = 1.0
-IDLE_BEAT_S = 4.0
-"""An instance to which nothing happens says only so often that it lives; 10 s are allowed."""
 DONE, FAILED, REFUSED = 0, 1, 2
 
 
@@ -274,11 +272,11 @@ class _Member:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        last, said_at = link.Beat(), loop.time()
+        rhythm = Rhythm()
         telling = Telling(self._parts, self._instance, self._writer.write)
         while True:
-            due = loop.time() + BEAT_S
-            await asyncio.sleep(BEAT_S)
+            due = loop.time() + rhythm.wait_s
+            await asyncio.sleep(rhythm.wait_s)
             live = self._instance
             beat = link.Beat(
                 in_hand=0 if live is None else live.in_hand,
@@ -289,9 +287,8 @@ class _Member:
                 notes={} if live is None else live.notes,
             )
             telling.tell()
-            if beat.says_more_than(last) or loop.time() - said_at >= IDLE_BEAT_S - BEAT_S / 2:
+            if rhythm.is_said(beat):
                 self._writer.write(link.encode(beat))
-                last, said_at = beat, loop.time()
 
 
 def _first(group: BaseException) -> BaseException:
