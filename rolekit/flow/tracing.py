@@ -63,6 +63,7 @@ class Tracing:
         system: What carries the messages, as OpenTelemetry calls it.
         prefix: Of queues there.
         leaves_later: What is committed leaves after the commit.
+        namespace: Of what commits write to, as OpenTelemetry has it: `database|schema`.
 
     Attributes:
         slow_s: What waits or runs longer is traced from there on.
@@ -70,8 +71,20 @@ class Tracing:
     """
 
     def __init__(
-        self, tracer: Tracer, *, system: str, prefix: str = "", leaves_later: bool = False
+        self,
+        tracer: Tracer,
+        *,
+        system: str,
+        prefix: str = "",
+        leaves_later: bool = False,
+        namespace: str = "",
     ) -> None:
+        self._commit: dict[str, Value] = {
+            "db.system.name": "postgresql",
+            "db.operation.name": "COMMIT",
+        }
+        if namespace:
+            self._commit["db.namespace"] = namespace
         self.tracer = tracer
         self._system = system
         self._prefix = prefix
@@ -349,6 +362,11 @@ class Tracing:
             if isinstance(step.trace, Attempt):
                 process = step.trace.process
                 by_trace.setdefault(process.trace, []).append(process)
+        if not by_trace:
+            return
+        about = dict(self._commit)
+        if len(steps) > 1:  # one is no batch
+            about["db.operation.batch.size"] = len(steps)
         for trace, processes in by_trace.items():
             Live(
                 self.tracer,
@@ -358,10 +376,6 @@ class Tracing:
                 parent=processes[0].id,
                 message=processes[0].message,
                 begun_ns=begun_ns,
-                attributes={
-                    "db.system.name": "postgresql",
-                    "db.operation.name": "COMMIT",
-                    "db.operation.batch.size": len(steps),
-                },
+                attributes=about,
                 links=tuple((trace, one.id) for one in processes[1:MANY]),
             ).end()

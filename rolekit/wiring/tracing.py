@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from rolekit.config import level, share
+from rolekit.database import schema_of
 from rolekit.flow.tracing import Tracing
 from rolekit.observe.tracing import Sampling, Tracer
 from rolekit.wiring.holding import is_rabbit
@@ -49,7 +51,14 @@ def tracing_of(
         system="rabbitmq" if is_broker else "postgresql",
         prefix=f"{app}." if is_broker else "",
         leaves_later=not joins_store(config.database, config.broker),
+        namespace=_namespace(config.database, app),
     )
+
+
+def _namespace(database: str, app: str) -> str:
+    """Name the schema of an app as OpenTelemetry's conventions for PostgreSQL do."""
+    name = unquote(urlsplit(database).path.strip("/"))
+    return "|".join(filter(None, (name, schema_of(app))))
 
 
 def ratio_of(config: Config, values: Mapping[str, str]) -> float | None:

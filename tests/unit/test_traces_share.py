@@ -8,8 +8,11 @@ import pytest
 
 from rolekit.config import Config
 from rolekit.errors import ConfigError
+from rolekit.flow.attempt import Attempt
 from rolekit.model.envelope import Packet
 from rolekit.model.span import SpanKind
+from rolekit.observe.tracing import Live
+from rolekit.store.base import Step
 from rolekit.wiring.tracing import tracing_of
 
 if TYPE_CHECKING:
@@ -72,3 +75,26 @@ def test_a_send_says_what_carries_it_and_where_to(broker: str, system: str, name
     assert span.attributes["messaging.destination.template"] == "Work.do"
     key = span.attributes.get("messaging.rabbitmq.destination.routing_key")
     assert key == (name if broker else None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "more"),
+    [
+        pytest.param(1, {}, id="one is no batch"),
+        pytest.param(3, {"db.operation.batch.size": 3}, id="a batch"),
+    ],
+)
+def test_a_commit_says_what_it_wrote_to(steps: int, more: dict[str, int]) -> None:
+    spans: list[Span] = []
+    made = tracing({"traces": "1"}, spans=spans)
+    process = Live(made.tracer, "process Work.do", SpanKind.CONSUMER, trace="7" * 32)
+    step = Step(id="07" * 16, generation=0, birth_ms=0, trace=Attempt(made, process))
+
+    made.committed([step] * steps, 1)
+
+    assert spans[-1].attributes == {
+        "db.system.name": "postgresql",
+        "db.operation.name": "COMMIT",
+        "db.namespace": "shop|rolekit_shop",
+        **more,
+    }
