@@ -312,6 +312,9 @@ def versions(database: str, broker: str = "") -> dict[str, str]:
     if database:
         found["database"] = database
         found["broker"] = broker or "the database"
+        found["asyncpg"] = version("asyncpg")
+    if broker:
+        found["aio-pika"] = version("aio-pika")
     return found
 
 

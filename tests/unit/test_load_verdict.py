@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from importlib import metadata
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from rolekit.load.arrivals import Constant, Ramp
 from rolekit.load.capacity import Trial, find_capacity
 from rolekit.load.client import Told
 from rolekit.load.report import page
-from rolekit.load.result import Checked, Recorder, Result, RoleSeen, Seen
+from rolekit.load.result import Checked, Recorder, Result, RoleSeen, Seen, versions
 from rolekit.load.scenario import Http, Scenario
 from rolekit.load.verdict import duration, judge
 
@@ -200,3 +201,22 @@ def test_nothing_in_a_result_ends_the_script_it_stands_in() -> None:
 )
 def test_durations_are_written_as_people_do(value_us: float, text: str) -> None:
     assert duration(value_us) == text
+
+
+@pytest.mark.parametrize(
+    ("database", "broker", "drivers"),
+    [
+        pytest.param("", "", set[str](), id="nothing is watched"),
+        pytest.param("postgresql:///a", "", {"asyncpg"}, id="Postgres alone"),
+        pytest.param("postgresql:///a", "amqp://b", {"asyncpg", "aio-pika"}, id="RabbitMQ"),
+    ],
+)
+def test_a_report_says_the_versions_of_the_drivers_that_took_part(
+    database: str, broker: str, drivers: set[str]
+) -> None:
+    found = versions(database, broker)
+
+    assert {name: found.get(name) for name in drivers} == {
+        name: metadata.version(name) for name in drivers
+    }
+    assert set(found) - {"rolekit", "Python", "database", "broker"} == drivers
