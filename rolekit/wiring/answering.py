@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
 from rolekit.model.conventions import naming
+from rolekit.observe.lag import LagLog
 from rolekit.supervisor import control_server
 from rolekit.supervisor.numbers import Numbers
 from rolekit.supervisor.status import FleetStatus, InstanceStatus, RoleStatus
@@ -95,11 +96,12 @@ class Answering:
 
     async def _look(self) -> None:
         """See how late this loop runs its timers."""
-        loop = asyncio.get_running_loop()
+        loop, lags = asyncio.get_running_loop(), LagLog()
         while True:
             due = loop.time() + LOOK_EVERY_S
             await asyncio.sleep(LOOK_EVERY_S)
             self._lag_s = max(0.0, loop.time() - due)
+            lags.note(self._lag_s, loop.time())
             self._numbers.lags(f"{self._role}/0", self._lag_s)
 
     async def _push(self) -> None:

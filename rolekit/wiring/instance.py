@@ -16,6 +16,7 @@ from rolekit import link
 from rolekit.errors import AppError, ConfigError, in_a_line
 from rolekit.guest.launching import given_door
 from rolekit.observe import logs
+from rolekit.observe.lag import LagLog
 from rolekit.observe.meters import Meters
 from rolekit.roles.host import Instance
 from rolekit.roles.http_passing import Passing
@@ -274,14 +275,17 @@ class _Member:
         loop = asyncio.get_running_loop()
         rhythm = Rhythm()
         telling = Telling(self._parts, self._instance, self._writer.write)
+        lags = LagLog()
         while True:
             due = loop.time() + rhythm.wait_s
             await asyncio.sleep(rhythm.wait_s)
+            lag_s = max(0.0, loop.time() - due)
+            lags.note(lag_s, loop.time())
             live = self._instance
             beat = link.Beat(
                 in_hand=0 if live is None else live.in_hand,
                 handled=0 if live is None else live.handled,
-                lag_ms=max(0.0, (loop.time() - due) * 1000),
+                lag_ms=lag_s * 1000,
                 cpu_s=time.process_time(),
                 age_s=self._parts.services.runtime.transport.delivered_age_s(),
                 notes={} if live is None else live.notes,
