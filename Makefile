@@ -12,7 +12,7 @@ TESTS ?=
 AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo secrets servers test compose-test faults load simulate fuzz check bench bench-quick bench-profile format clean
+.PHONY: help setup demo secrets servers test compose-test faults promises load simulate fuzz check bench bench-quick bench-profile format clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ compose-test: $(SETUP)  ## Run docker-compose.yml on a real engine: mail, kills,
 faults: export ROLEKIT_PATIENCE ?= 1
 faults: servers  ## Break network and servers for longer than `test` does (ROLEKIT_FLAT_S, ROLEKIT_STEADY_S: how long)
 	$(BIN)/python -m pytest -s -m 'faults or load' $(or $(TESTS),tests/faults)
+
+promises: export ROLEKIT_PATIENCE ?= 1
+promises: servers  ## Measure what is promised of rolls, dashboards, stalls and stopped instances; wants a quiet machine
+	$(BIN)/python -m pytest -s -m load $(or $(TESTS),tests/process tests/examples)
 
 load: servers  ## Put mailflow under load, five minutes each on Postgres alone and on RabbitMQ; reports in build/load (FOR=, RATE=)
 	@status=0; \
