@@ -104,7 +104,7 @@ class Crew:
     version: int = 1
     starts: Starts = field(default_factory=Starts)
     spans: Observed | None = None
-    proven: set[tuple[int, str]] = field(default_factory=set)
+    proven: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
 
 
 class Slot:

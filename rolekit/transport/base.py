@@ -212,6 +212,7 @@ class Transport(Protocol):
 
         It may be noticed only when something is published.
         """
+        ...
 
     async def recover(self) -> None:
         """Hand back what instances that are gone still hold, where the broker does not."""

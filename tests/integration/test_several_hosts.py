@@ -39,10 +39,14 @@ async def connection(
     broker_url: str, hosts: tuple[Proxy, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[BrokerConnection]:
     """A connection to both, which tries them in the order in which they are written."""
-    monkeypatch.setattr(random, "shuffle", lambda _: None)
+    monkeypatch.setattr(random, "shuffle", _leave)
     made = BrokerConnection(parse_address(url_of(broker_url, hosts)), "several hosts")
     yield made
     await made.stop()
+
+
+def _leave(_hosts: list[object]) -> None:
+    """Do not shuffle."""
 
 
 def url_of(broker_url: str, hosts: tuple[Proxy, Proxy]) -> str:
