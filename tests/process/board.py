@@ -15,6 +15,7 @@ VARIABLES: list[dict[str, Any]] = [
 ]
 WINDOW = "10s"
 NAME = re.compile(r"\b((?:rolekit|messaging)_\w+)")
+GROUPING = re.compile(r" by \(([^)]*)\)")
 
 
 def queries(app: str) -> list[str]:
@@ -27,6 +28,11 @@ def queries(app: str) -> list[str]:
         for panel in PANELS
         for target in panel["targets"]
     ]
+
+
+def names_in(query: str) -> list[str]:
+    """Return the metrics that a query names, and no label that it adds up by."""
+    return NAME.findall(GROUPING.sub("", query))
 
 
 def series_of(text: str) -> dict[str, set[str]]:
@@ -42,6 +48,6 @@ def labels_in(query: str, name: str) -> set[str]:
     """Return the labels that a query wants of a name: to match, and to add up by."""
     matched = re.search(re.escape(name) + r"\{([^}]*)\}", query)
     assert matched is not None, f"{name} of any app is shown: {query}"
-    grouped = re.findall(r" by \(([^)]*)\)", query)
+    grouped = GROUPING.findall(query)
     wanted = re.findall(r"(\w+)=~?\"", matched[1])
     return {*wanted, *(label for group in grouped for label in re.findall(r"\w+", group))}

@@ -151,8 +151,9 @@ async def test_what_is_mounted_cannot_be_written_but_for_the_scratch_folder(
 ) -> None:
     program = (
         "open my $f, '<', '/proc/mounts'; for (<$f>) { my ($t, $p, $k, $o) = split;"
-        # Mounts below the machine's /tmp are hidden: the guest's own lies over them.
-        ' print "$p " if $o =~ /^rw/ && $p !~ m{^/(tmp(/.*)?|proc|dev/.*)$} }'
+        # Mounts below the machine's /tmp are hidden: the guest's own lies over them. And what
+        # nobody may reach stays as it is, below /var/lib/containers where Podman runs.
+        ' print "$p " if -e $p && $o =~ /^rw/ && $p !~ m{^/(tmp(/.*)?|proc|dev/.*)$} }'
     )
 
     assert await told(left, program) == ""

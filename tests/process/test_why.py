@@ -20,12 +20,13 @@ import pytest
 
 from rolekit.config import Config
 from rolekit.database import Database
+from rolekit.model.sample import METRICS
 from rolekit.model.span import TRACEPARENT
 from rolekit.observe.tracing import carried
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import open_client
 from tests.patience import patient
-from tests.process.board import NAME, VARIABLES, labels_in, queries, series_of
+from tests.process.board import VARIABLES, labels_in, names_in, queries, series_of
 from tests.process.supervised import ROOT, eventually
 from tests.process.why_app import (
     LONG_S,
@@ -388,9 +389,11 @@ def test_the_board_for_grafana_names_what_is_there(config: Config) -> None:
     wanted = {
         (name, label)
         for query in queries(app.name)
-        for name in NAME.findall(query)
+        for name in names_in(query)
         for label in labels_in(query, name)
     }
+    of_broker = {one for one in wanted if one[0].startswith("rolekit_broker_")}
+    wanted -= of_broker  # this app runs without one
     sent(config, Whole(parts=2), Flaky(n=1))
     series: dict[str, set[str]] = {}
 
@@ -405,7 +408,10 @@ def test_the_board_for_grafana_names_what_is_there(config: Config) -> None:
         eventually(all_there, within_s=20)
 
     assert [one for one in sorted(wanted) if one[1] not in series.get(one[0], ())] == []
+    told = {name.replace(".", "_") for name in METRICS}
+    assert {name.removesuffix("_total") for name, _ in of_broker} < told
+    assert {label for _, label in of_broker} == {"app", "role", "connection"}
     for variable in VARIABLES:
-        (name,) = NAME.findall(variable["query"]["query"])
+        (name,) = names_in(variable["query"]["query"])
         assert variable["query"]["query"].endswith(f", {variable['name']})")
         assert variable["name"] in series[name]
