@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rolekit import App, Message, WebRole, WorkerRole, handle, web
 from rolekit.errors import Unavailable
 from rolekit.flow.intake import BLOCKED_GRACE_S
 from rolekit.testing.faults import Proxy
@@ -21,6 +20,7 @@ from tests.conformance.transport import Inbox, consume, packet, packets
 from tests.faults.rabbit import RESUMES_S, published, within
 from tests.patience import patient
 from tests.unit.fakes_flow import services_of
+from tests.unit.shop import Front, shop
 from tests.unit.web_front import calling
 
 if TYPE_CHECKING:
@@ -31,28 +31,6 @@ pytestmark = [
 ]  # fmt: skip
 
 CONFIRM_S, LOOK_EVERY_S = 0.6, 0.2
-
-
-class Order(Message):
-    """What clients send."""
-
-    n: int
-
-
-class Front(WebRole):
-    """Takes orders over HTTP."""
-
-    @web.post("/orders")
-    async def order(self, order: Order) -> None:
-        await self.client.send(order)
-
-
-class Work(WorkerRole):
-    """Would take them."""
-
-    @handle
-    async def work(self, order: Order) -> None:
-        """Do nothing."""
 
 
 async def test_what_was_in_hand_while_the_loop_stood_still_comes_again_flagged(
@@ -181,7 +159,7 @@ async def test_a_web_front_says_at_once_to_come_later_while_the_broker_takes_not
     rig: Rig,
 ) -> None:
     transport = await rig.connect()
-    plan = App("shop", roles=[Front, Work]).plan()
+    plan = shop.plan()
     await transport.declare(plan.queues("Work"))
     client = services_of(plan, transport=transport).client
 

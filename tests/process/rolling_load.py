@@ -196,6 +196,13 @@ class Effects:
     dead: int
 
 
+async def make_table(database: str) -> None:
+    """Make room for effects."""
+    connection = await asyncpg.connect(database)
+    await connection.execute("create table if not exists effect (number int, version int)")
+    await connection.close()
+
+
 async def until_done(database: str, load: Load) -> Effects:
     """Wait until every order took effect, or nothing more does."""
     connection = await asyncpg.connect(database)

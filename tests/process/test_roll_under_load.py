@@ -6,10 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
 
-from tests.process.rolling_load import Load, RollFleet, until_done
+from tests.process.rolling_load import Load, RollFleet, make_table, until_done
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +28,7 @@ async def rolled(
         steps: Roles that are restarted first, each alone; then all are.
         before_s: How long the load runs before.
     """
-    connection = await asyncpg.connect(database)
-    await connection.execute("create table if not exists effect (number int, version int)")
-    await connection.close()
+    await make_table(database)
     enough = asyncio.Event()
     with fleet.running() as address:
         async with asyncio.TaskGroup() as group:

@@ -7,11 +7,10 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
 
 from tests.patience import patient
-from tests.process.rolling_load import Load, RollFleet, until_done
+from tests.process.rolling_load import Load, RollFleet, make_table, until_done
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +27,7 @@ async def test_scaling_a_web_role_refuses_and_drops_no_request(
 ) -> None:
     fleet = RollFleet(tmp_path / "home", database_url, broker_url, clerk=2, desk=2)
     load = Load(per_s=80, orders=40)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("create table effect (number int, version int)")
-    await connection.close()
+    await make_table(database_url)
     enough = asyncio.Event()
 
     with fleet.running() as address:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rolekit import App, Message, Reply, WebRole, WorkerRole, handle, web
+from rolekit import Reply
 from rolekit.errors import IntakeFull
 from rolekit.transport.memory import MemoryTransport
 from tests.unit.fakes_flow import services_of
+from tests.unit.shop import Front, Order, shop
 from tests.unit.web_front import calling
 
 if TYPE_CHECKING:
@@ -18,30 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-class Order(Message):
-    """What clients send."""
-
-    n: int
-
-
 class Answer(Reply):
     """What comes of one, if somebody asks."""
-
-
-class Front(WebRole):
-    """Takes orders over HTTP."""
-
-    @web.post("/orders")
-    async def order(self, order: Order) -> None:
-        await self.client.send(order)
-
-
-class Work(WorkerRole):
-    """Takes them."""
-
-    @handle
-    async def work(self, order: Order) -> None:
-        """Do nothing."""
 
 
 class Blocked(MemoryTransport):
@@ -60,7 +39,7 @@ class Blocked(MemoryTransport):
 
 async def client_on(transport: MemoryTransport) -> AppClient:
     await transport.declare(["Work.work"])
-    return services_of(App("shop", roles=[Front, Work]).plan(), transport=transport).client
+    return services_of(shop.plan(), transport=transport).client
 
 
 async def test_while_the_broker_takes_nothing_senders_are_told_to_come_later() -> None:
