@@ -72,7 +72,11 @@ def _write(file: Path, text: str) -> None:
 
 def _alone() -> dict[str, str]:
     """Give the secrets that stand for themselves."""
-    return {"grafana_password": secrets.token_urlsafe(24)}
+    return {
+        "grafana_password": secrets.token_urlsafe(24),
+        "control_token": secrets.token_urlsafe(32),
+        "dashboard_token": secrets.token_urlsafe(32),
+    }
 
 
 def _secrets() -> dict[str, str]:

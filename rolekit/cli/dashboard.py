@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import uvicorn
 
+from rolekit.cli.board_option import DEFAULT_BIND
 from rolekit.cli.client import find
 from rolekit.cli.console import out, say
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, SetOption, settings
-from rolekit.errors import ConfigError, RolekitError, Unavailable
+from rolekit.cli.supervisors import Supervisors, reached, restarted
+from rolekit.errors import ConfigError, Unavailable
 from rolekit.observe import logs
 from rolekit.supervisor.control import Nothing, Scaled, ScaleOrder
-from rolekit.supervisor.control_restart import RestartNews, RestartOrder
 from rolekit.supervisor.linux import die_with_parent
 from rolekit.supervisor.sockets import listen
 from rolekit.supervisor.usage import FleetUsage
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
 
     from rolekit.cli.client import Control
     from rolekit.config import Config
-    from rolekit.dashboard import Console
+    from rolekit.dashboard import Console, Fleet
     from rolekit.dashboard.drawing import Drawing
     from rolekit.supervisor.status import FleetStatus
 
-DEFAULT_BIND = "127.0.0.1:8710"
 _TOKEN_BYTES = 32
 _WAIT_S = 10
 _APP_S, _LOOK_S, _END_S = 120, 0.2, 3
@@ -55,6 +55,14 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     wait_s: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="For the app to be there.")
     ] = 0,
+    places: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--supervisor",
+            metavar="HOST:PORT",
+            help="Of a control API; several, and names of several machines, are shown as one.",
+        ),
+    ] = None,
     parent: Annotated[int, typer.Option("--parent", hidden=True)] = 0,
     app: AppOption = "",
     sets: SetOption = None,
@@ -65,12 +73,18 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         die_with_parent(parent)
     config = settings(app, sets, config_file)
     token = token_for(bind, config)
-    control, status = _found(config, wait_s)
+    fleet: Fleet
+    if places:
+        fleet = Supervisors(places, config.control_token)
+        status = reached(fleet, wait_s)
+    else:
+        control, status = _found(config, wait_s)
+        fleet = _Fleet(control)
     if not config.app:
         config = settings(status.target, sets, config_file)
     logs.set_up(config.log, config.log_format, app=status.app)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(config, control, bind, token, may_change=changes))
+        asyncio.run(_serve(config, fleet, bind, token, may_change=changes))
 
 
 @contextlib.contextmanager
@@ -119,7 +133,7 @@ def token_for(bind: str, config: Config) -> str:
     """
     if bind.startswith(_LOOPBACK):
         return ""
-    token = os.environ.get("ROLEKIT_DASHBOARD_TOKEN", "") or config.control_token
+    token = config.dashboard_token or config.control_token
     if len(token.encode()) < _TOKEN_BYTES:
         raise ConfigError(
             f"A dashboard at {bind} can be reached from elsewhere, so it needs a token of "
@@ -146,18 +160,11 @@ class _Fleet:
         return self._control.order("/scale", ScaleOrder(role, count), Scaled).instances
 
     def restart(self, role: str) -> str:
-        last = RestartNews()
-        for news in self._control.follow("/restart", RestartOrder(role=role), RestartNews):
-            last = news
-        if last.problems:
-            raise RolekitError(last.problems[0].what, fix=last.problems[0].fix)
-        if not last.is_done:
-            raise RolekitError("The restart was aborted; what ran before runs again.")
-        return last.line or f"{role or 'The app'} was restarted."
+        return restarted(self._control, role)
 
 
 async def _serve(
-    config: Config, control: Control, bind: str, token: str, *, may_change: bool
+    config: Config, fleet: Fleet, bind: str, token: str, *, may_change: bool
 ) -> None:
     from rolekit.dashboard import Options, application  # noqa: PLC0415 - only here
 
@@ -179,7 +186,7 @@ async def _serve(
         return opened()
 
     options = Options(may_change=may_change, token=token, trace_page=config.trace_page)
-    made = application(_Fleet(control), open_console, draw, options)
+    made = application(fleet, open_console, draw, options)
     with listen("The dashboard", bind, "--bind") as listening:
         host, port = listening.getsockname()[:2]
         out(f"http://{f'[{host}]' if ':' in host else host}:{port}/")

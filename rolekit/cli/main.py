@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from rolekit.cli.board_option import filled_in
 from rolekit.cli.console import report
 from rolekit.errors import RolekitError
 
@@ -76,6 +77,8 @@ def _nothing() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. What a user did wrong is said in a sentence."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["up"]:
+        given = filled_in(given)
     names = given[:1] if given and given[0] in COMMANDS else COMMANDS
     try:
         line_of(names)(args=given, prog_name="rolekit")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolekit.cli.board_option import DEFAULT_BIND
 from rolekit.cli.console import say
 from rolekit.cli.dashboard import beside
 from rolekit.cli.ground import database_of, ground
@@ -50,7 +51,11 @@ def up(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     dashboard: Annotated[
         str,
-        typer.Option("--dashboard", metavar="HOST:PORT", help="Show it in a browser there."),
+        typer.Option(
+            "--dashboard",
+            metavar="[HOST:PORT]",
+            help=f"Show it in a browser; at {DEFAULT_BIND} where no address follows.",
+        ),
     ] = "",
 ) -> None:
     """Start the roles of an app on this host, and look after them until stopped."""

@@ -228,6 +228,7 @@ def _finish(found: _Found) -> Config:
         trace_page=top.get("trace_page", ""),
         control=top.get("control", ""),
         control_token=top.get("control_token", ""),
+        dashboard_token=top.get("dashboard_token", ""),
         roles=groups["roles"],
         handlers=groups["handlers"],
         sources=found.sources,

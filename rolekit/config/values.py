@@ -35,6 +35,7 @@ TOP = (
     "trace_page",
     "control",
     "control_token",
+    "dashboard_token",
 )
 """Settings that are no role's and no handler's."""
 _HIDDEN = "********"
@@ -71,6 +72,8 @@ class Config:
         control: Path of the control socket, or "host:port" to answer there too; empty: in
             `home` only.
         control_token: What requests to "host:port" must carry.
+        dashboard_token: What a browser is asked for by a dashboard that others can reach;
+            empty: `control_token`.
         roles: Settings by role name as it was written, then by setting name. Ask
             `for_role`, since the environment writes role names in capitals.
         handlers: Settings by handler name.
@@ -96,6 +99,7 @@ class Config:
     trace_page: str = ""
     control: str = ""
     control_token: str = field(default="", repr=False)
+    dashboard_token: str = field(default="", repr=False)
     roles: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     handlers: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict[str, Mapping[str, str]]

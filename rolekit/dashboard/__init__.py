@@ -9,6 +9,7 @@ It is a process of its own that stands beside the supervisor and knows no more t
 command line does; it can die, or hang, and no message notices.
 
 drawing    which role sends what to which, in columns; pure
+joined     several supervisors of one app as one; pure
 feed       what the control API says, encoded once for all pages that look
 door       who may look, who may change something
 pages      the addresses

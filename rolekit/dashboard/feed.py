@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from rolekit.dashboard.joined import PIDS, JoinedStatus
 from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class AppNow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at: Seconds since 1970.
         problem: Why nothing is known of it now; empty: it is.
+        missing: Supervisors of it that do not answer, where there are several.
     """
 
     at: float
@@ -80,6 +82,7 @@ class AppNow(msgspec.Struct, frozen=True, kw_only=True):
     supervisor_bytes: int = 0
     roles: tuple[RoleNow, ...] = ()
     problem: str = ""
+    missing: tuple[str, ...] = ()
 
 
 class PlaceNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +138,7 @@ class Feed:
             PlaceNow(
                 name=place.name,
                 state=place.state,
-                pid=place.pid,
+                pid=None if place.pid is None else place.pid % PIDS,
                 restarts=place.restarts,
                 in_hand=place.in_hand,
                 rate=place.rate,
@@ -187,6 +190,7 @@ class Feed:
             supervisor_cpu=self._spent.get(status.pid),
             supervisor_bytes=mine.memory_bytes if mine else 0,
             roles=tuple(self._role(role, memory) for role in status.roles),
+            missing=status.missing if isinstance(status, JoinedStatus) else (),
         )
 
     async def _measure(self) -> None:

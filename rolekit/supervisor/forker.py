@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = "rolekit.wiring:instance_main"
 
 # Not for instances and guests.
-_KEPT = ("ROLEKIT_CONTROL_TOKEN", "ROLEKIT_CONTROL_TOKEN_FILE", *notify.VARIABLES)
+_KEPT = (
+    "ROLEKIT_CONTROL_TOKEN",
+    "ROLEKIT_CONTROL_TOKEN_FILE",
+    "ROLEKIT_DASHBOARD_TOKEN",
+    "ROLEKIT_DASHBOARD_TOKEN_FILE",
+    *notify.VARIABLES,
+)
 
 _log = structlog.get_logger("rolekit.supervisor")
 

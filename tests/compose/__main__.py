@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import smtplib
 import sys
 import tempfile
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 FRONT = "http://127.0.0.1:8025"
 SMTP = ("127.0.0.1", 2525)
+BOARD = "http://127.0.0.1:8710"
 OK = 200
+UNKNOWN = 401
 ACCEPTED = 250
 WORKERS, MANY = 4, 20
 KILLED = 3
@@ -78,6 +81,7 @@ def _run(docker: Docker, copies: int, *, keeps: bool) -> str:
             _scale(mailflow)
             _send_junk(mailflow)
             _look_at_archive(docker)
+            _look_at_dashboard(docker, secrets)
             mailflow.until(mailflow.is_healthy, "all containers are healthy again")
         finally:
             if not keeps:
@@ -171,6 +175,27 @@ def _look_at_archive(docker: Docker) -> None:
     if answer.status_code != OK or not is_it:
         raise Failed(f"The archive answered {answer.status_code}: {answer.text[:2000]}")
     docker.say("the archive's CGI showed the mail, behind Apache and the front")
+
+
+def _look_at_dashboard(docker: Docker, secrets: Path) -> None:
+    """Log in from outside, and see all supervisors as one, and nothing that may be changed.
+
+    Raises:
+        Failed: It shows other numbers of workers, or lets somebody in without the token.
+    """
+    token = (secrets / "dashboard_token").read_text(encoding="utf-8")
+    with httpx.Client(base_url=BOARD, timeout=60, follow_redirects=True) as browser:
+        stranger = browser.get("/api/about").status_code
+        browser.post("/login", data={"token": token}).raise_for_status()
+        about = browser.get("/api/about").raise_for_status().json()
+        with browser.stream("GET", "/api/live") as live:
+            now = json.loads(next(line for line in live.iter_lines() if line)[len("data: ") :])
+    ready = {role["role"]: role["ready"] for role in now["roles"]}
+    is_all = set(ready) == {box["role"] for box in about["drawing"]["boxes"]}
+    is_right = is_all and ready["Deliverer"] == MANY and now["missing"] == []
+    if not is_right or about["may_change"] or stranger != UNKNOWN:
+        raise Failed(f"The dashboard answered {stranger} to a stranger, and shows {now}.")
+    docker.say(f"the dashboard shows {sum(ready.values())} instances of {len(ready)} roles")
 
 
 if __name__ == "__main__":

@@ -78,16 +78,19 @@ def test_it_stands_beside_an_app_and_is_gone_when_that_is_killed(tmp_path: Path)
 
 
 def test_without_an_app_or_a_token_it_says_what_to_do(tmp_path: Path) -> None:
-    def said(*options: str) -> tuple[int, str]:
+    def said(*command: str) -> tuple[int, str]:
         done = subprocess.run(
-            [*ROLEKIT, "dashboard", *options], cwd=tmp_path, env=environment(tmp_path),
+            [*ROLEKIT, *command], cwd=tmp_path, env=environment(tmp_path),
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stderr
 
-    code, alone = said()
+    code, alone = said("dashboard")
     assert code == 2
     assert "is not running here" in alone
-    code, open_to_all = said("--bind", "0.0.0.0:8710")
+    code, open_to_all = said("dashboard", "--bind", "0.0.0.0:8710")
     assert code == 2
     assert "needs a token of 32 bytes" in open_to_all
+    code, no_app = said("up", "--dashboard", "nothing_like_it:app")
+    assert code == 2
+    assert "nothing_like_it" in no_app

@@ -18,7 +18,8 @@ import yaml
 
 from deploy import make_secrets
 from examples.mailflow.containers import app
-from rolekit.config import load
+from rolekit.cli.dashboard import token_for
+from rolekit.config import Config, load
 from rolekit.wiring.parts import settled
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ WATCHING = sorted(
 )
 LONG_LIVED = sorted(SERVICES.keys() - {"migrate", "demo"})
 ROLEKIT = sorted(name for name, one in SERVICES.items() if one["image"].startswith("mailflow"))
-WORKERS = sorted(set(ROLEKIT) & set(LONG_LIVED))
+WORKERS = sorted((set(ROLEKIT) & set(LONG_LIVED)) - {"dashboard"})
 CONF = (ROOT / "deploy" / "rabbitmq.conf").read_text()
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 
@@ -76,6 +77,7 @@ def test_only_the_ways_in_have_a_network_that_leads_out() -> None:
     assert [name for name, one in SERVICES.items() if "outside" in one["networks"]] == [
         "front",
         "smtp",
+        "dashboard",
         "jaeger",
         "grafana",
     ]
@@ -130,7 +132,7 @@ def test_no_password_is_written_down_and_each_secret_comes_from_a_file_of_ones_o
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_what_runs_roles_has_the_least_rights(name: str) -> None:
-    assert SERVICES[name]["secrets"] == ["app_database", "app_broker"]
+    assert SERVICES[name]["secrets"] == ["app_database", "app_broker", "control_token"]
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -144,6 +146,30 @@ def test_what_runs_roles_can_be_scaled_and_stops_softly(name: str) -> None:
     assert seconds(service["stop_grace_period"]) >= grace_s + 5
     assert service["restart"] == "unless-stopped"
     assert service["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
+def test_the_dashboard_asks_every_supervisor_needs_a_token_and_only_shows(
+    tmp_path: Path,
+) -> None:
+    dashboard = SERVICES["dashboard"]
+    command, environ = dashboard["command"], dashboard["environment"]
+    asked = [one for one in command if one.startswith("--supervisor=")]
+    make_secrets.make(tmp_path / "secrets")
+    token = (tmp_path / "secrets" / "dashboard_token").read_text()
+
+    assert sorted(asked) == [f"--supervisor={name}:7070" for name in WORKERS]
+    assert {SERVICES[name]["environment"]["ROLEKIT_CONTROL"] for name in WORKERS} == {
+        "0.0.0.0:7070"
+    }
+    assert not any("7070" in port for one in SERVICES.values() for port in one.get("ports", []))
+    assert "--allow-changes" not in command
+    assert (
+        environ["ROLEKIT_DASHBOARD_TOKEN_FILE"].removeprefix("/run/secrets/")
+        in (dashboard["secrets"])
+    )
+    assert token_for("0.0.0.0:8710", Config(dashboard_token=token)) == token
+    holders = [name for name, one in SERVICES.items() if "dashboard_token" in str(one)]
+    assert holders == ["dashboard"]
 
 
 def test_tables_and_queues_are_made_when_the_servers_are_healthy() -> None:

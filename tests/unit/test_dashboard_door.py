@@ -11,11 +11,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from rolekit.cli.dashboard import token_for
-from rolekit.config import Config
+from rolekit.config import Config, load
 from rolekit.dashboard.door import COOKIE, CSRF, Door
 from rolekit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -122,11 +124,15 @@ async def test_guessing_is_slow() -> None:
     assert taken.status_code == 303
 
 
-def test_an_address_that_others_reach_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ROLEKIT_DASHBOARD_TOKEN", raising=False)
+def test_an_address_that_others_reach_needs_a_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    config = load({"ROLEKIT_DASHBOARD_TOKEN_FILE": str(file)}, folder=tmp_path)
 
+    assert config.warnings == ()
     assert token_for("127.0.0.1:8710", Config()) == ""
     with pytest.raises(ConfigError, match="needs a token of 32 bytes"):
         token_for("0.0.0.0:8710", Config())
-    monkeypatch.setenv("ROLEKIT_DASHBOARD_TOKEN", TOKEN)
-    assert token_for("0.0.0.0:8710", Config()) == TOKEN
+    assert token_for("0.0.0.0:8710", config) == TOKEN
+    assert token_for("0.0.0.0:8710", Config(control_token=TOKEN)) == TOKEN
+    assert TOKEN not in repr(config)

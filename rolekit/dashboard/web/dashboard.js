@@ -3,7 +3,7 @@
    Nothing that came from a message is ever put into the page other than as text. */
 
 const $ = id => document.getElementById(id);
-const state = {about: null, now: null, role: "", failed: 0};
+const state = {about: null, now: null, role: "", failed: 0, missing: ""};
 const SVG = "http://www.w3.org/2000/svg";
 
 function el(tag, attributes, ...children) {
@@ -134,11 +134,14 @@ function show(now) {
   state.now = now;
   const chip = $("state");
   if (now.problem) {
-    set(chip, "gone"); chip.className = "chip bad"; notice(now.problem, true); state.failed = 1;
+    set(chip, "gone"); chip.className = "chip bad"; notice(now.problem, true); state.failed = 1; state.missing = "";
     return;
   }
   if (state.failed) { state.failed = 0; notice(""); }
   if (now.is_database_away) notice("The database is away: queues cannot be read.", true);
+  const missing = now.missing.join(", ");
+  if (missing !== state.missing) notice(missing && `No answer from ${missing}: their instances are not in these numbers.`, true);
+  state.missing = missing;
   const roles = new Map(now.roles.map(role => [role.role, role]));
   const all = [...roles.values()], sum = field => all.reduce((total, role) => total + (role[field] || 0), 0);
   set($("app"), now.app); document.title = `${now.app} · rolekit`;
