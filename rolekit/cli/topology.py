@@ -51,16 +51,25 @@ def plan(
         out_json([_as_data(one) for one in found])
     elif found:
         table(_COLUMNS, [row for one in found for row in _rows(one)])
+        for line in _what_anew_means(found):
+            say(line)
     if not all(one.is_done for one in found):
         raise typer.Exit(FAILED)
 
 
 @topology.command()
-def apply(
+def apply(  # noqa: PLR0913 - given by name, each with its default
     *,
     force: Annotated[
         bool, typer.Option("--force", help="Though the app is running: messages may be lost.")
     ] = False,
+    bound: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="QUEUE=EXCHANGE[:KEY]",
+            help="A binding that the queue has: AMQP does not tell. Give all there are.",
+        ),
+    ] = None,
     app: AppOption = "",
     sets: SetOption = None,
     config_file: ConfigOption = "",
@@ -69,7 +78,7 @@ def apply(
 ) -> None:
     """Make queues that are missing, and make anew those that differ, with their messages."""
     config = settings(app, sets, config_file)
-    done = asyncio.run(_apply(config, wait_s, force=force, quiet=as_json))
+    done = asyncio.run(_apply(config, wait_s, bound or [], force=force, quiet=as_json))
     if as_json:
         out_json([
             {
@@ -90,13 +99,13 @@ async def _plan(config: Config, wait_s: float) -> Sequence[Planned]:
 
 
 async def _apply(
-    config: Config, wait_s: float, *, force: bool, quiet: bool
+    config: Config, wait_s: float, bound: Sequence[str], *, force: bool, quiet: bool
 ) -> Sequence[Applied]:
     async with _open(config, wait_s) as there:
         return (
             []
             if there is None
-            else await there.apply(force=force, say=_ignore if quiet else _tell)
+            else await there.apply(force=force, bound=bound, say=_ignore if quiet else _tell)
         )
 
 
@@ -138,6 +147,19 @@ def _rows(one: Planned) -> list[tuple[str, str, str, str]]:
     lines += why.values()
     first = (one.queue.name, one.state, lines[0] if lines else "", one.action)
     return [first, *(("", "", line, "") for line in lines[1:])]
+
+
+def _what_anew_means(found: Sequence[Planned]) -> list[str]:
+    """Say what befalls others while a queue is made anew."""
+    first = next((one.queue.name for one in found if one.state == "differs"), None)
+    if first is None:
+        return []
+    return [
+        f"Anew: its messages go to {first}@migrating, it is deleted and made, they come back.",
+        "Stop the app first, and whoever publishes to the queue by its name.",
+        "Exchanges that it is bound to may be published to meanwhile; name each binding,",
+        f"which is gone otherwise: apply --bound {first}=EXCHANGE:KEY",
+    ]
 
 
 def _as_data(one: Planned) -> dict[str, object]:

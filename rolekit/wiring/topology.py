@@ -45,18 +45,31 @@ class Topology:
         own = await plan.plan(session, self._queues)
         return own + [await plan.look_at_source(session, name) for name in self._sources]
 
-    async def apply(self, *, force: bool, say: Callable[[Applied], None]) -> list[Applied]:
+    async def apply(
+        self, *, force: bool, say: Callable[[Applied], None], bound: Sequence[str] = ()
+    ) -> list[Applied]:
         """Make what is missing, and make anew what differs.
+
+        Args:
+            force: Though the app is running.
+            say: Called after each queue.
+            bound: Bindings that a queue made anew has too: `QUEUE=EXCHANGE:KEY` each.
 
         Raises:
             RolekitError: The app is running; nothing was changed.
+            ConfigError: One of `bound` is no binding of a queue of this app.
         """
+        from rolekit.transport.rabbitmq.detour import Binding  # noqa: PLC0415 - likewise
         from rolekit.transport.rabbitmq.migrate import apply  # noqa: PLC0415 - likewise
 
+        bindings = [Binding.read(text) for text in bound]
         lock = self._transport.broker_name(LOCK)
         session = await self._transport.consuming()
         hosts = 0 if force else await count_hosts(self._database)
-        return await apply(session, self._queues, lock=lock, force=force, hosts=hosts, say=say)
+        return await apply(
+            session, self._queues, lock=lock, force=force, hosts=hosts, bindings=bindings,
+            say=say,
+        )  # fmt: skip
 
 
 @asynccontextmanager

@@ -54,14 +54,18 @@ async def fill(url: str, name: str, ids: Sequence[str], **arguments: object) -> 
 
 async def put(channel: AbstractChannel, name: str, id_: str) -> bool:
     """Publish one; say whether it was stored."""
-    message = aio_pika.Message(
+    answer = await channel.default_exchange.publish(message_of(id_), name, mandatory=True)
+    return not hasattr(answer, "header")
+
+
+def message_of(id_: str) -> aio_pika.Message:
+    """Build a message as another program has it."""
+    return aio_pika.Message(
         f"body of {id_}".encode(),
         message_id=id_,
         headers={"of": id_},
         delivery_mode=DeliveryMode.PERSISTENT,
     )
-    answer = await channel.default_exchange.publish(message, name, mandatory=True)
-    return not hasattr(answer, "header")
 
 
 async def ids_in(url: str, name: str) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from rolekit.testing.faults import Direction, Frame, Proxy, Verdict
 from rolekit.transport.rabbitmq.topology import Names
 from rolekit.wiring import open_host
-from tests.integration.rabbit_queues import fill, ids_in
+from tests.integration.rabbit_queues import channel_to, fill, ids_in, message_of
 from tests.process.test_bad_input import APP, Command, ended
 
 if TYPE_CHECKING:
@@ -34,11 +34,14 @@ async def test_plan_and_apply_make_a_queue_anew_and_say_what_they_did(
 ) -> None:
     rolekit = command(tmp_path, database_url, broker_url)
     await fill(broker_url, WORK, IDS[:3], message_ttl=3_600_000)
+    async with channel_to(broker_url) as channel:
+        direct = await channel.get_exchange("amq.direct")
+        await (await channel.get_queue(WORK)).bind(direct, "k")
 
     refused = await rolekit.run("up")
     planned = await rolekit.run("topology", "plan")
     data = json.loads((await rolekit.run("topology", "plan", "--json")).out)
-    applied = await rolekit.run("topology", "apply")
+    applied = await rolekit.run("topology", "apply", "--bound", f"{WORK}=amq.direct:k")
     again = await rolekit.run("topology", "plan")
 
     assert refused.code == 2
@@ -54,6 +57,7 @@ async def test_plan_and_apply_make_a_queue_anew_and_say_what_they_did(
     (line,) = (row for row in rows if row.startswith(WORK))
     assert "differs  x-queue-type is not set (classic), quorum is wanted" in line
     assert line.rstrip().endswith("make it anew, with its 3 messages")
+    assert f"apply --bound {WORK}=EXCHANGE:KEY" in planned.err
     assert "x-message-ttl is 3600000, nothing is wanted: messages that wait" in planned.out
     (work,) = (one for one in data if one["queue"] == WORK)
     assert (work["state"], work["messages"], work["consumers"]) == ("differs", 3, 0)
@@ -64,7 +68,9 @@ async def test_plan_and_apply_make_a_queue_anew_and_say_what_they_did(
     assert f"{WORK}: made anew, 3 messages moved, missing for " in applied.out
     assert again.code == 0
     assert "differs" not in again.out
-    assert await ids_in(broker_url, WORK) == IDS[:3]
+    async with channel_to(broker_url) as channel:
+        await (await channel.get_exchange("amq.direct")).publish(message_of("bound"), "k")
+    assert await ids_in(broker_url, WORK) == [*IDS[:3], "bound"]
 
 
 async def test_a_running_app_is_left_alone(

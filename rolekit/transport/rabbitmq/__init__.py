@@ -7,7 +7,7 @@
     publisher    whole batches in one write, confirmed by counting (batch)
     watchdog     lets a consumer begin anew that died without a word
     topology     which queues there are, as data; what is wrong with them (lint)
-    plan         how the broker's differ; making them anew (migrate, move)
+    plan         how the broker's differ; making them anew (migrate, move, detour)
     access       what the user may do, and which grant lacks
     wire         a packet as bytes, and back
     seam, plain  where the demultiplexer goes into aiormq; and how to do without it

@@ -13,10 +13,12 @@ Each line leads to the next, and which one holds is seen on the broker alone, so
 this again after an interruption goes on where it was. One at a time runs it: it holds an
 exclusive queue, which goes with its connection.
 
-Nobody may publish meanwhile. Between two lines there is no Q for some 20 to 100 ms, and what
-is published then comes back to its publisher as unroutable, to be published again. But what
-is on its way into a queue while that is being deleted, the broker confirms and forgets:
-measured on 3.10.8, each publisher without a pause loses what it has in flight, nearly always.
+Who publishes to an exchange that Q is bound to may go on: what comes that way is led around
+Q, see `detour`. Nobody may publish to Q by its name meanwhile. Between two lines there is no
+Q for some 20 to 100 ms, and what is published then comes back to its publisher as unroutable
+if that is mandatory, and is gone otherwise. And what is on its way into a queue while that is
+being deleted, the broker confirms and forgets: measured on 3.10.8, each publisher without a
+pause loses what it has in flight, nearly always.
 So apps that run are refused; all of rolekit that publishes holds a lease in the database.
 
 Source: RELIABILITY H4, H9, H29; rabbit_channel.erl, handle_eol ("deleted queue is a special
@@ -36,13 +38,15 @@ import aiormq
 from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.transport.rabbitmq.access import may_declare, refusal
 from rolekit.transport.rabbitmq.address import AWAY
-from rolekit.transport.rabbitmq.move import LOOK_S, Mover
+from rolekit.transport.rabbitmq.detour import Detour, refuse_others
+from rolekit.transport.rabbitmq.move import FEW, LOOK_S, Mover
 from rolekit.transport.rabbitmq.plan import Planned, count, look, look_left, plan
 from rolekit.transport.rabbitmq.topology import MIGRATING, declare_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from rolekit.transport.rabbitmq.detour import Binding
     from rolekit.transport.rabbitmq.session import Session
     from rolekit.transport.rabbitmq.topology import Queue
 
@@ -65,13 +69,14 @@ class Applied:
     missing_s: float = 0.0
 
 
-async def apply(
+async def apply(  # noqa: PLR0913 - given by name, each with its default
     session: Session,
     queues: Sequence[Queue],
     *,
     lock: str,
     force: bool = False,
     hosts: int = 0,
+    bindings: Sequence[Binding] = (),
     say: Callable[[Applied], None] = lambda _: None,
 ) -> list[Applied]:
     """Make what is missing, and make anew what differs; return what was done.
@@ -83,6 +88,8 @@ async def apply(
         force: Though the app is running. What it publishes at the wrong moment is lost; what
             it has in hand too, if it dies before that is done.
         hosts: How many hold a lease: they may publish.
+        bindings: Of these queues to exchanges, which a queue made anew has too. AMQP does not
+            tell them; one that is not named is gone.
         say: Called after each queue.
 
     Raises:
@@ -90,14 +97,18 @@ async def apply(
         ConfigError: Somebody else does this now, or this user may not.
         Unavailable: The broker went away. Nothing is lost; run it again.
     """
+    refuse_others(bindings, (queue.name for queue in queues))
     done: list[Applied] = []
     try:
         async with _alone(session, lock):
             planned = await plan(session, queues)
             if not force:
                 _refuse_running(planned, hosts)
-            for queue in queues:
-                applied = await _Migration(session, queue, force=force).run()
+            detours = [Detour(session, queue.name, bindings) for queue in queues]
+            for detour in detours:
+                await detour.check()
+            for queue, detour in zip(queues, detours, strict=True):
+                applied = await _Migration(session, queue, detour, force=force).run()
                 if applied is not None:
                     done.append(applied)
                     say(applied)
@@ -145,9 +156,10 @@ def _refuse_running(planned: Sequence[Planned], hosts: int) -> None:
 class _Migration:
     """Brings one queue to what is wanted, from wherever it stands."""
 
-    def __init__(self, session: Session, queue: Queue, *, force: bool) -> None:
+    def __init__(self, session: Session, queue: Queue, detour: Detour, *, force: bool) -> None:
         self._session = session
         self._queue = queue
+        self._detour = detour
         self._other = replace(queue, name=queue.name + MIGRATING)
         self._force = force
         self._messages = 0
@@ -157,8 +169,9 @@ class _Migration:
         """Do what is to be done; return it, or None where that is nothing."""
         now = await look(self._session, self._queue)
         left = await look_left(self._session, self._queue)
-        did = "finished" if left is not None else "made anew"
-        if now.state == "there" and left is None:
+        is_laid = await self._detour.is_laid()
+        did = "finished" if left is not None or is_laid else "made anew"
+        if now.state == "there" and left is None and not is_laid:
             return None
         if now.state == "missing":
             await self._make(self._queue)
@@ -166,10 +179,13 @@ class _Migration:
         elif now.state == "differs":
             if left is None:
                 await self._make(self._other)
+            await self._detour.lay()
             await self._empty(now)
             left = await look_left(self._session, self._queue)
         if left is not None:
             await self._bring_back(left)
+        elif is_laid:
+            await self._detour.lead_back()
         return Applied(self._queue.name, did, self._messages, self._missing_s)
 
     async def _make(self, queue: Queue) -> None:
@@ -180,10 +196,14 @@ class _Migration:
         """Move all to the other one, then replace this one by what is wanted."""
         name, shared = self._queue.name, self._force
         async with self._mover(name, self._other.name, shared=shared) as mover:
+            await mover.drained(but=FEW)
+            await self._detour.lead_around()
             self._missing_s = await self._replace(mover, old, self._queue, shared=shared)
 
     async def _bring_back(self, left: Planned) -> None:
         async with self._mover(self._other.name, self._queue.name, shared=False) as mover:
+            await mover.drained(but=FEW)
+            await self._detour.lead_back()
             await self._replace(mover, left, None, shared=False)
             self._messages = mover.moved
 

@@ -30,6 +30,8 @@ WINDOW = 100
 """Messages in both queues at a time, at most."""
 ENDLESS = 100_000
 """Messages that may come while those that are there are moved."""
+FEW = 10
+"""Messages that may trade places with those that come while a way is changed."""
 STALL_S = 30.0
 LOOK_S = 0.2
 
@@ -91,8 +93,8 @@ class Mover:
         while self._open or self._failed:
             await self._step(STALL_S)
 
-    async def drained(self) -> None:
-        """Wait until the source has nothing more to give.
+    async def drained(self, *, but: int = 0) -> None:
+        """Wait until the source has nothing more to give, `but` a few.
 
         Raises:
             Unavailable: It goes no further; what is not moved stays in the source.
@@ -103,6 +105,8 @@ class Mover:
             moved = self.moved
             counts = await count(self._session, self.source)
             if counts is None or (counts.messages == 0 and not self._open):
+                return
+            if counts.messages < but:
                 return
             enough = enough or moved + counts.messages + ENDLESS
             if moved > enough:
