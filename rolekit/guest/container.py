@@ -45,6 +45,7 @@ class Order(TypedDict):
         cpus: Cores that it may use.
         memory_mb: Of all its processes together.
         pids: Processes at once.
+        cpu_s: Of processor time, for each process; 0: no limit.
         scratch_mb: For its files.
     """
 
@@ -61,6 +62,7 @@ class Order(TypedDict):
     cpus: float
     memory_mb: int
     pids: int
+    cpu_s: int
     scratch_mb: int
 
 
@@ -148,6 +150,7 @@ def order_for(role: str, guest: Guest[object], host: Container) -> Order:
         cpus=host.cpus,
         memory_mb=limits.memory_mb,
         pids=limits.pids,
+        cpu_s=limits.cpu_s,
         scratch_mb=limits.scratch_mb,
     )
 

@@ -18,6 +18,7 @@ from rolekit.errors import ConfigError
 from rolekit.guest.gate import GATE
 from rolekit.guest.hosts import MIB, kept_environment
 from rolekit.guest.reach import SCRATCH
+from rolekit.guest.starting import IGNORED_S
 
 if TYPE_CHECKING:
     from rolekit.guest.container import Order
@@ -333,6 +334,9 @@ def _config(order: Order, image: str, labels: dict[str, str]) -> dict[str, Any]:
     elif order["folders"]:
         made = f'mkdir {" ".join(order["folders"])} && exec "$0" "$@"'
         command = [SHELL, "-c", made, *command]
+    ulimits = [_ulimit("core", 0), _ulimit("nofile", OPEN_FILES)]
+    if seconds := order["cpu_s"]:
+        ulimits.append(_ulimit("cpu", seconds, seconds + IGNORED_S))
     environment = {"HOME": SCRATCH, "TMPDIR": SCRATCH, **kept_environment(), **order["env"]}
     return {
         "Image": image,
@@ -366,12 +370,13 @@ def _config(order: Order, image: str, labels: dict[str, str]) -> dict[str, Any]:
             "IpcMode": "private",
             "OomScoreAdj": OOM_SCORE,
             "LogConfig": {"Type": "none", "Config": {}},
-            "Ulimits": [
-                {"Name": "core", "Soft": 0, "Hard": 0},
-                {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
-            ],
+            "Ulimits": ulimits,
         },
     }
+
+
+def _ulimit(name: str, soft: int, hard: int | None = None) -> dict[str, object]:
+    return {"Name": name, "Soft": soft, "Hard": soft if hard is None else hard}
 
 
 def _packed(folder: str) -> io.BytesIO:

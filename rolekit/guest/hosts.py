@@ -184,7 +184,8 @@ def kept_environment() -> dict[str, str]:
 def resource_limits(limits: Limits) -> dict[str, int]:
     """Translate limits into those that the kernel has for each process."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return {
+    processor = {"RLIMIT_CPU": limits.cpu_s} if limits.cpu_s else {}
+    return processor | {
         "RLIMIT_CORE": 0,
         "RLIMIT_FSIZE": limits.scratch_mb * MIB,
         "RLIMIT_DATA": limits.memory_mb * MIB,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,8 @@ GATE = 3
 """Place of a gate among the descriptors for a guest."""
 END_S = 15.0
 """A keeper has cleared up after a guest within this, or is given up."""
+OUT_OF_TIME = (-signal.SIGXCPU, 128 + signal.SIGXCPU)
+"""How a process ends that used up its processor time; the second, as who waited tells it."""
 
 
 class Ended(Exception):
@@ -52,6 +55,8 @@ class Ended(Exception):
 
     def why_in(self, limits: Limits) -> str:
         """Say which limit it was killed for; empty: none."""
+        if limits.cpu_s and not self.because and self.status in OUT_OF_TIME:
+            return f" It used more than its cpu_s, {limits.cpu_s} s, and was killed."
         return {
             "memory": f" It used more than its memory_mb, {limits.memory_mb}, and was killed.",
             "pids": f" It was more processes than its pids, {limits.pids}, and was killed.",

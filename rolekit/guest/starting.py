@@ -45,6 +45,8 @@ ABOVE = 64
 WAITS = "\0"
 """Said by a guest that has come to its gate."""
 OOM_SCORE = b"500"
+IGNORED_S = 1
+"""So much processor time later than told by SIGXCPU, a process that ignores it is killed."""
 PR_SET_PDEATHSIG = 1
 _OWN_SCORE = Path("/proc/self/oom_score_adj")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -188,7 +190,8 @@ def limit(pid: int, limits: Mapping[str, int]) -> None:
         kind = getattr(resource, name)
         hard = resource.prlimit(pid, kind)[1]
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.prlimit(pid, kind, (most, most))
+        end = most + IGNORED_S if name == "RLIMIT_CPU" and most == value else most
+        resource.prlimit(pid, kind, (most, end))
 
 
 def read_all(fd: int) -> bytes:

@@ -44,6 +44,7 @@ sub act {
     if ($told eq "garbage"){ return "x\ny\nz"; }
     if ($told eq "flood")  { my $x = "x" x 65536; print $x for 1 .. 16384; return ""; }
     if ($told eq "partial"){ print "par"; exit 0; }
+    if ($told eq "spin")   { 1 while 1; }
     if ($told eq "half")   { print "par"; sleep 1000; }
     if ($told eq "bomb")   { fork for 1 .. 8; sleep 1000; }
     if ($told eq "stray")  {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,18 @@ async def test_a_run_that_fails_says_how_and_leaves_nothing(left: Leftovers) -> 
         assert (await role.guest.run(b"", "look")).stdout == b"nothing\n"
         assert (await role.guest.run(b"", "stray")).stdout == b"fine\n"
         assert processes(left.token) == []
+
+
+async def test_a_guest_has_so_much_processor_time(left: Leftovers) -> None:
+    class Role:
+        guest = Guest(Exec(*once(left.token)), host=DEBIAN, limits=replace(LIMITS, cpu_s=1))
+
+    role = Role()
+    async with guests_running(role):
+        with pytest.raises(GuestFailed, match="used more than its cpu_s, 1 s, and was killed"):
+            await role.guest.run(b"", "spin")
+
+        assert (await role.guest.run(b"", "fine")).stdout == b"fine\n"
 
 
 async def test_a_run_gets_bytes_files_and_arguments_in_their_places(left: Leftovers) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,22 @@ async def test_a_run_that_fails_says_how_and_leaves_nothing(
 
         assert processes(left.token) == []
         assert (await guest.run(b"", "fine")).stdout == b"fine\n"
+
+
+@HOSTS
+async def test_a_guest_has_so_much_processor_time(
+    host: Process | Sandbox, left: Leftovers
+) -> None:
+    limits = replace(LIMITS, cpu_s=1)
+    told = "used more than its cpu_s, 1 s, and was killed"
+    async with runs(left, host, limits) as guest, lines(left, host, limits) as stays:
+        with pytest.raises(GuestFailed, match=told):
+            await guest.run(b"", "spin")
+        with pytest.raises(GuestFailed, match=told):
+            await stays.ask(b"spin")
+
+        assert (await guest.run(b"", "fine")).stdout == b"fine\n"
+        assert await stays.ask(b"fine") == b"fine"
 
 
 @HOSTS

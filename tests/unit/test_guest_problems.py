@@ -53,6 +53,7 @@ def test_a_good_guest_is_no_problem() -> None:
         (Limits(memory_mb=1), "memory_mb=1); a whole number from 4 to "),
         (Limits(output_mb=cast("Any", 1.5)), "output_mb=1.5); a whole number from 1 to 4096"),
         (Limits(pids=0), "pids=0); a whole number from 1 to 100000 is expected."),
+        (Limits(cpu_s=cast("Any", 0.5)), "cpu_s=0.5); a whole number from 0 to 86400"),
         (Limits(time_s=float("nan")), "time_s=nan); a number from 0.001"),
         (Limits(uses=cast("Any", "1")), "uses='1'); a whole number from 1"),
     ],
