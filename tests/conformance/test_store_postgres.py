@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from rolekit import link
@@ -48,7 +49,7 @@ from tests.conformance.store import error_of, id_of, now_ms, packet, sent, step
 from tests.least import worker_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from rolekit.store.base import Store
 
@@ -272,6 +273,50 @@ async def test_a_write_that_fails_undoes_the_whole_batch(
     assert type(error) is [WriteMissed, WriteFailed][bad]
     assert (again.fresh, sent(again)) == ({(id_of(1), 0)}, [1])
     assert await ground.effects() == [1]
+
+
+async def test_writes_of_one_text_are_sent_together_and_stay_in_their_place(
+    ground: PostgresGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, together = await ground.open(), list[int]()
+    really = asyncpg.Connection.executemany
+
+    async def executemany(
+        self: asyncpg.Connection[asyncpg.Record], command: str, args: Sequence[Sequence[object]]
+    ) -> None:
+        together.append(len(args))
+        await really(self, command, args)
+
+    monkeypatch.setattr(asyncpg.Connection, "executemany", executemany)
+    double = Write("update effect set n = n * 2", ())
+    few = [writing(n, ground.insert(n), double) for n in (1, 2)]
+    many = [writing(n, ground.insert(n)) for n in (3, 4, 5)]
+    counted = writing(6, Write("update effect set n = n + 100", (), 5))
+
+    await store.commit([*few, *many, counted, writing(7, double)])
+
+    assert sorted(await ground.effects()) == [206, 208, 208, 208, 210]
+    assert together == [3]
+
+
+@pytest.mark.parametrize(
+    "bad", [(-1,), ("one",), ()], ids=["refused", "of another type", "none"]
+)
+async def test_one_bad_write_among_many_of_its_text_is_found_by_halving(
+    ground: PostgresGround, bad: tuple[object, ...]
+) -> None:
+    async with ground.database.connection() as connection:
+        await connection.execute("alter table effect add check (n >= 0)")
+    store = await ground.open()
+    several = [writing(n, ground.insert(n)) for n in range(9)]
+    several[6].writes = [Write("insert into effect values ($1)", bad)]
+
+    errors = [await error_of(store.commit(some)) for some in (several, several[6:7])]
+    rest = await store.commit(several[:6] + several[7:])
+
+    assert [type(error) for error in errors] == [WriteFailed, WriteFailed]
+    assert len(rest.fresh) == 8
+    assert await ground.effects() == [0, 1, 2, 3, 4, 5, 7, 8]
 
 
 async def test_a_day_that_is_not_there_yet_is_made_by_keeping_house(

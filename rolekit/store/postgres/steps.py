@@ -15,7 +15,7 @@ import asyncpg
 
 from rolekit.clock import Clock, SystemClock
 from rolekit.database import Database, Pooled, load_queries, roll_back, translated
-from rolekit.errors import StateClash, WriteMissed
+from rolekit.errors import StateClash
 from rolekit.store.base import (
     SCHEDULE,
     Commit,
@@ -34,11 +34,10 @@ from rolekit.store.postgres.split_work import move_splits
 from rolekit.store.postgres.transactions import (
     OpenTransaction,
     Statements,
-    blamed,
     commit_tidied,
-    rows_of,
 )
 from rolekit.store.postgres.work import SequenceWork
+from rolekit.store.postgres.writes import write
 from rolekit.store.streams import parted
 
 if TYPE_CHECKING:
@@ -216,8 +215,7 @@ class StepStore(PostgresBase):
         """Do what fresh steps want, kind by kind; a handler's writes in its own order."""
         if any(step.split is not None for step in steps):
             await move_splits(connection, self._sql, steps)
-        for step in steps:
-            await self._write(connection, step)
+        await write(connection, steps)
         await self._save_states(connection, [s for step in steps for s in step.states])
         await key_work.settle_keys(connection, self._sql, steps)
         for step in steps:
@@ -235,18 +233,6 @@ class StepStore(PostgresBase):
             connection, [due for step in steps for due in step.later] + tokens.later, commit
         )
         await self._keep_replies(connection, steps, commit)
-
-    async def _write(self, connection: Pooled, step: Step) -> None:
-        for write in step.writes:
-            with blamed(connection, step.id, write.sql):
-                status = await connection.execute(write.sql, *write.args)
-            touched = rows_of(status)
-            if write.expect is not None and touched != write.expect:
-                raise WriteMissed(
-                    f"A statement of message {step.id} touched {touched} rows, "
-                    f"{write.expect} were expected: {write.sql[:200]}",
-                    fix="Nothing was committed; the message is tried again by its policy.",
-                )
 
     async def _save_states(self, connection: Pooled, changes: Iterable[StateChange]) -> None:
         folded = _folded(changes)
