@@ -20,6 +20,7 @@ from rolekit.errors import FenceLost, RolekitError, Unroutable
 from rolekit.model.envelope import Packet
 from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.postgres_outside import Couriers
+from rolekit.transport.postgres_sends import Sends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,6 +61,7 @@ class PostgresTransport:
         self._open: set[PostgresSubscription] = set()
         self._swept_at = 0.0
         self._couriers = Couriers(database)
+        self._sends = Sends(self._store)
 
     async def start(self) -> None:
         """Learn which queues there are."""
@@ -69,6 +71,7 @@ class PostgresTransport:
         """Close every subscription."""
         for subscription in list(self._open):
             await subscription.close()
+        await self._sends.close()
 
     async def declare(self, queues: Iterable[str]) -> None:
         """Make these queues if they are not there."""
@@ -78,8 +81,11 @@ class PostgresTransport:
             self._names.update(missing)
 
     async def publish(self, packets: Sequence[Packet]) -> None:
-        """Store all of these, in this order, in one commit."""
+        """Store all of these, in this order, in one commit, perhaps with others' of now."""
         await self._check_names(packets)
+        await self._sends.send(packets)
+
+    async def _store(self, packets: Sequence[Packet]) -> None:
         await self.execute("publish", *_columns(packets))
         self.bell.ring({packet.queue for packet in packets})
 

@@ -1,0 +1,132 @@
+"""Publishing on Postgres: what comes at the same moment is stored together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rolekit.errors import Unavailable, WriteFailed
+from rolekit.model.envelope import Packet
+from rolekit.transport.postgres_sends import AT_ONCE, PACKETS, Sends
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.anyio
+
+
+def packet(number: int) -> Packet:
+    return Packet(queue="q", id=f"{number:032x}", generation=0, head=b"", body=b"")
+
+
+class Stored:
+    """Stands for the table: takes a statement when `gate` is open."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.statements: list[list[int]] = []
+        self.error: Exception | None = None
+        self.bad = -1
+        self.sends = Sends(self.store)
+
+    async def store(self, packets: Sequence[Packet]) -> None:
+        numbers = [int(each.id, 16) for each in packets]
+        self.statements.append(numbers)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        if self.bad in numbers:
+            raise WriteFailed("No.")
+
+    def send(self, *numbers: int) -> asyncio.Task[None]:
+        return asyncio.create_task(self.sends.send([packet(number) for number in numbers]))
+
+    async def fill(self) -> list[asyncio.Task[None]]:
+        """Have as many statements under way as may be."""
+        tasks: list[asyncio.Task[None]] = []
+        for number in range(AT_ONCE):
+            tasks.append(self.send(number))
+            await asyncio.sleep(0.001)
+        return tasks
+
+
+async def test_what_comes_while_statements_are_under_way_goes_with_the_next() -> None:
+    stored = Stored()
+    first = await stored.fill()
+    rest = [stored.send(10, 11), stored.send(12), stored.send()]
+    await asyncio.sleep(0.001)
+    before = list(stored.statements)
+
+    stored.gate.set()
+    await asyncio.gather(*first, *rest)
+
+    assert before == [[0], [1]]
+    assert stored.statements[2:] == [[10, 11, 12]]
+
+
+async def test_a_statement_has_an_end() -> None:
+    stored = Stored()
+    first = await stored.fill()
+    rest = [stored.send(*range(100, 100 + PACKETS - 1)), stored.send(7, 8), stored.send(9)]
+    await asyncio.sleep(0.001)
+
+    stored.gate.set()
+    await asyncio.gather(*first, *rest)
+
+    assert [len(each) for each in stored.statements[2:]] == [PACKETS + 1, 1]
+
+
+async def test_who_is_refused_harms_nobody_else() -> None:
+    stored = Stored()
+    stored.bad = 11
+    first = await stored.fill()
+    rest = [stored.send(10), stored.send(11), stored.send(12)]
+    await asyncio.sleep(0.001)
+
+    stored.gate.set()
+    results = await asyncio.gather(*first, *rest, return_exceptions=True)
+
+    assert [type(result) for result in results[2:]] == [type(None), WriteFailed, type(None)]
+    assert stored.statements[2:] == [[10, 11, 12], [10], [11], [12]]
+
+
+async def test_where_the_database_is_away_all_are_told_and_nothing_is_repeated() -> None:
+    stored = Stored()
+    stored.error = Unavailable("Away.")
+    first = await stored.fill()
+    rest = [stored.send(10), stored.send(11)]
+    await asyncio.sleep(0.001)
+
+    stored.gate.set()
+    results = await asyncio.gather(*first, *rest, return_exceptions=True)
+
+    assert {type(result) for result in results} == {Unavailable}
+    assert stored.statements == [[0], [1], [10, 11]]
+
+
+async def test_who_left_before_a_statement_began_is_not_in_it() -> None:
+    stored = Stored()
+    first = await stored.fill()
+    gone, stays = stored.send(10), stored.send(11)
+    await asyncio.sleep(0.001)
+
+    gone.cancel()
+    await asyncio.sleep(0.001)
+    stored.gate.set()
+    await asyncio.gather(*first, stays)
+
+    assert stored.statements[2:] == [[11]]
+
+
+async def test_whoever_waits_is_told_when_it_stops() -> None:
+    stored = Stored()
+    first = await stored.fill()
+    rest = [stored.send(10)]
+    await asyncio.sleep(0.001)
+
+    await stored.sends.close()
+
+    results = await asyncio.gather(*first, *rest, return_exceptions=True)
+    assert {type(result) for result in results} == {Unavailable}
