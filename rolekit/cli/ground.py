@@ -68,6 +68,7 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
                 database=there.database,
                 pooler=there.pooler,
                 measure=host.backlog,
+                sequences=host.open_sequences,
                 adopt=adopt,
                 traces=host.traces,
             )

@@ -236,6 +236,8 @@ class Committer:
             try:
                 commit = await (whole or self._store.commit)(steps)
             except (Unavailable, Contended) as error:
+                if self.meters is not None:
+                    self.meters.failed("commit", error, (time.time_ns() - begun_ns) / 1e9)
                 if whole is None and isinstance(error, Contended) and len(steps) > 1:
                     raise
                 log.warning(

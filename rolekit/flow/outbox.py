@@ -151,6 +151,7 @@ class Outbox:
         try:
             await self._transport.publish([self._waiting[i].packet for i in range(count)])
         except (Unroutable, QueueFull) as error:
+            self._note_failed(error, time.perf_counter() - began_s)
             if error.which is None:
                 for _ in range(count):
                     await self._publish_first()
@@ -167,6 +168,10 @@ class Outbox:
             self.tracing.left(self._waiting[i].packet for i in range(count))
         for _ in range(count):
             self._gone(self._waiting.popleft().n)
+
+    def _note_failed(self, error: RolekitError, took_s: float) -> None:
+        if self.meters is not None:
+            self.meters.failed("send", error, took_s)
 
     def _sort_out(self, count: int, error: RolekitError, which: frozenset[int]) -> None:
         """Let what was stored be gone; try the rest again later, which holds up nothing."""

@@ -349,6 +349,9 @@ class Pipeline:
     async def _fail(self, arrival: Arrival, error: Exception, began_s: float = 0.0) -> None:
         if self._tracing is not None:
             arrival = self._tracing.failed(arrival, error, began_s)
+        if began_s and (cells := self._cells_of(arrival)) is not None:
+            cells.raised(error, time.time() - began_s)
+            cells.waited.append(began_s - arrival.head.sent_at_ms / 1000)
         self.on_failed(arrival.delivery, error)
         step = failure.step_for(self._runtime, arrival, error)
         if arrival.trace is not None:

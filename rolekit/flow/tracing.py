@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rolekit.flow.runtime import Arrival
+    from rolekit.model.conventions import Server
     from rolekit.model.envelope import Packet
     from rolekit.model.reassembly import Closing
     from rolekit.observe.tracing import Tracer, Value
@@ -63,7 +65,8 @@ class Tracing:
         system: What carries the messages, as OpenTelemetry calls it.
         prefix: Of queues there.
         leaves_later: What is committed leaves after the commit.
-        namespace: Of what commits write to, as OpenTelemetry has it: `database|schema`.
+        broker: Attributes of where messages travel through, as `server_of` says them.
+        commits: Attributes of commits: where they go.
 
     Attributes:
         slow_s: What waits or runs longer is traced from there on.
@@ -77,16 +80,20 @@ class Tracing:
         system: str,
         prefix: str = "",
         leaves_later: bool = False,
-        namespace: str = "",
+        broker: Server = (),
+        commits: Mapping[str, Value] = MappingProxyType({}),
     ) -> None:
         self._commit: dict[str, Value] = {
             "db.system.name": "postgresql",
             "db.operation.name": "COMMIT",
+            **commits,
         }
-        if namespace:
-            self._commit["db.namespace"] = namespace
         self.tracer = tracer
-        self._system = system
+        self._system: dict[str, Value] = {
+            "messaging.system": system,
+            "messaging.client.id": tracer.instance,
+            **dict(broker),
+        }
         self._prefix = prefix
         self.leaves_later = leaves_later
         self._leaving: dict[str, Live] = {}
@@ -188,7 +195,7 @@ class Tracing:
 
     def _operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
         found: dict[str, Value] = {
-            "messaging.system": self._system,
+            **self._system,
             "messaging.operation.name": what,
             "messaging.operation.type": what,
             "messaging.destination.name": f"{self._prefix}{queue}",
@@ -326,7 +333,7 @@ class Tracing:
             parent=cause.span,
             message=root,
             attributes={
-                "messaging.system": self._system,
+                **self._system,
                 "messaging.operation.name": "receive",
                 "messaging.operation.type": "receive",
                 "messaging.message.conversation_id": root,

@@ -100,6 +100,11 @@ METRICS: dict[str, Metric] = {
     "rolekit.broker.returned": Metric(
         "counter", "{message}", "Messages that RabbitMQ returned, for lack of their queue."
     ),
+    "rolekit.sequences.holes": Metric(
+        "gauge",
+        "{sequence}",
+        "Sequences in flight: each waits for a position. Counted up to 10,000.",
+    ),
     "rolekit.sequences.hole.age": Metric(
         "gauge", "s", "How long the sequence that stands still longest has."
     ),

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 Labels = tuple[tuple[str, str], ...]
 
+MOST_ERRORS = 20
+"""So many types of errors of a handler are told apart."""
+OTHER = "_OTHER"
+"""What OpenTelemetry calls the rest of them."""
+
+
+def error_type(error: BaseException) -> str:
+    """Name what went wrong, as spans do."""
+    return type(error).__name__
+
 
 class Counter:
     """A number that grows."""
@@ -94,6 +104,10 @@ class Meters:
             found = self._histograms[key] = Histogram(METRICS[name].bounds)
         return found
 
+    def _raised(self, handler: str, error: str) -> Histogram:
+        labels = {"handler": handler, "error.type": error}
+        return self.histogram("messaging.process.duration", **labels)
+
     def read(self) -> tuple[Sample, ...]:
         """Return all that was counted so far."""
         outcomes: list[Sample] = []
@@ -101,6 +115,9 @@ class Meters:
             took, waited, one.took, one.waited = one.took, one.waited, [], []
             self.histogram("messaging.process.duration", handler=one.name).add_all(took)
             self.histogram("rolekit.queue.wait", handler=one.name).add_all(waited)
+            for error, failed in one.failed.items():
+                self._raised(one.name, error).add_all(failed)
+                failed.clear()
             outcomes += one.outcomes()
         counters = [
             Sample(name, labels, cell.value)
@@ -119,24 +136,34 @@ class HandlerMeters:
     """What is counted of one handler, as cheaply as can be: once a second it is sorted.
 
     Attributes:
-        took: Seconds of each call since then.
+        took: Seconds of each call since then that gave something.
+        failed: Likewise of those that raised, by type of the error.
         waited: Seconds that each of those messages waited.
         done: How many messages came to that, and so on.
     """
 
     __slots__ = (
-        "aside", "dead", "done", "name", "repeat", "retry", "returned", "took", "waited",
+        "aside", "dead", "done", "failed", "name", "repeat", "retry", "returned", "took",
+        "waited",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.took: list[float] = []
+        self.failed: dict[str, list[float]] = {}
         self.waited: list[float] = []
         self.done = self.retry = self.dead = self.repeat = self.returned = self.aside = 0
 
     def came_to(self, outcome: str) -> None:
         """Count one: done, retry, dead, repeat, returned or aside."""
         setattr(self, outcome, getattr(self, outcome) + 1)
+
+    def raised(self, error: BaseException, took_s: float) -> None:
+        """Count a call that failed."""
+        kind = error_type(error)
+        if kind not in self.failed and len(self.failed) >= MOST_ERRORS:
+            kind = OTHER
+        self.failed.setdefault(kind, []).append(took_s)
 
     @property
     def settled(self) -> int:
@@ -159,10 +186,13 @@ class HandlerMeters:
 class FlowMeters:
     """The cells of what every process of a flow does."""
 
-    __slots__ = ("commit_steps", "commit_took", "conflicts", "consumed", "send_took", "sent")
+    __slots__ = (
+        "_meters", "commit_steps", "commit_took", "conflicts", "consumed", "send_took", "sent",
+    )  # fmt: skip
 
     def __init__(self, meters: Meters) -> None:
         duration = "messaging.client.operation.duration"
+        self._meters = meters
         self.commit_took = meters.histogram(duration, operation="commit")
         self.send_took = meters.histogram(duration, operation="send")
         self.commit_steps = meters.histogram("rolekit.commit.steps")
@@ -181,3 +211,8 @@ class FlowMeters:
         self.commit_steps.add(steps)
         self.commit_took.add(took_s)
         self.conflicts.value += steps - fresh
+
+    def failed(self, operation: str, error: BaseException, took_s: float) -> None:
+        """Count a commit or a send that failed, or of which nothing is known."""
+        labels = {"operation": operation, "error.type": error_type(error)}
+        self._meters.histogram("messaging.client.operation.duration", **labels).add(took_s)

@@ -123,6 +123,13 @@ def _data(samples: Sequence[Sample], resource: Resource, began_ns: int) -> Metri
     )
 
 
+def _attributes(sample: Sample) -> dict[str, str | int]:
+    """Return its labels; a port is a number, where labels know text only."""
+    return {
+        name: int(value) if name == "server.port" else value for name, value in sample.labels
+    }
+
+
 def _points(
     name: str, samples: Sequence[Sample], began_ns: int, now_ns: int
 ) -> Sum | Gauge | Histogram:
@@ -131,7 +138,7 @@ def _points(
         return Histogram(
             data_points=[
                 HistogramDataPoint(
-                    attributes=dict(one.labels),
+                    attributes=_attributes(one),
                     start_time_unix_nano=began_ns,
                     time_unix_nano=now_ns,
                     count=sum(one.counts),
@@ -147,7 +154,7 @@ def _points(
         )
     points = [
         NumberDataPoint(
-            attributes=dict(one.labels),
+            attributes=_attributes(one),
             start_time_unix_nano=began_ns,
             time_unix_nano=now_ns,
             value=one.value,

@@ -115,7 +115,7 @@ class Tracer:
         self._ship = ship
         self.sampling = sampling
         self._role = role
-        self._instance = instance
+        self.instance = instance
         self.now_ns = time.time_ns
         self._first = Allowance(sampling.first_per_s)
         self._late = Allowance(LATE_PER_S)
@@ -140,7 +140,7 @@ class Tracer:
                 begun_ns=live.begun_ns,
                 ended_ns=ended_ns,
                 role=self._role,
-                instance=self._instance,
+                instance=self.instance,
                 message=live.message,
                 error=live.error,
                 detail=live.detail,

@@ -102,6 +102,19 @@ class Backlog:
     hosts: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSequences:
+    """The sequences of a gather that are in flight: each waits for a position, its hole.
+
+    Attributes:
+        count: How many, up to 10,000.
+        stood_s: How long the one that stood still longest has, seconds.
+    """
+
+    count: int
+    stood_s: float
+
+
 class TraceKeeper(Protocol):
     """Keeps recent traces."""
 
@@ -120,6 +133,15 @@ Measure = Callable[[Sequence[str], Mapping[str, float]], Awaitable[Backlog]]
 Gathers come with the age from which on a sequence is not looked at: what holds it up so long
 is not that a queue is long.
 """
+
+
+LookAt = Callable[[Sequence[str]], Awaitable[Mapping[str, OpenSequences]]]
+"""`look_at(gathers)` says which of their sequences are in flight."""
+
+
+async def none_open(_gathers: Sequence[str]) -> Mapping[str, OpenSequences]:
+    """Say that no sequence is."""
+    return {}
 
 
 async def nothing_waits(_queues: Sequence[str], _gathers: Mapping[str, float]) -> Backlog:
@@ -141,6 +163,7 @@ class Ground:
         database: URL that instances get.
         pooler: URL that all instances but relays connect to instead; empty: there is none.
         measure: For roles that scale by themselves.
+        sequences: For whoever reads numbers.
         adopt: Makes what another version of the app needs besides; raises a `RolekitError`
             when it cannot be had.
         traces: Keeps them; None: nobody does.
@@ -151,5 +174,6 @@ class Ground:
     database: str
     pooler: str = ""
     measure: Measure = nothing_waits
+    sequences: LookAt = none_open
     adopt: Callable[[Described], Awaitable[None]] = needs_nothing
     traces: TraceKeeper | None = None

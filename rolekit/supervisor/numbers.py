@@ -18,7 +18,7 @@ from rolekit.model.sample import METRICS, Sample, added_up, prometheus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from rolekit.supervisor.host import Measure
+    from rolekit.supervisor.host import LookAt, OpenSequences
     from rolekit.supervisor.status import FleetStatus
 
 HOLES_EVERY_S = 5.0
@@ -33,36 +33,37 @@ _OF_ALL = frozenset(
     {"rolekit.pool.connections", "rolekit.unaccounted", "rolekit.broker.blocked"}
 )
 """Of these the instances of a role have so many together."""
-EVER_S = 1e9
-"""Older than any sequence: all are looked at."""
 
 
 class Numbers:
     """Collects numbers of instances.
 
     Args:
-        measure: Says how long sequences have stood still.
+        look_at: Says which sequences are in flight.
         gathers: Names of the app's gathers.
         dropped: Says how many spans were dropped.
         naming: How messages travel.
+        clock: Seconds, never going backwards.
     """
 
     def __init__(
         self,
-        measure: Measure,
+        look_at: LookAt,
         gathers: Sequence[str],
         dropped: Callable[[], int],
         naming: Naming | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._naming = naming or Naming()
-        self._measure = measure
-        self._gathers = dict.fromkeys(gathers, EVER_S)
+        self._clock = clock
+        self._look_at = look_at
+        self._gathers = list(gathers)
         self._dropped = dropped
         self._latest: dict[str, tuple[Sample, ...]] = {}
         self._before: dict[str, tuple[Sample, ...]] = {}
         self._lags: dict[str, float] = {}
         self._restarts = Counter[str]()
-        self._stood: Mapping[str, float] = {}
+        self._open: Mapping[str, OpenSequences] = {}
         self._looked_s = -HOLES_EVERY_S
         self._looking = asyncio.Lock()
 
@@ -101,13 +102,14 @@ class Numbers:
         parts.append(tuple(self._seen_here()))
         parts.append(tuple(_seen(status)))
         parts.append((Sample("rolekit.spans.dropped", (), float(self._dropped())),))
-        holes = await self._holes()
-        parts.append(
-            tuple(
-                Sample("rolekit.sequences.hole.age", (("gather", name),), stood_s)
-                for name, stood_s in holes.items()
+        for name, held in (await self._holes()).items():
+            labels = (("gather", name),)
+            parts.append(
+                (
+                    Sample("rolekit.sequences.holes", labels, held.count),
+                    Sample("rolekit.sequences.hole.age", labels, held.stood_s),
+                )
             )
-        )
         named = self._naming.named
         return added_up(*(tuple(named(one) for one in part) for part in parts))
 
@@ -125,17 +127,17 @@ class Numbers:
         """Return all numbers as Prometheus wants them."""
         return prometheus(await self.read(status), {"app": status.app})
 
-    async def _holes(self) -> Mapping[str, float]:
-        """Say how long sequences have stood still; a database that is away says nothing."""
+    async def _holes(self) -> Mapping[str, OpenSequences]:
+        """Say what is in flight; a database that is away says nothing."""
         async with self._looking:
-            if self._gathers and time.monotonic() - self._looked_s >= HOLES_EVERY_S:
-                self._looked_s = time.monotonic()
+            now_s = self._clock()
+            if self._gathers and now_s - self._looked_s >= HOLES_EVERY_S:
+                self._looked_s = now_s
                 try:
-                    stood = (await self._measure([], self._gathers)).stood_s
-                    self._stood = {name: stood.get(name, 0.0) for name in self._gathers}
+                    self._open = await self._look_at(self._gathers)
                 except RolekitError:
-                    self._stood = {}
-        return self._stood
+                    self._open = {}
+        return self._open
 
 
 def _seen(status: FleetStatus) -> Iterable[Sample]:

@@ -51,8 +51,8 @@ class Observing:
             self._collector = Collector(ground.traces.keep, ground.traces.tidy, offer)
         gathers = sorted({name for role in app.roles for name in role.feeds})
         queues = frozenset(name for role in app.roles for name in role.queues)
-        how = naming(config.broker, app.app, queues)
-        self._numbers = Numbers(ground.measure, gathers, self._dropped, how)
+        how = naming(ground.broker, ground.database, app.app, queues)
+        self._numbers = Numbers(ground.sequences, gathers, self._dropped, how)
 
     def take(self, source: str, span: Span) -> None:
         """Take a span of a process."""

@@ -55,8 +55,8 @@ class Answering:
         self._queues = [one.name for one in mine]
         self._app, self._role = plan.name, role
         gathers = [one.name for one in mine if one.kind == "gather"]
-        how = naming(config.broker, plan.name, frozenset(plan.queues()))
-        self._numbers = Numbers(host.backlog, gathers, dropped, how)
+        how = naming(config.broker, config.database, plan.name, frozenset(plan.queues()))
+        self._numbers = Numbers(host.open_sequences, gathers, dropped, how)
         self._instance: Instance | None = None
         self._is_ready = False
         self._lag_s = 0.0

@@ -18,7 +18,7 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.dividing import divide
 from rolekit.store.postgres.host import PostgresHost
 from rolekit.store.postgres.traces import TraceStore
-from rolekit.supervisor.host import Backlog
+from rolekit.supervisor.host import Backlog, OpenSequences
 from rolekit.transport.base import DEAD_QUEUE, INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.holding import is_rabbit
@@ -83,6 +83,11 @@ class Host(PostgresHost):
         depths = await self._queues.of(queues)
         stood_s = await self.standing(gathers) if gathers else {}
         return Backlog(depths, stood_s, await self.hosts())
+
+    async def open_sequences(self, gathers: Sequence[str]) -> Mapping[str, OpenSequences]:
+        """Say of each gather which sequences are in flight."""
+        found = await self.in_flight(gathers)
+        return {name: OpenSequences(*one) for name, one in found.items()}
 
 
 class _PostgresQueues:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from rolekit.config import level, share
 from rolekit.database import schema_of
 from rolekit.flow.tracing import Tracing
+from rolekit.model.conventions import server_of
 from rolekit.observe.tracing import Sampling, Tracer
 from rolekit.wiring.holding import is_rabbit
 from rolekit.wiring.parts import joins_store
@@ -51,7 +52,11 @@ def tracing_of(
         system="rabbitmq" if is_broker else "postgresql",
         prefix=f"{app}." if is_broker else "",
         leaves_later=not joins_store(config.database, config.broker),
-        namespace=_namespace(config.database, app),
+        broker=server_of(config.broker or config.database),
+        commits={
+            "db.namespace": _namespace(config.database, app),
+            **dict(server_of(config.database)),
+        },
     )
 
 

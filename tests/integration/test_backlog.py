@@ -10,6 +10,7 @@ import pytest
 import rolekit.transport.rabbitmq  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from rolekit import App, Message, Reject, Run, WorkerRole, gather, handle, wiring
 from rolekit.config import Config
+from rolekit.supervisor.host import OpenSequences
 from rolekit.testing import run_app
 
 if TYPE_CHECKING:
@@ -80,6 +81,19 @@ async def test_a_sequence_that_stands_still_is_measured(rolekit_database: str) -
     assert set(backlog.stood_s) == {"Writer.whole"}
     assert 0 <= backlog.stood_s["Writer.whole"] < 60
     assert [backlog.depths[name].waiting for name in ("Writer.say", "Writer.whole")] == [0, 0]
+
+
+async def test_sequences_in_flight_are_counted(rolekit_database: str) -> None:
+    async with run_app(app, database=rolekit_database) as running:
+        for parts in (["dead"], ["a", "b"], ["c", "dead"]):
+            await running.client.send(Compose(parts=parts))
+        await running.idle()
+        async with wiring.open_host(app.name, rolekit_database, "") as host:
+            found = await host.open_sequences(["Writer.whole", "Writer.nothing"])
+
+    assert found["Writer.whole"].count == 2
+    assert 0 <= found["Writer.whole"].stood_s < 60
+    assert found["Writer.nothing"] == OpenSequences(0, 0.0)
 
 
 async def test_one_that_stood_for_longer_than_asked_is_not(rolekit_database: str) -> None:

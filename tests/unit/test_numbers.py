@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from rolekit import Context, Message, Retry, WorkerRole, handle
-from rolekit.model.conventions import naming
+from rolekit.errors import Unavailable
+from rolekit.model.conventions import naming, server_of
 from rolekit.model.sample import METRICS, SECONDS, Sample, added_up, prometheus
-from rolekit.observe.meters import Meters
-from rolekit.supervisor.host import nothing_waits
+from rolekit.observe.meters import MOST_ERRORS, Meters
+from rolekit.supervisor.host import OpenSequences, none_open
 from rolekit.supervisor.numbers import Numbers
 from rolekit.supervisor.status import FleetStatus, RoleStatus
 from tests.unit.fakes_flow import Line, working
@@ -79,14 +80,69 @@ async def test_an_instance_counts_what_messages_came_to_and_how_long_they_took()
         (handler, ("outcome", "retry")): 1,
     }
     assert values(samples, "messaging.client.consumed.messages") == {(): 3}
-    (took,) = [one for one in samples if one.name == "messaging.process.duration"]
-    assert sum(took.counts) == 2  # of calls that ended well
+    took = {
+        one.labels: sum(one.counts)
+        for one in samples
+        if one.name == "messaging.process.duration"
+    }
+    assert took == {(handler,): 2, (("error.type", "Retry"), handler): 1}
+    (waited,) = [one for one in samples if one.name == "rolekit.queue.wait"]
+    assert sum(waited.counts) == 3
     (steps,) = [one for one in samples if one.name == "rolekit.commit.steps"]
     assert sum(steps.counts) >= 1
 
 
+def test_a_handler_that_fails_in_ever_new_ways_has_a_bounded_number_of_series() -> None:
+    meters = Meters()
+    for number in range(2 * MOST_ERRORS):
+        meters.handler("Works.work").raised(type(f"E{number}", (Exception,), {})(), 0.1)
+
+    labels = [one.labels for one in meters.read() if one.name == "messaging.process.duration"]
+
+    kinds = [value for pairs in labels for name, value in pairs if name == "error.type"]
+    assert len(kinds) == MOST_ERRORS + 1
+    assert "_OTHER" in kinds
+    assert sum(sum(one.counts) for one in meters.read()) == 2 * MOST_ERRORS
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("amqps://me:secret@box/shop", {"server.address": "box", "server.port": 5671}),
+        ("postgresql://me@[::1]:6000/shop", {"server.address": "::1", "server.port": 6000}),
+        ("postgresql://me@/shop?host=/run/pg&port=5432", {"server.address": "/run/pg"}),
+        ("amqp://me:secret@one,two/shop", {}),
+        ("amqp://me:secret@one:5672,two:5672/shop", {}),
+        ("", {}),
+    ],
+)
+def test_the_server_is_said_where_one_url_names_one(
+    url: str, server: dict[str, object]
+) -> None:
+    assert dict(server_of(url)) == server
+
+
+async def test_holes_are_counted_by_gather_and_a_database_that_is_away_says_nothing() -> None:
+    is_away = False
+
+    async def look_at(gathers: Sequence[str]) -> dict[str, OpenSequences]:
+        if is_away:
+            raise Unavailable("away")
+        return {name: OpenSequences(3, 41.5) for name in gathers}
+
+    numbers = Numbers(look_at, ["Joins.join"], lambda: 0, clock=iter((0.0, 10.0)).__next__)
+    found = await numbers.read(EMPTY)
+    is_away = True
+    later = await numbers.read(EMPTY)
+
+    gather = (("gather", "Joins.join"),)
+    assert values(found, "rolekit.sequences.holes") == {gather: 3}
+    assert values(found, "rolekit.sequences.hole.age") == {gather: 41.5}
+    assert values(later, "rolekit.sequences.holes") == {}
+
+
 async def test_sums_do_not_fall_when_an_instance_ends() -> None:
-    numbers = Numbers(nothing_waits, [], lambda: 7)
+    numbers = Numbers(none_open, [], lambda: 7)
     sent = "messaging.client.sent.messages"
     numbers.take("Worker/0 1", [Sample(sent, (), 5)])
     numbers.take("Worker/1 2", [Sample(sent, (), 3)])
@@ -102,8 +158,8 @@ async def test_sums_do_not_fall_when_an_instance_ends() -> None:
 
 
 async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> None:
-    how = naming("amqp://broker", "shop", frozenset({"Worker.work"}))
-    numbers = Numbers(nothing_waits, [], lambda: 0, how)
+    how = naming("amqps://me:secret@broker/shop", "", "shop", frozenset({"Worker.work"}))
+    numbers = Numbers(none_open, [], lambda: 0, how)
     counts = (0,) * (len(SECONDS) + 1)
     took, operation = "messaging.process.duration", "messaging.client.operation.duration"
     numbers.take(
@@ -121,7 +177,8 @@ async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> Non
     found = await numbers.read(msgspec.structs.replace(EMPTY, roles=(IDLE,)))
 
     said = {(one.name, dict(one.labels).get("handler")): dict(one.labels) for one in found}
-    common = {"messaging.system": "rabbitmq", "role": "Worker"}
+    role = {"messaging.system": "rabbitmq", "role": "Worker"}
+    common = {**role, "server.address": "broker", "server.port": "5671"}
     assert said[took, "Worker.work"] == {
         **common,
         "handler": "Worker.work",
@@ -132,7 +189,8 @@ async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> Non
     keyed = said[took, "Worker.keyed"]  # its queues are those of partitions
     assert "messaging.destination.name" not in keyed
     assert keyed["messaging.destination.template"] == "Worker.keyed"
-    assert said[operation, None] == {**common, "messaging.operation.name": "commit"}
+    # The database does that, and not the broker.
+    assert said[operation, None] == {**role, "messaging.operation.name": "commit"}
     for name, what in (("sent", "send"), ("consumed", "receive")):
         found_labels = said[f"messaging.client.{name}.messages", None]
         assert found_labels == {**common, "messaging.operation.name": what}
@@ -143,7 +201,7 @@ async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> Non
 
 
 async def test_the_worst_lag_of_a_role_is_that_of_who_lives_and_as_it_is_now() -> None:
-    numbers = Numbers(nothing_waits, [], lambda: 0)
+    numbers = Numbers(none_open, [], lambda: 0)
     role, lag = (("role", "Worker"),), "rolekit.loop.lag"
     found: list[dict[tuple[tuple[str, str], ...], float]] = []
 
@@ -161,7 +219,7 @@ async def test_the_worst_lag_of_a_role_is_that_of_who_lives_and_as_it_is_now() -
 
 
 async def test_restarts_do_not_fall_when_the_places_that_had_them_are_given_up() -> None:
-    numbers = Numbers(nothing_waits, [], lambda: 0)
+    numbers = Numbers(none_open, [], lambda: 0)
     fleet = msgspec.structs.replace(EMPTY, roles=(IDLE,))
     role = (("role", "Worker"),)
 
@@ -175,7 +233,7 @@ async def test_restarts_do_not_fall_when_the_places_that_had_them_are_given_up()
 
 
 async def test_counters_of_a_role_are_there_before_they_count() -> None:
-    numbers = Numbers(nothing_waits, [], lambda: 0)
+    numbers = Numbers(none_open, [], lambda: 0)
     fleet = msgspec.structs.replace(EMPTY, roles=(IDLE,))
     role = (("role", "Worker"),)
 

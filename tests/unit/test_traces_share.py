@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rolekit.flow.tracing import Tracing
     from rolekit.model.span import Span
 
-DATABASE = "postgresql:///shop"
+DATABASE = "postgresql://db:5433/shop"
 
 
 def tracing(values: Mapping[str, str], *, broker: str = "", spans: list[Span]) -> Tracing:
@@ -73,6 +73,9 @@ def test_a_send_says_what_carries_it_and_where_to(broker: str, system: str, name
     assert span.attributes["messaging.system"] == system
     assert span.attributes["messaging.destination.name"] == name
     assert span.attributes["messaging.destination.template"] == "Work.do"
+    assert span.attributes["messaging.client.id"] == "R/0"
+    where = (span.attributes["server.address"], span.attributes["server.port"])
+    assert where == (("broker", 5672) if broker else ("db", 5433))
     key = span.attributes.get("messaging.rabbitmq.destination.routing_key")
     assert key == (name if broker else None)
 
@@ -96,5 +99,7 @@ def test_a_commit_says_what_it_wrote_to(steps: int, more: dict[str, int]) -> Non
         "db.system.name": "postgresql",
         "db.operation.name": "COMMIT",
         "db.namespace": "shop|rolekit_shop",
+        "server.address": "db",
+        "server.port": 5433,
         **more,
     }

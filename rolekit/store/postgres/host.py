@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rolekit.host")
 
+MOST_COUNTED = 10_000
+"""Sequences of one gather that are counted at most: that takes a few milliseconds."""
 LATE_S = 75.0
 """What a dead instance had under way has ended by then: the server allows statements 60 s."""
 
@@ -164,6 +166,19 @@ class PostgresHost:
                 self._sql[first]["standing"], list(gathers), list(gathers.values())
             )
         return {row["gather"]: max(row["stood_s"], 0.0) for row in found}
+
+    async def in_flight(self, gathers: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Count the sequences of each gather that are in flight.
+
+        Returns:
+            By gather: how many, up to `MOST_COUNTED`, and how long the one that stood still
+            longest has, seconds.
+        """
+        first = self._databases[0]
+        async with first.connection() as connection:
+            sql = self._sql[first]["open_sequences"]
+            found = await connection.fetch(sql, list(gathers), MOST_COUNTED)
+        return {row["gather"]: (row["open"], max(row["stood_s"], 0.0)) for row in found}
 
     async def hosts(self) -> dict[str, int]:
         """Say of each role how many hosts that hold a lease run it."""

@@ -51,6 +51,14 @@ delete from {s}.member where owner = any($1::bigint[]) returning role;
 -- end_stale_members: Forget members whose time ran out long ago.
 delete from {s}.member where lease_until < now() - interval '1 h';
 
+-- open_sequences: Count the sequences of these gathers that are in flight, no more of one than is asked; say how long the one that stood still longest has.
+select asked.gather, s.open, coalesce(extract(epoch from now() - s.moved_at), 0)::float as stood_s
+from unnest($1::text[]) as asked (gather),
+     lateral (select count(*)::int as open, min(moved_at) as moved_at
+              from (select moved_at from {s}.sequence
+                    where state = 0 and gather = asked.gather and not is_stream
+                    order by moved_at limit $2) as oldest) as s;
+
 -- standing: Say how long sequences of these gathers have stood still, of each the one that has longest; but of none longer than is asked.
 select asked.gather, extract(epoch from now() - s.moved_at)::float as stood_s
 from unnest($1::text[], $2::float[]) as asked (gather, most_s),
