@@ -88,5 +88,6 @@ def _rehearse() -> None:
     rehearsal = importlib.import_module("rolekit.wiring.rehearsal")
     try:
         sharing.gather(rehearsal.rehearse())
+        rehearsal.run_in()  # after it: a copy of code starts as if it had never run
     except Exception as error:  # noqa: BLE001 - whatever this system does not let it do
         log.debug("not rehearsed", error=repr(error))

@@ -23,6 +23,19 @@ for one in (Instance.run, Consumer.start, QueueConsumer.ack, Actor.hear):
     assert id(one.__code__) in ran, one  # from its start to the ack of its only message
 assert state() == before, (state(), before)
 """
+RUN_IN = """
+import dis
+from rolekit.flow.consume import Consumer
+from rolekit.wiring.rehearsal import run_in
+
+def specialised():
+    found = dis.get_instructions(Consumer.__init__, adaptive=True)
+    return sum(one.opname == "STORE_ATTR_INSTANCE_VALUE" for one in found)
+
+before = specialised()
+run_in()
+print(before, specialised())
+"""
 TOGETHER = """
 import gc, sys
 from rolekit.supervisor.sharing import gather
@@ -55,6 +68,13 @@ def said(program: str) -> str:
 
 def test_it_plays_a_whole_life_and_leaves_nothing_behind() -> None:
     assert said(LIFE) == ""
+
+
+def test_what_was_run_in_is_not_rewritten_by_the_instances() -> None:
+    before, after = map(int, said(RUN_IN).split())
+
+    assert before == 0
+    assert after > 5, "CPython needs more lives to specialise code"
 
 
 def test_code_that_ran_is_put_together_and_does_the_same() -> None:
