@@ -36,7 +36,8 @@ class Taker:
         self.transport = transport
         self.ids: list[str] = []
         self.deliveries: list[Delivery] = []
-        self._acks = acks
+        self.is_forgetful = False
+        self.acks = acks
         self._came = asyncio.Event()
         self._subscription: RabbitSubscription | None = None
 
@@ -55,9 +56,10 @@ class Taker:
         )
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
-        self.deliveries += deliveries
+        if not self.is_forgetful:
+            self.deliveries += deliveries
         self.ids += [delivery.packet.id for delivery in deliveries]
-        if self._acks:
+        if self.acks:
             self.subscription.ack(deliveries)
         self._came.set()
 
@@ -138,6 +140,42 @@ async def test_where_others_consume_too_waiting_messages_tell_that_ours_is_dead(
 
         waiting = await greedy.send()
         await it.has(waiting)
+
+        assert it.transport.healed == 1
+
+
+async def test_an_ack_that_was_lost_takes_no_place_for_ever(
+    broker_url: str, rolekit_broker_server: PrivateBroker
+) -> None:
+    async with (
+        Proxy("127.0.0.1", rolekit_broker_server.port) as proxy,
+        taker(proxy.url(broker_url), acks=False) as it,
+    ):
+        await it.consume(window=2)
+        await it.has(await it.send())  # and keeps it
+        await it.has(await it.send())
+        proxy.on_frame = drops(Direction.TO_SERVER, "Basic.Ack")
+        it.subscription.ack(it.deliveries[1:])
+        await proxy.until(lambda: proxy.to_server.dropped["Basic.Ack"] == 1)
+        proxy.on_frame = None
+        it.acks = True
+
+        await it.has(await it.send())
+
+        assert it.transport.healed == 1
+
+
+async def test_a_delivery_that_got_lost_in_this_process_comes_again(broker_url: str) -> None:
+    async with taker(broker_url, acks=False) as it:
+        await it.consume(window=2)
+        await it.has(await it.send())  # and keeps it
+        it.is_forgetful = True
+        forgotten = await it.send()
+        await it.has(forgotten)
+        it.is_forgetful = False
+        it.ids.clear()
+
+        await it.has(forgotten)
 
         assert it.transport.healed == 1
 

@@ -33,6 +33,10 @@ class Acks:
         """How many finished behind something that did not, and were not told."""
         return len(self._done)
 
+    def is_open(self, tag: int) -> bool:
+        """Whether a delivery is not settled."""
+        return tag > self._base and tag not in self._told and tag not in self._done
+
     def ack(self, tag: int) -> None:
         """Note that a delivery is finished."""
         if tag > self._base and tag not in self._told:
@@ -40,7 +44,7 @@ class Acks:
 
     def requeue(self, tag: int) -> bytes:
         """Note that a delivery is given back; return the frame that does it, or nothing."""
-        if tag <= self._base or tag in self._told or tag in self._done:
+        if not self.is_open(tag):
             return b""
         self._told.add(tag)
         return wire.requeue_frame(self._channel, tag)

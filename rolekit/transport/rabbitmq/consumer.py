@@ -10,6 +10,7 @@ Source: RELIABILITY H11, H12, H21, H22; PITFALLS T1, T5, T7, T8, T12.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,22 @@ class QueueConsumer:
     def is_consuming(self) -> bool:
         """Whether the broker was asked to deliver, and is believed to."""
         return self._channel is not None and self._asked > 0 and self._is_wanted.is_set()
+
+    @property
+    def window(self) -> int:
+        """How many deliveries the broker was asked to let be in hand."""
+        return self._asked
+
+    def count_lost(self) -> int:
+        """Count deliveries that are in hand and that nobody has: their objects are gone.
+
+        It looks at every object of the process, so that no delivery has to be kept track of.
+        """
+        serial, is_open = self._serial, self._acks.is_open
+        kept = (one.tag for one in gc.get_objects() if type(one) is Delivery)
+        return self.in_hand - sum(
+            tag >> TAG_BITS == serial and is_open(tag & _TAG) for tag in kept
+        )
 
     @property
     def life(self) -> int:

@@ -262,11 +262,22 @@ async def counts(session: Session, names: Iterable[str]) -> dict[str, Counts]:
     left = list(names)
     while left:
         async with session.brief_channel() as channel:
-            while left:
-                name = left.pop()
-                try:
-                    answer = await channel.calls.queue_declare(name, passive=True)
-                except aiormq.exceptions.ChannelNotFoundEntity:
-                    break  # which closes the channel
-                found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)
+            await count_on(channel, left, found)
     return found
+
+
+async def count_on(channel: Channel, left: list[str], found: dict[str, Counts]) -> None:
+    """Count on one channel, until nothing is left or a queue that is gone has closed it.
+
+    Args:
+        channel: Is closed when a queue is not there.
+        left: Queues to ask for; each is taken off.
+        found: Gets what is in those that are there.
+    """
+    while left:
+        name = left.pop()
+        try:
+            answer = await channel.calls.queue_declare(name, passive=True)
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return
+        found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)

@@ -55,6 +55,8 @@ AFTER_CONSUMERS_S = 1.0
 LOOK_S = 1.0
 """Who only wants to know how much waits does not wait long for a connection."""
 
+_SERIALS = itertools.count(1)
+
 
 class RabbitTransport:
     """Keeps the contract of `transport.base.Transport` on a RabbitMQ broker.
@@ -97,7 +99,6 @@ class RabbitTransport:
         self._consuming = BrokerConnection(self._address, f"{app} consume", file, kind)
         self._publishing = BrokerConnection(self._address, f"{app} publish", file, kind)
         self._publisher = Publisher(self._publishing, self._names.of, self._clock)
-        self._serials = itertools.count(1)
         self._open: set[RabbitSubscription] = set()
         self._made = frozenset(made)
         self._declared = set(self._made)
@@ -321,8 +322,8 @@ class RabbitTransport:
         return self._names.of(queue)
 
     def next_serial(self) -> int:
-        """Number one more channel."""
-        return next(self._serials)
+        """Number one more channel, as no other of this process."""
+        return next(_SERIALS)
 
     def _consumers(self) -> list[QueueConsumer]:
         return [one for it in self._open for one in it.all_consumers()]
