@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -70,7 +71,11 @@ def children() -> list[int]:
 def threads() -> list[str]:
     """Name the threads of this process, the kernel's view, main thread first."""
     folder = Path("/proc/self/task")
-    return [(folder / task / "comm").read_text().strip() for task in sorted(os.listdir(folder))]  # noqa: PTH208 - names only
+    names: list[str] = []
+    for task in sorted(os.listdir(folder), key=int):  # noqa: PTH208 - names only
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
+            names.append((folder / task / "comm").read_text().strip())
+    return names
 
 
 def has_one_thread() -> bool:

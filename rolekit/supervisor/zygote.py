@@ -94,9 +94,9 @@ _THREAD_FIX = (
 
 def trouble() -> str:
     """Say what keeps this process from forking instances: a thread, or a loop."""
-    if linux.has_one_thread():
+    names = [] if linux.has_one_thread() else linux.threads()
+    if len(names) <= 1:  # the other one may have ended in between
         return "an event loop running; a process that forks must have none." if _loops() else ""
-    names = linux.threads()
     return (
         f"{len(names) - 1} thread(s) running ({', '.join(names[1:4])}); a process that forks "
         "instances must have none."

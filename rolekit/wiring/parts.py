@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from rolekit.transport.rabbitmq import RabbitTransport
     from rolekit.transport.rabbitmq.topology import QueueType
 
+BROKER_FILE = "ROLEKIT_BROKER_FILE"
+"""Names a file with the URL of the broker, which is read anew for each connection."""
 CONNECTIONS = 12
 NOTIFY_BYTES = 7000
 """Postgres takes 8000; a longer list of topics becomes "all"."""
@@ -181,7 +183,7 @@ def rabbit_transport(
     from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
     from rolekit.transport.rabbitmq.address import UrlFile  # noqa: PLC0415 - likewise
 
-    file = os.environ.get("ROLEKIT_BROKER_FILE")
+    file = os.environ.get(BROKER_FILE)
     return RabbitTransport(
         UrlFile(broker, Path(file)) if file else broker,
         app=app,

@@ -8,6 +8,7 @@ own: nothing of the user's is run.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from rolekit.roles.declare import handle
 from rolekit.roles.worker import WorkerRole
 from rolekit.transport.rabbitmq.stand_in import StandIn
 from rolekit.wiring import instance
-from rolekit.wiring.parts import build, codec_of
+from rolekit.wiring.parts import BROKER_FILE, build, codec_of
 from rolekit.wiring.warming import Common
 
 if TYPE_CHECKING:
@@ -85,7 +86,13 @@ def run_in() -> None:
 def _live() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        asyncio.run(_life(ours, theirs))
+        # A file that names the broker leads to the real one, by way of a resolver's thread.
+        named = os.environ.pop(BROKER_FILE, None)
+        try:
+            asyncio.run(_life(ours, theirs))
+        finally:
+            if named is not None:
+                os.environ[BROKER_FILE] = named
 
 
 async def _life(ours: socket.socket, theirs: socket.socket) -> None:

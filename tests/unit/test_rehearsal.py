@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIFE = """
 import os, signal
@@ -61,9 +66,11 @@ print(pages(before[::2]), pages(now[::2]))
 """
 
 
-def said(program: str) -> str:
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def said(program: str, **environ: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environ}, check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
 
 
 def test_it_plays_a_whole_life_and_leaves_nothing_behind() -> None:
@@ -75,6 +82,16 @@ def test_what_was_run_in_is_not_rewritten_by_the_instances() -> None:
 
     assert before == 0
     assert after > 5, "CPython needs more lives to specialise code"
+
+
+def test_it_plays_without_the_broker_that_a_file_names(tmp_path: Path) -> None:
+    file = tmp_path / "broker"
+    file.write_text("amqp://me:secret@127.0.0.1:1/shop")
+    still = """
+assert os.environ["ROLEKIT_BROKER_FILE"]
+"""
+
+    assert said(LIFE + still, ROLEKIT_BROKER_FILE=str(file)) == ""
 
 
 def test_code_that_ran_is_put_together_and_does_the_same() -> None:
