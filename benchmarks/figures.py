@@ -136,7 +136,8 @@ class Judgement:
             return f"{head} - (required {bar.required}): {verdict}: {self.why}"
         verdict = "ok" if self.ok else "falls short"
         figure = f"{self.figure.median:.3g} {bar.unit}"
-        return f"{head} {figure} (required {bar.required}): {verdict}"
+        rounds = f"{self.figure.rounds} round{'s' * (self.figure.rounds != 1)}"
+        return f"{head} {figure} (required {bar.required}, {rounds}): {verdict}"
 
 
 def judge(bar: Bar, rounds: Sequence[Round], missing: Mapping[str, str]) -> Judgement:

@@ -64,14 +64,22 @@ def test_a_detail_is_a_metric() -> None:
 @pytest.mark.parametrize(
     ("ours", "line"),
     [
-        (3000, "bar consume/peer: 3 x (required >= 3 x): ok"),
-        (2990, "bar consume/peer: 2.99 x (required >= 3 x): falls short"),
+        (3000, "bar consume/peer: 3 x (required >= 3 x, 1 round): ok"),
+        (2990, "bar consume/peer: 2.99 x (required >= 3 x, 1 round): falls short"),
     ],
 )
 def test_a_lower_limit_is_reached_at_the_limit(ours: int, line: str) -> None:
     judged = judge(FASTER, rounds((ours, 1000)), {})
 
     assert str(judged) == line
+
+
+def test_a_bar_says_on_how_many_rounds_it_rests() -> None:
+    held = rounds((4000, 1000), (5000, 1000), (0, 1000), (6000, 1000))
+
+    judged = judge(FASTER, held, {})
+
+    assert str(judged) == "bar consume/peer: 5 x (required >= 3 x, 3 rounds): ok"
 
 
 def test_an_upper_limit_is_overrun_above_it() -> None:
