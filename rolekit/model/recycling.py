@@ -37,6 +37,11 @@ class Limits:
     memory_mb: float | None = None
     start_s: float | None = None
 
+    @property
+    def are_any(self) -> bool:
+        """Whether an instance can reach one of them once it is ready."""
+        return (self.age_s, self.messages, self.memory_mb) != (None, None, None)
+
     def reached(self, *, age_s: float, handled: int, draw: float, memory_mb: float = 0) -> str:
         """Say which limit an instance has reached, or nothing.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import time
@@ -11,11 +12,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from rolekit import link
 from rolekit.model.recycling import START_S
+from rolekit.supervisor.heard import Line
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +32,7 @@ _STATUS_S = 5  # between the pidfd and the zygote's word on how it ended
 _DUMP_S = 0.5  # for a hung instance to write its stacks
 _UNREAD_BYTES = 256 * 1024  # beyond, an instance gets no more wake-ups: it does not read them
 _OVERSLEPT_S = 0.5
+_LOOK_S = 0.25
 _LAST_WORDS_S = 1  # to read what it said; a child of its that lives on keeps the line open
 _CHANGE_S = 15  # for an instance to take other settings: on_change has 10
 _RATE_BEATS = 6  # the rate is taken over so many
@@ -67,15 +69,13 @@ class Instance:
         cls, name: str, birth: Birth, line: socket.socket, patience: Patience
     ) -> Instance:
         """Take over a process that was just forked, and our end of its line."""
-        line.setblocking(False)  # noqa: FBT003 - the only way to say it
-        reader, writer = await asyncio.open_connection(sock=line)
-        return cls(name, birth, (reader, writer), patience)
+        return cls(name, birth, await Line.open(name, line), patience)
 
     def __init__(
         self,
         name: str,
         birth: Birth,
-        line: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        line: Line,
         patience: Patience,
     ) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class Instance:
         self._born_at = self._heard_at = time.monotonic()
         self._spoken = asyncio.Event()
         self._handled: deque[tuple[float, int]] = deque(maxlen=_RATE_BEATS)
-        self._reader, self._writer = line
+        self._line = line
         self._has_ended = False
         self._changed: asyncio.Future[link.Changed] | None = None
 
@@ -127,14 +127,14 @@ class Instance:
         loop.add_reader(self._birth.pidfd, exited.set)
         try:
             async with asyncio.TaskGroup() as group:
-                listening = group.create_task(self._listen())
+                self._line.listen(self._hear)
                 watching = group.create_task(self._watch())
                 await exited.wait()
                 loop.remove_reader(self._birth.pidfd)
                 watching.cancel()
                 with contextlib.suppress(TimeoutError):
                     # What it said last may be unread: why it ended, spans others refer to.
-                    await asyncio.wait_for(listening, _LAST_WORDS_S)
+                    await asyncio.wait_for(self._line.is_over.wait(), _LAST_WORDS_S)
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(self._birth.status, _STATUS_S)
             return None
@@ -142,15 +142,15 @@ class Instance:
             self._has_ended = True
             loop.remove_reader(self._birth.pidfd)
             os.close(self._birth.pidfd)
-            self._writer.close()
+            self._line.transport.close()
 
     def say(self, message: link.ToInstance) -> None:
         """Send a message, unless it stopped reading: then it is about to be killed anyway."""
-        writer = self._writer
-        if writer.is_closing() or self._has_ended:
+        line = self._line.transport
+        if line.is_closing() or self._has_ended:
             return
-        if writer.transport.get_write_buffer_size() < _UNREAD_BYTES:
-            writer.write(link.encode(message))
+        if line.get_write_buffer_size() < _UNREAD_BYTES:
+            line.write(link.encode(message))
 
     async def change(self, settings: Mapping[str, str]) -> link.Changed:
         """Give it other settings; return what became of them."""
@@ -168,16 +168,6 @@ class Instance:
         if not self._has_ended:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._birth.pidfd, number)
-
-    async def _listen(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await self._reader.readline():
-                try:
-                    self._hear(link.from_instance(data))
-                except msgspec.MsgspecError as error:
-                    _log.error(
-                        "a line that is not rolekit's", instance=self.name, error=str(error)
-                    )
 
     def _hear(self, message: link.ToSupervisor) -> None:
         if isinstance(message, link.Traced):
@@ -229,7 +219,10 @@ class Instance:
             self._born_at = self._heard_at = time.monotonic()
 
     def _due(self) -> tuple[float, str]:
-        """Say until when there is patience, as it is now, and what will have been too slow."""
+        """Say until when there is patience, as it is now, and what will have been too slow.
+
+        Rounded up, so that one turn of the loop looks after many instances.
+        """
         patience = self._patience
         silent = (
             self._heard_at + patience.silence_s,
@@ -240,8 +233,10 @@ class Instance:
             f"it was not ready in {patience.start_s:g} s, its start_s",
         )
         if self.ready_at is not None:
-            return silent
-        return min(silent, late) if self._spoken.is_set() else late
+            due_s, why = silent
+        else:
+            due_s, why = min(silent, late) if self._spoken.is_set() else late
+        return math.ceil(due_s / _LOOK_S) * _LOOK_S, why
 
     async def _end(self, why: str) -> None:
         patience = self._patience

@@ -80,7 +80,7 @@ class Recycling:
         at_once = math.ceil(len(slots) / recycling.DOMAINS)
         at_once -= sum(slot in self._under_way for slot in slots)
         limits = self._fleet.limits(role)
-        for slot in slots:
+        for slot in slots if limits.are_any else [one for one in slots if one in self._asked]:
             if at_once <= 0:
                 return
             if slot not in self._under_way and (why := self._why(slot, limits)):

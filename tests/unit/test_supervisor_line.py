@@ -1,0 +1,67 @@
+"""A supervisor's end of a line: messages whole and in order, however they come."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from rolekit import link
+from rolekit.supervisor.heard import LONGEST_BYTES, Line
+
+pytestmark = [pytest.mark.anyio]
+
+ENDING = link.Ending("it had enough")
+
+
+async def opened() -> tuple[Line, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return await Line.open("Work/0", ours), theirs
+
+
+async def heard_of(said: list[bytes], line: Line, theirs: socket.socket) -> list[object]:
+    heard: list[object] = []
+    line.listen(heard.append)
+    with theirs:
+        for part in said:
+            theirs.sendall(part)
+            await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await line.is_over.wait()
+    return heard
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_messages_are_heard_whole_however_they_are_cut(size: int) -> None:
+    line, theirs = await opened()
+    said = link.encode(link.Ready()) + link.encode(ENDING)
+    parts = [said[at : at + size] for at in range(0, len(said), size)]
+
+    assert await heard_of(parts, line, theirs) == [link.Ready(), ENDING]
+
+
+async def test_what_came_before_anybody_listened_is_heard_first() -> None:
+    line, theirs = await opened()
+    theirs.sendall(link.encode(link.Ready()))
+    for _ in range(3):  # turns of the loop, in which it is read
+        await asyncio.sleep(0)
+
+    assert await heard_of([link.encode(ENDING)], line, theirs) == [link.Ready(), ENDING]
+
+
+async def test_what_is_not_understood_is_passed_over() -> None:
+    line, theirs = await opened()
+
+    assert await heard_of([b"{]\n", link.encode(ENDING)], line, theirs) == [ENDING]
+
+
+async def test_who_says_no_end_is_hung_up_on() -> None:
+    line, theirs = await opened()
+    line.listen(lambda _: None)
+    theirs.setblocking(False)  # noqa: FBT003 - the only way to say it
+
+    with theirs:
+        async with asyncio.timeout(5):
+            await asyncio.get_running_loop().sock_sendall(theirs, b"x" * (LONGEST_BYTES + 1))
+            await line.is_over.wait()
