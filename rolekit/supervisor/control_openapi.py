@@ -16,6 +16,23 @@ if TYPE_CHECKING:
 
 _VERSION = importlib.metadata.version("rolekit")
 _SCHEMAS = "#/components/schemas/{name}"
+_TOKEN: list[dict[str, list[str]]] = [{}, {"token": []}]
+_PROBLEM = {"$ref": "#/components/responses/Problem"}
+METRICS_TYPE = "text/plain; version=0.0.4"
+"""Of Prometheus's text format."""
+METRICS: dict[str, object] = {
+    "operationId": "metrics",
+    "summary": "Say all numbers, as Prometheus wants them",
+    "responses": {
+        "200": {
+            "description": "The answer.",
+            "content": {METRICS_TYPE: {"schema": {"type": "string"}}},
+        },
+        "default": _PROBLEM,
+    },
+    "security": _TOKEN,
+}
+"""The one endpoint whose answer is not JSON."""
 
 
 def document(endpoints: Sequence[Endpoint[Any]]) -> dict[str, object]:
@@ -28,7 +45,7 @@ def document(endpoints: Sequence[Endpoint[Any]]) -> dict[str, object]:
         sorted({*types, ControlProblem}, key=lambda kind: kind.__name__),
         ref_template=_SCHEMAS,
     )
-    paths: dict[str, dict[str, object]] = {}
+    paths: dict[str, dict[str, object]] = {"/metrics": {"get": METRICS}}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
     return {
@@ -63,8 +80,8 @@ def _operation(one: Endpoint[Any]) -> dict[str, object]:
     operation: dict[str, object] = {
         "operationId": one.path.strip("/").replace("/", "_"),
         "summary": one.summary,
-        "responses": {"200": answered, "default": {"$ref": "#/components/responses/Problem"}},
-        "security": [] if one.is_public else [{}, {"token": []}],
+        "responses": {"200": answered, "default": _PROBLEM},
+        "security": [] if one.is_public else _TOKEN,
     }
     if one.order is not Nothing and one.method == "POST":
         operation["requestBody"] = {

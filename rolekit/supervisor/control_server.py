@@ -20,7 +20,7 @@ from starlette.routing import Route
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor.control import ENDPOINTS, ControlProblem, Readiness
 from rolekit.supervisor.control_access import Guard
-from rolekit.supervisor.control_openapi import document
+from rolekit.supervisor.control_openapi import METRICS_TYPE, document
 from rolekit.supervisor.sockets import listen
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _application(controlled: Readable, endpoints: Sequence[Endpoint[Any]]) -> St
 
     async def measure(_request: Request) -> Response:
         text = await controlled.metrics()
-        return Response(text, media_type="text/plain; version=0.0.4")
+        return Response(text, media_type=METRICS_TYPE)
 
     return Starlette(
         routes=[

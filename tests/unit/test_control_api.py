@@ -121,7 +121,9 @@ async def test_the_openapi_document_is_served_and_valid() -> None:
         found = (await http.get("/openapi.json")).json()
 
     OpenAPIV31SpecValidator(found).validate()
-    assert set(found["paths"]) == {one.path for one in ENDPOINTS}
+    assert set(found["paths"]) == {"/metrics", *(one.path for one in ENDPOINTS)}
+    text = found["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert list(text) == ["text/plain; version=0.0.4"]
     body = found["paths"]["/scale"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/ScaleOrder"}
     assert found["components"]["schemas"]["ScaleOrder"]["required"] == ["role", "count"]
