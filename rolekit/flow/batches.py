@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import CodecError, Retry, StateClash, Unavailable
+from rolekit.events import Handled, is_observed
 from rolekit.flow import failure
 from rolekit.flow.batch_context import BatchContext
 from rolekit.flow.batch_items import Item, Search, distinct, one_each
@@ -37,6 +38,7 @@ from rolekit.flow.pipeline import (
     Interrupted,
 )
 from rolekit.flow.runtime import Arrival
+from rolekit.flow.telling import tell_handled
 from rolekit.model import celery
 from rolekit.model.envelope import decode_head
 from rolekit.model.parts import Batch
@@ -81,6 +83,7 @@ class Batches:
         self._handlers = handlers
         self._committer = committer
         self._recycle = recycle
+        self._is_told = is_observed(Handled)
         self.on_failed: Callable[[Delivery, Exception], None] = lambda _, __: None
 
     async def process_all(
@@ -282,6 +285,8 @@ class Batches:
             if cells is not None:
                 cells.took.append(took_s)
                 cells.waited.append(began_s - item.arrival.head.sent_at_ms / 1000)
+            if self._is_told:
+                tell_handled(item.arrival, began_s, took_s)
 
     def _cells_of(self, item: Item) -> HandlerMeters | None:
         meters = self._runtime.meters

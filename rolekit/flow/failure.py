@@ -19,6 +19,7 @@ import structlog
 from rolekit.errors import CodecError, TooOld, UnknownType, WriteFailed
 from rolekit.flow.letters import answered_by, notices
 from rolekit.flow.split_ends import end_split
+from rolekit.flow.telling import tell_failed
 from rolekit.model.envelope import Head, Kind, Packet, encode_head
 from rolekit.model.ids import derive
 from rolekit.model.reassembly import ClosedBy, Closing
@@ -90,6 +91,7 @@ async def record(
         step = parked(runtime, arrival, Park(str(old)), error, too_old=True)
         await _end_what_was_begun(runtime, arrival, step, error)
         await commit(step)
+    tell_failed(arrival, step, error)
     return step
 
 

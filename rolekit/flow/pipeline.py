@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import Contended, FenceLost, StateClash, Unavailable
+from rolekit.events import Handled, is_observed
 from rolekit.flow import failure
 from rolekit.flow.deadlines import Overran
+from rolekit.flow.telling import tell_handled
 from rolekit.flow.turnstile import NotYet
 from rolekit.flow.work import Work, Worker
 from rolekit.observe.tracing import within
@@ -92,7 +94,8 @@ class Pipeline:
         self._beginners = frozenset(
             name for name, one in handlers.items() if one.plan.timing or one.plan.reads_from
         )
-        self._is_watched = bool(self._meters) or self._tracing is not None
+        self._is_told = is_observed(Handled)
+        self._is_watched = bool(self._meters) or self._tracing is not None or self._is_told
         self.under_way = 0
         self.on_again: Callable[[Delivery], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
@@ -152,6 +155,8 @@ class Pipeline:
         if cells is not None:
             cells.took.append(took_s)
             cells.waited.append(began_s - arrival.head.sent_at_ms / 1000)
+        if self._is_told:
+            tell_handled(arrival, began_s, took_s)
         tracing = self._tracing
         if tracing is not None and arrival.trace is None and took_s > tracing.slow_s:
             return tracing.late(arrival, since_s=began_s)

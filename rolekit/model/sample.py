@@ -108,6 +108,9 @@ METRICS: dict[str, Metric] = {
     "rolekit.sequences.hole.age": Metric(
         "gauge", "s", "How long the sequence that stands still longest has."
     ),
+    "rolekit.events.dropped": Metric(
+        "counter", "{event}", "Events that were dropped, since their observers were slow."
+    ),
     "rolekit.spans.dropped": Metric(
         "counter", "{span}", "Spans that were neither kept nor sent."
     ),

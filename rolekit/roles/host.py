@@ -13,8 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
+import anyio.to_thread
 import structlog
 
+from rolekit import events
 from rolekit.errors import ConfigError, in_a_line
 from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rolekit.instance")
 
 ON_STOP_S = 10.0
+LAST_EVENTS_S = 2.0
 ON_CHANGE_S = 10.0
 
 
@@ -133,6 +136,7 @@ class Instance:
                 await self._live(ready)
             finally:
                 await self._put_away(role)
+                await self._tell_end(role)
 
     async def _start(self, role: Role) -> bool:
         """Run `on_start`; False when it was told to stop meanwhile, which ends it."""
@@ -160,6 +164,14 @@ class Instance:
         if scope.cancelled_caught:
             self.trouble = f"on_stop took longer than {ON_STOP_S:g} s and was cancelled"
             log.warning("on_stop took too long and was cancelled", limit_s=ON_STOP_S)
+
+    async def _tell_end(self, role: Role) -> None:
+        """Tell observers of events, and let them see what they have not seen yet."""
+        why = f"its {self.stage} raised" if self.stage else self.why_stopped
+        events.emit(events.Stopped(role=type(role).__name__, why=why))
+        if events.waiting():
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(events.drain, LAST_EVENTS_S)
 
     async def change(self, values: Mapping[str, object]) -> bool:
         """Take other settings while running; False when a fresh instance must.
@@ -205,6 +217,7 @@ class Instance:
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         self._is_live = True
         ready()
+        events.emit(events.Started(role=type(role).__name__))
         try:
             await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
             if web_stopping is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rolekit import link
+from rolekit import events, link
 from rolekit.model.sample import Sample
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def counted(parts: Parts, instance: Instance | None) -> tuple[Sample, ...]:
     return (
         *(() if meters is None else meters.read()),
         *parts.of_broker(),
+        *([Sample("rolekit.events.dropped", (), lost)] if (lost := events.dropped()) else ()),
         *(
             ()
             if instance is None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rolekit import link
 from rolekit.config import Config
+from rolekit.events import silenced
 from rolekit.model.message import Message
 from rolekit.roles.app import App
 from rolekit.roles.declare import handle
@@ -89,7 +90,8 @@ def _live() -> None:
         # A file that names the broker leads to the real one, by way of a resolver's thread.
         named = os.environ.pop(BROKER_FILE, None)
         try:
-            asyncio.run(_life(ours, theirs))
+            with silenced():
+                asyncio.run(_life(ours, theirs))
         finally:
             if named is not None:
                 os.environ[BROKER_FILE] = named
