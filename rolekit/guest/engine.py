@@ -17,6 +17,7 @@ import aiohttp
 from rolekit.errors import ConfigError
 from rolekit.guest.gate import GATE
 from rolekit.guest.hosts import MIB, kept_environment
+from rolekit.guest.podman import Podman, is_podman
 from rolekit.guest.reach import SCRATCH
 from rolekit.guest.starting import IGNORED_S
 
@@ -83,6 +84,8 @@ class Engine:
             timeout=aiohttp.ClientTimeout(total=ANSWER_S),
         )
         self._images: dict[str, str] = {}
+        self._podman: Podman | None = None
+        self._is_known = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +93,8 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
         await self._client.connector.close()
+        if self._podman is not None:
+            self._podman.close()
 
     def _one(self, container: str) -> Any:  # noqa: ANN401 - its methods take any parameters
         containers: Any = self._client.containers
@@ -199,8 +204,15 @@ class Engine:
             f"{LABEL}role": order["role"],
             f"{LABEL}guest": order["guest"],
         }
+        config = _config(order, image, labels)
         with self._explained():
-            made = await self._client.containers.create(_config(order, image, labels))
+            if not self._is_known:
+                if is_podman(await self._client.version()):
+                    self._podman = await asyncio.to_thread(Podman)
+                self._is_known = True
+            if self._podman is not None:
+                self._podman.add_to(config["HostConfig"])
+            made = await self._client.containers.create(config)
             return made.id
 
     async def attach(self, container: str) -> socket.socket:
