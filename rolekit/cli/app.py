@@ -45,7 +45,7 @@ def check(
             raise
         out_json({"app": error.app, "problems": error.problems})
         raise typer.Exit(FAILED) from None
-    if config.handlers or config.broker:
+    if config.handlers:
         from rolekit.wiring.parts import settled  # noqa: PLC0415 - `rolekit ps` should not wait for drivers
 
         settled(loaded(config).plan(), config)

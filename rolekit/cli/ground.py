@@ -77,7 +77,6 @@ async def ground(config: Config, found: Described, wait_s: float) -> AsyncGenera
 async def _migrate(there: Config, found: Described) -> None:
     from rolekit import wiring  # noqa: PLC0415 - see above
 
-    wiring.refuse_long(there, found.timeouts)
     await wiring.migrate(
         found.app,
         there.database,

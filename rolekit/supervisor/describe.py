@@ -119,7 +119,6 @@ def describe(app: AppLike) -> Described:
         roles=tuple(_summary(role, plan) for role in app.roles),
         problems=problems,
         sources={one.name: one.reads_from for one in handlers if one.reads_from},
-        timeouts={one.name: one.timeout_s for one in handlers},
     )
 
 

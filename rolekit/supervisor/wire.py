@@ -99,7 +99,6 @@ class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
     Attributes:
         roles: That this supervisor runs.
         sources: Queues of other programs, by the handler that takes from them.
-        timeouts: Seconds that a call may take, by handler.
         elsewhere: Roles of the app that other supervisors run.
     """
 
@@ -107,7 +106,6 @@ class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
     roles: tuple[RoleSummary, ...] = ()
     problems: tuple[Problem, ...] = ()
     sources: dict[str, str] = {}
-    timeouts: dict[str, float] = {}
     elsewhere: tuple[RoleSummary, ...] = ()
 
     @property

@@ -95,6 +95,15 @@ class Depth:
     oldest_s: float = 0
     consumers: int | None = None
 
+    def __add__(self, other: Depth) -> Depth:
+        """Say what stands in two places of one queue; consumers are those of the first."""
+        return Depth(
+            self.waiting + other.waiting,
+            self.in_hand + other.in_hand,
+            max(self.oldest_s, other.oldest_s),
+            self.consumers,
+        )
+
 
 class Subscription(Protocol):
     """A consumer of some queues, with its own window and its own tags."""

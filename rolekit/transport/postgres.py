@@ -161,6 +161,15 @@ class PostgresTransport:
         """Hand over what is for other apps, into their tables of the same database."""
         await self._couriers.hand_over(self._names)
 
+    async def waiting(self, queues: Sequence[str], limit: int) -> dict[int, Packet]:
+        """Read some of what nobody holds in these queues, by number, what came first first."""
+        found = await self.fetch("waiting", list(queues), limit)
+        return {row["n"]: _delivery(row).packet for row in found}
+
+    async def forget(self, numbers: Sequence[int]) -> None:
+        """Forget packets for ever."""
+        await self.execute("ack", list(numbers))
+
     async def fetch(self, name: str, *args: object) -> list[Any]:
         """Run one named query."""
         async with self._db.connection() as connection:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from rolekit.wiring.console import open_console
 from rolekit.wiring.foreground import open_client, run_role
-from rolekit.wiring.holding import refuse_long
 from rolekit.wiring.hosting import (
     check_pooler,
     migrate,
@@ -46,7 +45,6 @@ __all__ = [
     "open_topology",
     "open_traces",
     "read_timers",
-    "refuse_long",
     "run_role",
     "sent_messages",
     "traces_of",

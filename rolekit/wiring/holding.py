@@ -1,63 +1,38 @@
-"""How long a delivery may be held: RabbitMQ takes back what is not acked in time."""
+"""How long a delivery of RabbitMQ may be held: what may take longer runs from a claim."""
 
 from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rolekit.config import Config
+    from rolekit.model.plan import AppPlan
 
 CONSUMER_TIMEOUT = "ROLEKIT_CONSUMER_TIMEOUT_S"
 CONSUMER_TIMEOUT_S = 1800.0
 """`consumer_timeout` of a broker that nobody configured, RabbitMQ 3.10 to 4.x."""
-_SHARE = 5 / 6
-"""Of it that a call may take: a delivery is held before its call and after it, too, and the
-broker looks once a minute."""
+_SHARE = 1 / 3
+"""Of it that a call may take of a delivery: it is held before its call and after it, too, and
+the broker looks once a minute. Of the default that is ten minutes. Source: DESIGN 4.9."""
 
 
-def refuse_long(config: Config, timeouts: Mapping[str, float]) -> None:
-    """Refuse handlers whose call may outlast the broker's patience with a delivery.
+def long_queues(plan: AppPlan) -> frozenset[str]:
+    """Name the queues of handlers whose call may take longer than a delivery should be held.
 
-    The broker would close the channel under it, and the message would come again, and run
-    a second time, while the first call goes on.
-
-    Args:
-        config: Says which broker, and what handlers' settings say instead of the code.
-        timeouts: Seconds that a call may take as the code has it, by handler.
+    Keyed handlers of a role share the queues of its partitions: if one of them is long, all
+    are.
 
     Raises:
-        ConfigError: One may take too long; or the setting is no number of seconds.
+        ConfigError: The environment does not say a number of seconds.
     """
-    if not is_rabbit(config.broker):
-        return
-    limit_s = _consumer_timeout_s()
-    most_s = limit_s * _SHARE
-    for name, timeout_s in {**timeouts, **_said(config)}.items():
-        if timeout_s > most_s:
-            raise ConfigError(
-                f"{name} may take {timeout_s:g} s (timeout_s). RabbitMQ takes a message back "
-                f"that is not acked within {limit_s:g} s (consumer_timeout), and it would run "
-                f"a second time beside the first; a call may take {most_s:g} s there at most.",
-                fix="Give it a smaller timeout_s; or split the work into several messages; or "
-                "leave ROLEKIT_BROKER out, since Postgres waits for as long as it takes; or "
-                f"raise consumer_timeout on the broker and say so: {CONSUMER_TIMEOUT}=7200.",
-            )
-
-
-def _said(config: Config) -> dict[str, float]:
-    """Read what settings say of handlers' time; what is no number is refused elsewhere."""
-    found: dict[str, float] = {}
-    for name, options in config.handlers.items():
-        with suppress(KeyError, ValueError):
-            found[name] = float(options["timeout_s"])
-    return found
+    most_s = consumer_timeout_s() * _SHARE
+    long = [one for one in plan.handlers.values() if one.timeout_s > most_s]
+    own = {one.name for one in long if not one.key}
+    shared = {q for one in long if one.key for q in plan.partition_queues(one.role)}
+    return frozenset(own | shared)
 
 
 def is_rabbit(broker: str) -> bool:
@@ -65,8 +40,12 @@ def is_rabbit(broker: str) -> bool:
     return broker.startswith(("amqp://", "amqps://"))
 
 
-def _consumer_timeout_s() -> float:
-    """Return for how long the broker lets a delivery be held, as the environment says."""
+def consumer_timeout_s() -> float:
+    """Return for how long the broker lets a delivery be held, as the environment says.
+
+    Raises:
+        ConfigError: It does not say a number of seconds.
+    """
     text = os.environ.get(CONSUMER_TIMEOUT, "")
     if not text:
         return CONSUMER_TIMEOUT_S

@@ -21,7 +21,7 @@ from rolekit.store.postgres.traces import TraceStore
 from rolekit.supervisor.host import Backlog, OpenSequences
 from rolekit.transport.base import DEAD_QUEUE, INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
-from rolekit.wiring.holding import is_rabbit
+from rolekit.wiring.holding import consumer_timeout_s, is_rabbit
 from rolekit.wiring.parts import joins_store, rabbit_transport, refuse_sources
 
 if TYPE_CHECKING:
@@ -108,10 +108,16 @@ class _PostgresQueues:
 
 
 class _RabbitQueues:
-    """The queues of handlers, on a broker, which is connected to when it is first asked."""
+    """The queues of handlers, on a broker, which is connected to when it is first asked.
 
-    def __init__(self, transport: RabbitTransport, handlers: Sequence[str]) -> None:
+    What is long work is in the database as well.
+    """
+
+    def __init__(
+        self, transport: RabbitTransport, claims: PostgresTransport, handlers: Sequence[str]
+    ) -> None:
         self._transport = transport
+        self._claims = claims
         self._handlers = list(handlers)
 
     def add(self, names: Sequence[str]) -> None:
@@ -123,7 +129,9 @@ class _RabbitQueues:
 
     async def of(self, names: Sequence[str]) -> dict[str, Depth]:
         await self._transport.start()
-        return await self._transport.depths(names)
+        depths = await self._transport.depths(names)
+        claims = await self._claims.depths(names)
+        return {name: depth + claims[name] for name, depth in depths.items()}
 
 
 _Queues = _PostgresQueues | _RabbitQueues
@@ -159,7 +167,8 @@ async def open_host(
         if is_rabbit(broker):
             rabbit = rabbit_transport(app_name, broker, sources=sources)
             held.push_async_callback(rabbit.stop)
-            looked_at = _RabbitQueues(rabbit, queues)
+            claims = PostgresTransport(state, owner=0, bell=Bell(), joins_store=False)
+            looked_at = _RabbitQueues(rabbit, claims, queues)
         else:
             there = state if joins else opened(broker)
             if not joins:
@@ -196,7 +205,9 @@ async def migrate(
             this user do too little; or keys are divided otherwise, and not drained.
         Unavailable: One cannot be reached.
     """
-    if not is_rabbit(broker):
+    if is_rabbit(broker):
+        consumer_timeout_s()
+    else:
         refuse_sources(sources or {})
     done: list[str] = []
     databases = [database] if is_rabbit(broker) else [database, broker or database]

@@ -20,9 +20,10 @@ from rolekit.roles.app import App
 from rolekit.roles.services import Services
 from rolekit.store.postgres import PostgresStore
 from rolekit.transport.base import INBOUND
+from rolekit.transport.long_work import LongWorkTransport
 from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.handlers import changed_handlers
-from rolekit.wiring.holding import is_rabbit, refuse_long
+from rolekit.wiring.holding import is_rabbit, long_queues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,8 +69,7 @@ def settled(plan: AppPlan, config: Config) -> AppPlan:
     """Return the plan of an app with what the settings say instead of the code.
 
     Raises:
-        ConfigError: They name a handler that is not there, or change what cannot be changed;
-            or a call may take longer than RabbitMQ lets anybody hold a delivery.
+        ConfigError: They name a handler that is not there, or change what cannot be changed.
     """
     given = {
         name: value
@@ -77,7 +77,6 @@ def settled(plan: AppPlan, config: Config) -> AppPlan:
         if (value := getattr(config, name)) is not None
     }
     handlers = changed_handlers(plan, config.handlers)
-    refuse_long(config, {name: one.timeout_s for name, one in plan.handlers.items()})
     return replace(plan, handlers=handlers, **given)
 
 
@@ -142,7 +141,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     transport: Transport
     of_broker: Callable[[], tuple[Sample, ...]] = tuple
     if is_rabbit(broker):
-        transport = rabbit = rabbit_transport(
+        rabbit = rabbit_transport(
             plan.name,
             broker,
             sole_types=_sole_types(plan),
@@ -150,6 +149,10 @@ def build(  # noqa: PLR0913 - each is a setting of the process
             made=[*plan.queues(), INBOUND] if has_queues else (),
         )
         of_broker = rabbit.numbers
+        claims = PostgresTransport(state, owner=owner, bell=bell, joins_store=False)
+        transport = LongWorkTransport(
+            rabbit, claims, long=long_queues(plan), queues=plan.queues()
+        )
     else:
         refuse_sources(sources_of(plan))
         joins = joins_store(database, broker)

@@ -15,6 +15,7 @@ from rolekit.clock import SystemClock
 from rolekit.errors import Unroutable
 from rolekit.model.envelope import Head, Packet, encode_head
 from rolekit.transport.base import Delivery, Depth
+from rolekit.transport.long_work import LongWorkTransport
 from tests.patience import patient
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ def flags(delivery: Delivery) -> Flags:
 
 def told(transport: Transport, known: Flags) -> Flags:
     """Return the flags that a transport can tell, of what is known of a delivery."""
-    return known if transport.features.sees_holders else (known[0], False, 0)
+    # Claims see holders, though the broker of long work does not.
+    sees = transport.features.sees_holders or isinstance(transport, LongWorkTransport)
+    return known if sees else (known[0], False, 0)
 
 
 async def two(ground: Ground) -> tuple[Transport, Transport]:

@@ -1,67 +1,72 @@
-"""RabbitMQ takes back what is held too long: handlers that would are refused at the start."""
+"""RabbitMQ takes back what is held too long: what may take longer runs from a claim."""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 
 from rolekit import App, Message, WorkerRole, handle
-from rolekit.cli.ground import _migrate  # pyright: ignore[reportPrivateUsage]
-from rolekit.cli.main import run
 from rolekit.config import Config
 from rolekit.errors import ConfigError
-from rolekit.supervisor.describe import examine
-from rolekit.supervisor.wire import Described
+from rolekit.wiring.holding import consumer_timeout_s, long_queues
 from rolekit.wiring.parts import settled
-
-RABBIT = "amqp://mq/"
-POSTGRES = "postgresql://db/app"
 
 
 class Film(Message):
     """To be cut."""
 
 
+class Scene(Message):
+    """To be joined with others of its film."""
+
+    film: str
+
+
 class Cutter(WorkerRole):
     """Takes its time."""
 
-    @handle(timeout_s=1500)
+    @handle(timeout_s=600)
     async def cut(self, film: Film) -> None:
         """Do nothing."""
 
-
-app = App("films", roles=[Cutter])
-
-
-def config_of(broker: str, timeout_s: float) -> Config:
-    return Config(broker=broker, handlers={"Cutter.cut": {"timeout_s": str(timeout_s)}})
+    @handle
+    async def show(self, film: Film) -> None:
+        """Do nothing."""
 
 
-def test_on_rabbitmq_a_call_may_take_25_minutes_and_no_longer() -> None:
-    plan = settled(app.plan(), Config(broker=RABBIT))
+class Joiner(WorkerRole):
+    """Takes more time, in order."""
 
-    with pytest.raises(ConfigError, match=r"Cutter.cut may take 1501 s .* 1800 s") as refused:
-        settled(app.plan(), config_of(RABBIT, 1501))
+    partitions = 2
 
-    assert plan.handlers["Cutter.cut"].timeout_s == 1500
-    for remedy in ("smaller timeout_s", "split", "Postgres", "ROLEKIT_CONSUMER_TIMEOUT_S"):
-        assert remedy in str(refused.value.fix)
-
-
-@pytest.mark.parametrize("broker", ["", POSTGRES])
-def test_where_queues_are_in_postgres_a_call_may_take_hours(broker: str) -> None:
-    plan = settled(app.plan(), config_of(broker, 36_000))
-
-    assert plan.handlers["Cutter.cut"].timeout_s == 36_000
+    @handle(key="film", timeout_s=601)
+    async def join(self, scene: Scene) -> None:
+        """Do nothing."""
 
 
-def test_a_broker_that_waits_longer_is_believed_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROLEKIT_CONSUMER_TIMEOUT_S", "7200")
+app = App("films", roles=[Cutter, Joiner])
 
-    settled(app.plan(), config_of(RABBIT, 6000))
-    with pytest.raises(ConfigError, match=r"6001 s .* 7200 s .* 6000 s there at most"):
-        settled(app.plan(), config_of(RABBIT, 6001))
+
+def long_when(**timeouts_s: str) -> frozenset[str]:
+    said = {f"Cutter.{name}": {"timeout_s": text} for name, text in timeouts_s.items()}
+    return long_queues(settled(app.plan(), Config(handlers=said)))
+
+
+def test_what_may_take_more_than_ten_minutes_is_long() -> None:
+    shared = frozenset(app.plan().partition_queues("Joiner"))
+
+    assert len(shared) == 2
+    assert long_when() == shared
+    assert long_when(cut="601") == shared | {"Cutter.cut"}
+    assert long_when(cut="36000", show="601") == shared | {"Cutter.cut", "Cutter.show"}
+
+
+def test_where_the_broker_has_less_patience_less_is_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROLEKIT_CONSUMER_TIMEOUT_S", "180")
+
+    assert {"Cutter.cut", "Cutter.show"} & long_when() == {"Cutter.cut"}
+    assert "Cutter.show" in long_when(show="61")
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-5", "nan", "inf"])
@@ -69,24 +74,4 @@ def test_what_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) 
     monkeypatch.setenv("ROLEKIT_CONSUMER_TIMEOUT_S", text)
 
     with pytest.raises(ConfigError, match="ROLEKIT_CONSUMER_TIMEOUT_S is"):
-        settled(app.plan(), Config(broker=RABBIT))
-
-
-def test_check_says_so_without_a_server(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("ROLEKIT_CONSUMER_TIMEOUT_S", "1200")
-    sets = [f"--set=broker={RABBIT}", f"--set=database={POSTGRES}"]
-
-    code = run(["check", f"{__name__}:app", *sets])
-
-    assert code == 2
-    assert "Cutter.cut may take 1500 s" in capsys.readouterr().err
-
-
-def test_a_supervisor_says_so_before_anything_starts() -> None:
-    found = examine(f"{__name__}:app")
-    assert isinstance(found, Described)
-
-    with pytest.raises(ConfigError, match=r"Cutter.cut may take 1501 s"):
-        asyncio.run(_migrate(config_of(RABBIT, 1501), found))
+        consumer_timeout_s()

@@ -53,6 +53,10 @@ select queue,
        coalesce(extract(epoch from now()) - min(birth_ms) filter (where owner is null) / 1000.0, 0)::float as oldest_s
 from {s}.queue where queue = any($1::text[]) group by queue;
 
+-- waiting: Read what nobody holds in these queues, what came first.
+select n, queue, id, generation, birth_ms, head, body, redelivered, is_suspect, crashed
+from {s}.queue where queue = any($1::text[]) and owner is null order by n limit $2;
+
 -- wake: Tell the listeners of this database which queues got something.
 select pg_notify($1, $2);
 
