@@ -59,10 +59,19 @@ OTHERS = tuple(
 )
 """Without a bar: the last two send one after another, having no other way."""
 
+ON_POSTGRES = Contender(
+    name="rolekit 200 at once, on Postgres",
+    program=OWN,
+    case="publish",
+    count=8000,
+    transport="postgres",
+    once=True,
+)
+
 PUBLISH = Scenario(
     name="publish",
     title="Publish 256 bytes, persistent and confirmed",
-    contenders=(*_contenders("classic"), *_contenders("quorum"), *OTHERS),
+    contenders=(*_contenders("classic"), *_contenders("quorum"), *OTHERS, ON_POSTGRES),
     bars=(*_bars("classic"), *_bars("quorum")),
     budget_s=105,
 )
