@@ -49,7 +49,7 @@ class Peer:
         subscriber = self.broker.subscriber(
             self.queues[FIRST], channel=self.channel, ack_policy=AckPolicy.NACK_ON_ERROR
         )
-        if self.job.case == "consume":
+        if self.job.case in {"consume", "worker"}:
 
             @subscriber
             async def noop(said: dict[str, Any]) -> None:
@@ -114,7 +114,20 @@ async def latency(peer: Peer) -> None:
     await peer.done.wait()
 
 
-CASES = {"publish": publish, "consume": drain, "stages": drain, "latency": latency}
+async def work(peer: Peer) -> None:
+    """Work until killed."""
+    peer.handle_first()
+    await peer.broker.start()
+    await peer.done.wait()
+
+
+CASES = {
+    "publish": publish,
+    "consume": drain,
+    "stages": drain,
+    "latency": latency,
+    "worker": work,
+}
 
 
 async def main() -> None:

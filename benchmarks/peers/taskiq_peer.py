@@ -108,7 +108,18 @@ async def latency(peer: Peer) -> None:
     receiving.cancel()
 
 
-CASES = {"publish": publish, "consume": drain, "stages": drain, "latency": latency}
+async def work(peer: Peer) -> None:
+    """Work until killed."""
+    await peer.receive()
+
+
+CASES = {
+    "publish": publish,
+    "consume": drain,
+    "stages": drain,
+    "latency": latency,
+    "worker": work,
+}
 
 
 async def main() -> None:

@@ -3,6 +3,9 @@
 On RabbitMQ all 1,000 are asked for, which is what the bars are about, and each has to handle
 a message; on the Postgres transport each instance holds a connection
 to wait on, so only as many are started as its server bears (`own/fleet.py`).
+
+Workers of peers are shown beside them, with no bar: what one more process costs there, from
+its start until it consumes, and in memory (`peers/workers.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +15,11 @@ from benchmarks.figures import Bar
 
 NAME = "rolekit, instances"
 
+
+def _workers(name: str, case: str) -> Contender:
+    return Contender(name=name, program="workers", case=case, count=10, quick=2, once=True)
+
+
 INSTANCES = Scenario(
     name="instances",
     title="1,000 live consumers from `rolekit scale`",
@@ -19,6 +27,9 @@ INSTANCES = Scenario(
         Contender(
             name=NAME, program=OWN, module="fleet", case="instances", count=1000, quick=10
         ),
+        _workers("FastStream, workers", "faststream"),
+        _workers("Taskiq, workers", "taskiq"),
+        _workers("Celery, workers", "celery"),
     ),
     bars=(
         Bar(name="instances ready", of=NAME, metric="handled_s", at_most=15, unit="s"),
@@ -47,5 +58,5 @@ INSTANCES = Scenario(
         ),
     ),
     rounds=2,
-    budget_s=45,
+    budget_s=180,  # two rounds of 40 s, and the peers once
 )
