@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,6 +131,12 @@ async def _run(
             sets=sets,
             fleet=watched,
             traces=traces,
+            cut=partial(wiring.cut_sessions, there.database, watched.app, watched.roles)
+            if watched is not None and traces is not None
+            else None,
+            servers=partial(wiring.server_versions, there.database, there.broker)
+            if there.database
+            else None,
             on_tick=screen.tick,
             on_mark=screen.mark,
             shown="embedded"
@@ -219,6 +226,11 @@ def _watched(config: Config) -> _Fleet | None:
 def _check_chaos(job: Job) -> None:
     """Refuse chaos that names roles nobody has, before anything is sent."""
     for chaos in job.scenario.chaos:
+        if chaos.cut and job.cut is None:
+            raise ConfigError(
+                f"{chaos.text}: no database of an app that runs here is known.",
+                fix="Start the app first, and name its home and database.",
+            )
         name = chaos.kill or chaos.restart.removeprefix("*")
         if not name:
             continue

@@ -20,7 +20,7 @@ from rolekit.load.tracing import read
 from rolekit.load.verdict import judge, left_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from rolekit.load.scenario import Chaos, Scenario
     from rolekit.load.tracing import KeptTraces
@@ -60,6 +60,8 @@ class Job:
     Attributes:
         fleet: None: it cannot be looked at.
         traces: Where the app keeps its traces; None: they are not read.
+        cut: Ends the sessions of the app with its database; returns how many. None: it cannot.
+        servers: Says which versions the servers are.
         on_tick: Called each second with what is known.
         on_mark: Called with what was done to the app.
     """
@@ -71,6 +73,8 @@ class Job:
     sets: tuple[str, ...] = ()
     fleet: Watched | None = None
     traces: KeptTraces | None = None
+    cut: Callable[[], Awaitable[int]] | None = None
+    servers: Callable[[], Awaitable[Mapping[str, str]]] | None = None
     on_tick: Callable[[Recorder, float], None] = lambda _recorder, _at_s: None
     on_mark: Callable[[Mark], None] = lambda _mark: None
     shown: str = ""
@@ -236,6 +240,8 @@ class _Driver:
         try:
             if chaos.command:
                 problem = await _run(chaos.command)
+            elif chaos.cut:
+                text, problem = await self._cut(text)
             elif fleet is None:
                 problem = "no app is watched."
             elif chaos.kill:
@@ -246,6 +252,11 @@ class _Driver:
         except (RolekitError, OSError) as error:
             problem = str(error)
         return Mark(at_s=at_s, text=text, problem=problem)
+
+    async def _cut(self, text: str) -> tuple[str, str]:
+        if self.job.cut is None:
+            return text, "no database of an app is watched."
+        return f"{text}: {await self.job.cut()}", ""
 
 
 async def drive(job: Job) -> Result:
@@ -273,6 +284,8 @@ async def drive(job: Job) -> Result:
     result = await asyncio.to_thread(
         recorder.result, run, started_at, job.shown, job.shown_broker
     )
+    if job.servers is not None:
+        result.versions.update(await job.servers())
     if driver.stopped:
         result.reasons.append(driver.stopped)
     if not driver.stopped:

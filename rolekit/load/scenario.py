@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
@@ -89,13 +89,14 @@ Entry: TypeAlias = Http | Smtp | Direct | Call
 
 
 class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that happens during the run; exactly one of `kill`, `restart`, `command`.
+    """Something that happens during the run; one of `kill`, `restart`, `cut`, `command`.
 
     Attributes:
         at_s: Seconds from the start.
         every_s: Again so often; 0: once.
         kill: A role: one of its instances, drawn by the seed, gets SIGKILL.
         restart: A role, or "*" for all: restarted by turns.
+        cut: "database": all sessions of its instances with it are ended.
         command: Run without a shell: `["docker", "restart", "broker"]`.
     """
 
@@ -103,6 +104,7 @@ class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     every_s: float = 0
     kill: str = ""
     restart: str = ""
+    cut: Literal["", "database"] = ""
     command: tuple[str, ...] = ()
 
     @property
@@ -112,6 +114,8 @@ class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return f"kill -9 {self.kill}"
         if self.restart:
             return "restart all" if self.restart == "*" else f"restart {self.restart}"
+        if self.cut:
+            return f"cut sessions with the {self.cut}"
         return " ".join(self.command)
 
 

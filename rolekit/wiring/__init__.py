@@ -11,6 +11,8 @@ traces_of       likewise: what happened to a message
 read_timers     likewise: when handlers are called by time
 open_console    likewise, for a dashboard: all of these over one pool
 open_traces     all of them, for whoever reads many
+server_versions for load tests, which say what took part
+cut_sessions    likewise, which break things
 open_topology   likewise: which queues there are, and which there should be
 warm_up         for the process that forks instances
 """
@@ -29,12 +31,14 @@ from rolekit.wiring.hosting import (
 from rolekit.wiring.instance import instance_main
 from rolekit.wiring.operator import dead_letters, holes, open_traces, traces_of
 from rolekit.wiring.resending import sent_messages
+from rolekit.wiring.servers import cut_sessions, server_versions
 from rolekit.wiring.timers import read_timers
 from rolekit.wiring.topology import open_topology
 from rolekit.wiring.warming import warm_up
 
 __all__ = [
     "check_pooler",
+    "cut_sessions",
     "dead_letters",
     "holes",
     "instance_main",
@@ -47,6 +51,7 @@ __all__ = [
     "read_timers",
     "run_role",
     "sent_messages",
+    "server_versions",
     "traces_of",
     "wait_for",
     "wait_for_broker",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -51,10 +52,13 @@ rate = 1
 
 
 class Stub:
-    """An HTTP server that answers at once, but stands still for `stall_s` of each period."""
+    """An HTTP server that answers at once, but stands still for `stall_s` of each period.
 
-    def __init__(self, *, period_s: float = 0, stall_s: float = 0) -> None:
-        self._period_s, self._stall_s = period_s, stall_s
+    With `each_s` it answers one request after the other, each in so long.
+    """
+
+    def __init__(self, *, period_s: float = 0, stall_s: float = 0, each_s: float = 0) -> None:
+        self._period_s, self._stall_s, self._each_s = period_s, stall_s, each_s
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
         self._started = threading.Event()
@@ -74,6 +78,7 @@ class Stub:
     async def _serve(self) -> None:
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
         self._end = lambda: loop.call_soon_threadsafe(ended.set)
+        self._turn = asyncio.Lock()
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
@@ -94,6 +99,9 @@ class Stub:
                     left_s = self._stall_s - into_s
                     if left_s > 0:
                         await asyncio.sleep(left_s)
+                if self._each_s:
+                    async with self._turn:
+                        await asyncio.sleep(self._each_s)
                 writer.write(
                     b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\n"
                     b'Content-Length: 11\r\n\r\n{"id":"m1"}'
@@ -151,6 +159,24 @@ def test_what_waits_behind_a_stall_is_charged_with_its_wait(tmp_path: Path) -> N
     result = dict(written(tmp_path)["percentiles"])
     # Exactly 400 ms, and whatever a busy machine adds.
     assert result[90] >= 390_000
+
+
+@pytest.mark.timeout(150)
+def test_the_highest_rate_that_a_server_stands_is_found(tmp_path: Path) -> None:
+    # One after the other in 20 ms is 50 a second; a busy machine makes it less.
+    with Stub(each_s=0.02) as stub:
+        text = SCENARIO.format(for_s=3, rate=20, port=stub.port)
+        done = load(tmp_path, text, "--find-capacity", "--objective", "p99=300ms")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = [one for one in done.stdout.splitlines() if one.startswith("capacity")]
+    found = float(line.split()[1].removesuffix("/s"))
+    assert 2 <= found <= 60
+    trials = written(tmp_path)["trials"]
+    assert max(one["rate"] for one in trials if not one["reasons"]) == pytest.approx(
+        found, 0.05
+    )
+    assert any(one["reasons"] for one in trials)
 
 
 @pytest.mark.load
@@ -260,6 +286,10 @@ rate = 40
 [[chaos]]
 at_s = 2
 kill = "Echo"
+
+[[chaos]]
+at_s = 3
+cut = "database"
 """
 
 
@@ -295,7 +325,11 @@ def test_messages_of_a_running_app_are_asked_while_an_instance_is_killed(
     assert done.returncode == 0, done.stdout + done.stderr
     result = written(tmp_path)
     assert result["answered"] == result["due"] > 100
-    assert [mark["text"].rpartition("/")[0] for mark in result["marks"]] == ["kill -9 Echo"]
+    killed, cut = (mark["text"] for mark in result["marks"])
+    assert killed.startswith("kill -9 Echo/")
+    assert int(cut.removeprefix("cut sessions with the database: ")) >= 1
+    assert [mark["problem"] for mark in result["marks"]] == ["", ""]
+    assert re.fullmatch(r"\d+(\.\d+)+", result["versions"]["PostgreSQL"])
     assert {role["role"] for seen in result["seen"] for role in seen["roles"]} >= {"Echo"}
     assert result["unaccounted"] == {}
     # Each tenth request began a trace of its own, and its way to the answer is told.

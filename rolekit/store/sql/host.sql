@@ -66,3 +66,7 @@ from unnest($1::text[], $2::float[]) as asked (gather, most_s),
               where state = 0 and gather = asked.gather and not is_stream
                 and moved_at > now() - make_interval(secs => asked.most_s)
               order by moved_at limit 1) as s;
+
+-- cut_sessions: End the sessions of these names; say how many.
+select count(*) filter (where pg_terminate_backend(pid))::int from pg_stat_activity
+where application_name = any($1::text[]) and datname = current_database() and pid <> pg_backend_pid();

@@ -134,6 +134,12 @@ class RabbitTransport:
             Sample("rolekit.broker.returned", (), publisher.returned),
         )
 
+    @property
+    def server_version(self) -> str:
+        """As the broker said it when the connection began; empty while there is none."""
+        session = self._consuming.current
+        return "" if session is None else session.version
+
     async def start(self) -> None:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
         await self._consuming.start()
