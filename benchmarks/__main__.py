@@ -70,6 +70,7 @@ def _transport() -> str:
 async def _run(scenarios: list[Scenario], settings: Settings) -> int:
     entry = history.Entry(machine.state(), settings)
     judgements: list[Judgement] = []
+    entry.machine["spins_ms"] = spins_ms = [machine.spin_ms()]
     with TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
         async with servers(Path(folder)) as there:
             entry.machine["servers"] = await there.versions()
@@ -80,12 +81,15 @@ async def _run(scenarios: list[Scenario], settings: Settings) -> int:
                 found = [judge(bar, rounds, absent) for bar in bars]
                 entry.add(scenario, rounds, absent, found)
                 judgements += found
+                spins_ms.append(machine.spin_ms())
     file = entry.write(BUILD / "history")
     print(f"\n{file}")
     await history.draw(BUILD)
     failed = [line for scenario in entry.scenarios for line in scenario.failures()]
     for line in failed:
         print(line)
+    least, most = min(spins_ms), max(spins_ms)
+    print(f"the machine did the same piece of Python in {least:.3g} to {most:.3g} ms")
     for one in judgements:
         print(one)
     return exit_code(judgements) if judgements else int(bool(failed))

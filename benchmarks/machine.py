@@ -28,7 +28,6 @@ def state() -> dict[str, object]:
         "python": platform.python_version(),
         "governor": GOVERNOR.read_text().strip() if GOVERNOR.exists() else "not told",
         "fdatasync_ms": fdatasync_ms(),
-        "spin_ms": spin_ms(),
         "commit": _commit(),
         "ours": {name: metadata.version(name) for name in OURS},
         "peers": _locked(),
