@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from rolekit.transport.base import Sink, Transport
-    from rolekit.transport.postgres import PostgresSubscription
+    from rolekit.transport.postgres_claims import PostgresSubscription
 
 pytestmark = pytest.mark.anyio
 
