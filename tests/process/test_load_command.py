@@ -161,6 +161,7 @@ def test_what_waits_behind_a_stall_is_charged_with_its_wait(tmp_path: Path) -> N
     assert result[90] >= 390_000
 
 
+@pytest.mark.load
 @pytest.mark.timeout(150)
 def test_the_highest_rate_that_a_server_stands_is_found(tmp_path: Path) -> None:
     # One after the other in 20 ms is 50 a second; a busy machine makes it less.
