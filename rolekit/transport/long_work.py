@@ -49,6 +49,9 @@ class LongWorkTransport:
         long: Queues whose messages run from claims.
         queues: All queues of the app: what is in the table for those that are not long, or
             not any more, goes back to the broker.
+
+    Attributes:
+        broker: As given.
     """
 
     def __init__(
@@ -60,33 +63,33 @@ class LongWorkTransport:
         queues: Sequence[str] = (),
     ) -> None:
         self.features = broker.features
-        self._broker = broker
+        self.broker = broker
         self._claims = claims
         self._long = long
         self._short = [queue for queue in queues if queue not in long]
 
     async def start(self) -> None:
         """Connect to the broker; to the database when there is something to claim."""
-        await self._broker.start()
+        await self.broker.start()
 
     async def stop(self) -> None:
         """Close every subscription and connection."""
         await self._claims.stop()
-        await self._broker.stop()
+        await self.broker.stop()
 
     async def declare(self, queues: Iterable[str]) -> None:
         """Make these queues on the broker, if they are not there."""
-        await self._broker.declare(queues)
+        await self.broker.declare(queues)
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these on the broker."""
-        await self._broker.publish(packets)
+        await self.broker.publish(packets)
 
     async def forward(
         self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]
     ) -> None:
         """Publish each packet to the broker, then ack its delivery."""
-        await self._broker.forward(subscription, pairs)
+        await self.broker.forward(subscription, pairs)
 
     async def subscribe(
         self, queues: Sequence[str], *, window: int, sink: Sink, epoch: int | None = None
@@ -94,22 +97,22 @@ class LongWorkTransport:
         """Begin to consume: long queues by claims, the rest from the broker."""
         long = [queue for queue in queues if queue in self._long]
         if not long:
-            return await self._broker.subscribe(queues, window=window, sink=sink, epoch=epoch)
+            return await self.broker.subscribe(queues, window=window, sink=sink, epoch=epoch)
         await self._claims.declare(long)
         claimed = await self._claims.subscribe(long, window=window, sink=sink, epoch=epoch)
         moving = Moving(self._claims)
-        moving.source = await self._broker.subscribe(
+        moving.source = await self.broker.subscribe(
             long, window=WINDOW, sink=moving.take, epoch=epoch
         )
         short = [queue for queue in queues if queue not in self._long]
         rest = None
         if short:
-            rest = await self._broker.subscribe(short, window=window, sink=sink, epoch=epoch)
+            rest = await self.broker.subscribe(short, window=window, sink=sink, epoch=epoch)
         return LongWorkSubscription(frozenset(long), claimed, moving, rest)
 
     async def depths(self, queues: Sequence[str]) -> dict[str, Depth]:
         """Say what stands in each of these queues, with the broker and in the table."""
-        depths = await self._broker.depths(queues)
+        depths = await self.broker.depths(queues)
         long = [queue for queue in queues if queue in self._long]
         if long:
             there = await self._claims.depths(long)
@@ -118,27 +121,27 @@ class LongWorkTransport:
 
     def delivered_age_s(self) -> float | None:
         """Return what the broker's end knows."""
-        return self._broker.delivered_age_s()
+        return self.broker.delivered_age_s()
 
     def blocked_s(self) -> float:
         """Return for how long the broker has taken nothing, seconds."""
-        return self._broker.blocked_s()
+        return self.broker.blocked_s()
 
     async def recover(self) -> None:
         """Hand back what the gone hold; take back to the broker what is not long work."""
-        await self._broker.recover()
+        await self.broker.recover()
         await self._claims.recover()
         while self._short:
             packets = await self._claims.waiting(self._short, WINDOW)
             if not packets:
                 return
-            await self._broker.publish(list(packets.values()))
+            await self.broker.publish(list(packets.values()))
             await self._claims.forget(list(packets))
             log.info("took back to the broker what waited in the database", count=len(packets))
 
     async def hand_over(self) -> None:
         """Do as the broker's end does."""
-        await self._broker.hand_over()
+        await self.broker.hand_over()
 
 
 class Moving:

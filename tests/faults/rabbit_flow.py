@@ -20,6 +20,7 @@ from rolekit import App, Context, Message, Run, WorkerRole, gather, handle, wiri
 from rolekit.errors import RolekitError
 from rolekit.link import OWNER_BITS
 from rolekit.roles.host import Instance
+from rolekit.transport.long_work import LongWorkTransport
 from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.wiring.parts import build
 from rolekit.wiring.relaying import run_relay
@@ -221,8 +222,14 @@ class Flow:
     @property
     def stale_acks(self) -> int:
         """Acks that came too late for their channel."""
-        transports = [services.runtime.transport for services in self.services]
-        return sum(one.stale_acks for one in transports if isinstance(one, RabbitTransport))
+        return sum(self.broker_end(at).stale_acks for at in range(len(self.services)))
+
+    def broker_end(self, at: int) -> RabbitTransport:
+        """Return what one of the processes has of the broker."""
+        transport = self.services[at].runtime.transport
+        assert isinstance(transport, LongWorkTransport)
+        assert isinstance(transport.broker, RabbitTransport)
+        return transport.broker
 
     async def count(self, table: str) -> int:
         """Count the rows of a table."""

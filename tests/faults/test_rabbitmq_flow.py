@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rolekit.testing.faults import Direction, Proxy, Verdict, cuts, drops
-from rolekit.transport.rabbitmq import RabbitTransport, publisher
+from rolekit.transport.rabbitmq import publisher
 from tests.faults.rabbit import RESUMES_S
 from tests.faults.rabbit_flow import PARTS, Flow, Part, flowing
 from tests.patience import patient
@@ -178,8 +178,7 @@ async def test_a_queue_deleted_between_jobs_is_made_again_and_flow_goes_on(
     async with flowing(rig, database_url) as flow:
         await flow.send()
         assert await flow.problems() == {}
-        transport = flow.services[0].runtime.transport
-        assert isinstance(transport, RabbitTransport)
+        transport = flow.broker_end(0)
 
         session = await transport.consuming()
         async with session.brief_channel() as channel:  # which cancels its consumers

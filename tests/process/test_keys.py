@@ -150,8 +150,12 @@ async def test_an_owner_that_stood_still_writes_nothing_when_it_goes_on(
         await fleet.signal(stopped, signal.SIGSTOP)
         before = len(await fleet.rows())
         moved_s = await fleet.without(owner)
-        await asyncio.sleep(1.5)
         while_stopped = await fleet.rows()
+        until_s = asyncio.get_running_loop().time() + 1.5
+        # Not longer than it must be: soon the supervisor kills who is silent.
+        while len(while_stopped) <= before and asyncio.get_running_loop().time() < until_s:
+            await asyncio.sleep(0.05)
+            while_stopped = await fleet.rows()
         os.kill(stopped, signal.SIGCONT)
         await fleet.done(SLOW, 20)
         rows, log = await fleet.rows(), fleet.log
