@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import RolekitError
+from rolekit.errors import QueueFull, RolekitError, Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -131,13 +131,27 @@ class LongWorkTransport:
         """Hand back what the gone hold; take back to the broker what is not long work."""
         await self.broker.recover()
         await self._claims.recover()
-        while self._short:
-            packets = await self._claims.waiting(self._short, WINDOW)
-            if not packets:
+        if self._short:
+            await self._take_back()
+
+    async def _take_back(self) -> None:
+        """Publish what waits for queues that are not long, and forget it.
+
+        What the broker does not take now waits for the next time. It must not keep the
+        relay from its other work, nor have the rest published again and again.
+        """
+        while packets := await self._claims.waiting(self._short, WINDOW):
+            numbers, refused = list(packets), frozenset[int]()
+            try:
+                await self.broker.publish(list(packets.values()))
+            except RolekitError as error:
+                log.warning("the broker takes nothing back for now", error=str(error))
+                which = error.which if isinstance(error, Unroutable | QueueFull) else None
+                refused = frozenset(range(len(numbers))) if which is None else which
+            await self._claims.forget([n for at, n in enumerate(numbers) if at not in refused])
+            if refused:
                 return
-            await self.broker.publish(list(packets.values()))
-            await self._claims.forget(list(packets))
-            log.info("took back to the broker what waited in the database", count=len(packets))
+            log.info("took back to the broker what is no long work", count=len(numbers))
 
     async def hand_over(self) -> None:
         """Do as the broker's end does."""
