@@ -61,7 +61,7 @@ def counted(parts: Parts, instance: Instance | None) -> tuple[Sample, ...]:
     return (
         *(() if meters is None else meters.read()),
         *parts.of_broker(),
-        *([Sample("rolekit.events.dropped", (), lost)] if (lost := events.dropped()) else ()),
+        Sample("rolekit.events.dropped", (), events.dropped()),  # also 0: rates begin there
         *(
             ()
             if instance is None

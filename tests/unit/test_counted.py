@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rolekit import App, link
+from rolekit import App, events, link
 from rolekit.database import Database
 from rolekit.observe.meters import Meters
 from rolekit.wiring.counted import Telling
@@ -46,7 +46,8 @@ async def test_how_things_stand_is_told_when_it_changes_though_nothing_was_count
         telling.tell()
 
     used, idle = ("rolekit.pool.connections", "used"), ("rolekit.pool.connections", "idle")
-    assert told(lines) == [{used: 4, idle: 0}, {used: 1, idle: 3}]
+    dropped = {("rolekit.events.dropped", ""): events.dropped()}
+    assert told(lines) == [dropped | {used: 4, idle: 0}, dropped | {used: 1, idle: 3}]
 
 
 async def test_what_was_counted_is_told_once() -> None:
