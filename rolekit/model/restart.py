@@ -24,6 +24,7 @@ class RestartPolicy:
         healthy_s: A life of so many seconds after being ready forgets what was before.
         restarts: The budget: so many deaths
         within_s: in so many seconds are borne; one more is a crash loop.
+        early_s: A death sooner after being ready counts for the whole role; see `intensity`.
     """
 
     first_s: float = 0.1
@@ -31,6 +32,7 @@ class RestartPolicy:
     healthy_s: float = 60
     restarts: int = 10
     within_s: float = 60
+    early_s: float = 2
 
 
 @dataclass(frozen=True, slots=True)

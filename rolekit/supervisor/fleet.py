@@ -13,6 +13,7 @@ from rolekit import link
 from rolekit.config import nearest
 from rolekit.errors import ConfigError
 from rolekit.model.recycling import LIMITS, limits
+from rolekit.supervisor.budget import Budgets
 from rolekit.supervisor.counts import count_at_start, count_of
 from rolekit.supervisor.pumping import keep_pumping
 from rolekit.supervisor.reasons import Reasons
@@ -63,6 +64,7 @@ class Fleet:
             is_leased=lambda: self._is_leased,
             hurry=self._hurry,
             policy=orders.policy,
+            budgets=Budgets(orders.policy, self.reasons.add),
             patience=orders.patience,
             hear=orders.hear,
             tell=self.reasons.add,
@@ -345,8 +347,8 @@ class Fleet:
             change.cancel()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._orders.grace_s
-        for belongs in (_is_web, _is_worker, _is_relay):
-            group = {slot: task for slot, task in self._tasks.items() if belongs(slot.role)}
+        for turn in range(3):
+            group = {s: task for s, task in self._tasks.items() if _stops_at(s.role) == turn}
             grace_s = max(until - loop.time(), min(1.0, self._orders.grace_s))
             for slot in group:
                 slot.leave(grace_s)
@@ -362,7 +364,7 @@ class Fleet:
             owner=(self._ground.host.epoch << link.OWNER_BITS) | self._counter,
             broker=self._ground.broker,
             database=self._ground.database,
-            pooler="" if _is_relay(role) else self._ground.pooler,
+            pooler="" if role.name == RELAY else self._ground.pooler,
             settings=dict(self.settings.get(role.name, {})),
             has_launcher=bool(role.containers),
         )
@@ -389,13 +391,6 @@ class Fleet:
                 slot.instance.say(message)
 
 
-def _is_web(role: RoleSummary) -> bool:
-    return role.is_web
-
-
-def _is_worker(role: RoleSummary) -> bool:
-    return not role.is_web and role.name != RELAY
-
-
-def _is_relay(role: RoleSummary) -> bool:
-    return role.name == RELAY
+def _stops_at(role: RoleSummary) -> int:
+    """Say in which turn a role stops: the ways in first, the relay last."""
+    return 2 if role.name == RELAY else 0 if role.is_web else 1

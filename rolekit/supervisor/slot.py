@@ -7,6 +7,7 @@ it does so from one task, so nothing here needs a lock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import socket
@@ -27,6 +28,7 @@ from rolekit.supervisor.starts import Starts
 if TYPE_CHECKING:
     from rolekit.model.sample import Sample
     from rolekit.model.span import Span
+    from rolekit.supervisor.budget import Budgets
     from rolekit.supervisor.forker import Birth
     from rolekit.supervisor.host import HostLink
     from rolekit.supervisor.wire import RoleSummary
@@ -82,6 +84,8 @@ class Crew:
             owner number.
         is_leased: Whether the host's lease is held now.
         hurry: Set: do not wait for what is in hand (hard stop).
+        policy: How patiently one place is filled again,
+        budgets: and all places of a role together.
         version: Of the app's code that `forker` runs.
         hear: Takes over the pipe into which an instance prints: role, instance, pipe.
         tell: Remembers what happened to a role, for people: role, sentence.
@@ -98,6 +102,7 @@ class Crew:
     is_leased: Callable[[], bool]
     hurry: asyncio.Event
     policy: RestartPolicy
+    budgets: Budgets
     patience: Patience
     hear: Hear
     tell: Callable[[str, str], None]
@@ -124,6 +129,7 @@ class Slot:
         self.restarts = 0
         self.refused = ""
         self._crew = crew
+        self._budget = crew.budgets.of(role.name)
         self._shared = shared
         self._leaving = asyncio.Event()
         self._grace_s = 0.0
@@ -139,7 +145,9 @@ class Slot:
 
     @property
     def is_crash_looping(self) -> bool:
-        """Whether its restart budget is spent."""
+        """Whether its restart budget is spent, or with others that of its role."""
+        if self._budget.holds(self):
+            return True
         lived = self.instance
         has_recovered = (
             lived is not None
@@ -173,6 +181,7 @@ class Slot:
 
     async def run(self) -> None:
         """Keep the place filled; return when it was given up, or the role refuses to start."""
+        self._is_gone = False
         try:
             while not self._leaving.is_set() and not self.refused:
                 healthy_s = await self._one_life()
@@ -180,6 +189,7 @@ class Slot:
                     await self._rest(healthy_s)
         finally:
             self._is_gone = True
+            self._budget.left(self)
 
     async def _one_life(self) -> float:
         """Start an instance and stay with it; return how long it was healthy."""
@@ -216,14 +226,19 @@ class Slot:
             status = await self._accompany(instance)
         finally:
             self.instance = None
+        healthy_s = instance.lived_s
         self._account(instance, status)
+        # One that went with its zygote says nothing about its role.
+        if status is not None and not self._leaving.is_set() and not self.refused:
+            self._budget.died(self, healthy_s)
         if spans is not None:
             spans.gone(source, "" if status in link.IN_ORDER else _ending(status))
         await self._release(spec.owner, status)
-        return time.monotonic() - instance.ready_at if instance.ready_at else 0
+        return healthy_s
 
     def _prove(self, started: Callable[[], None]) -> None:
         self._crew.proven.add((self.version, self.role.name))
+        self._budget.was_ready(self)
         started()
 
     async def _accompany(self, instance: Instance) -> int | None:
@@ -325,10 +340,10 @@ class Slot:
             )
         self._is_resting = True
         try:
-            async with asyncio.timeout(verdict.delay_s):
-                await self._leaving.wait()
-        except TimeoutError:
-            pass  # rested
+            with contextlib.suppress(TimeoutError):  # rested
+                async with asyncio.timeout(verdict.delay_s):
+                    await self._leaving.wait()
+            await self._budget.turn(self, self._leaving)
         finally:
             self._is_resting = False
 

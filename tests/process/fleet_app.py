@@ -62,6 +62,12 @@ class Crashing(_Role):
     """Ends at once."""
 
 
+class Brief(_Role):
+    """Ends as soon as it is ready, until the file `healed` is in its home."""
+
+    instances = 20
+
+
 class Deaf(_Role):
     """Blocks its loop after being ready, and ignores SIGTERM."""
 
@@ -109,6 +115,7 @@ def app_of(name: str, *roles: type[_Role | WebRole]) -> _App:
 
 steady = _App("steady", Steady, Front)
 crashing = _App("crashing", Crashing, Steady)
+brief = _App("brief", Brief, Steady)
 deaf = _App("deaf", Deaf)
 busy = _App("busy", Busy)
 parent = _App("parent", Parent)
@@ -156,7 +163,8 @@ async def _live(
         await asyncio.start_server(_shout if spec.role == "Loud" else _answer, sock=listening)
     if not (_is_last(spec) and spec.app.endswith("late")):
         writer.write(link.encode(link.Ready()))
-    if _is_last(spec) and spec.app.endswith("short"):
+    is_short = spec.role == "Brief" and not os.access(f"{_HOME}/healed", os.F_OK)
+    if is_short or (_is_last(spec) and spec.app.endswith("short")):
         await writer.drain()
         return 3
     if spec.role == "Parent":

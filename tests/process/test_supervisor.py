@@ -65,6 +65,25 @@ def test_a_crash_loop_is_bounded_and_named_and_others_go_on(tmp_path: Path) -> N
         assert fleet.role("Steady").ready == 2
 
 
+def test_a_build_that_cannot_live_is_one_crash_loop_of_its_role(tmp_path: Path) -> None:
+    numbers = {"restarts": 3, "first_s": 0.01, "longest_s": 3, "early_s": 0.5}
+    with Supervised("brief", tmp_path, **numbers) as fleet:
+        fleet.wait_for_line("crash-looping: 24 deaths in a row at")
+        before = fleet.pids("Steady")
+        looping = fleet.role("Brief")
+        assert looping.state == "crash-looping"
+        assert sum(one.restarts for one in looping.places) <= 24 + 16  # which had just begun
+        assert fleet.get("/ready").status_code == 503
+        assert any("crash-looping: 24 deaths" in one.what for one in looping.reasons)
+
+        (tmp_path / "healed").touch()
+        eventually(lambda: fleet.role("Brief").ready == 20, 12)
+
+        assert fleet.role("Brief").state == "ready"
+        assert any(one.what == "no longer crash-looping" for one in fleet.role("Brief").reasons)
+        assert fleet.pids("Steady") == before
+
+
 def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
     with Supervised("steady", tmp_path) as fleet:
         fleet.wait_for_line("steady is up")

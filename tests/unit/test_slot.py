@@ -10,6 +10,7 @@ import pytest
 
 from rolekit import link
 from rolekit.model.restart import RestartPolicy
+from rolekit.supervisor.budget import Budgets, RoleBudget
 from rolekit.supervisor.forker import Birth
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.journal import Journal
@@ -102,13 +103,15 @@ def spec(role: RoleSummary, number: int) -> link.InstanceSpec:
 
 
 def crew(forker: Forker, host: Host, heard: Heard | None = None) -> Crew:
+    policy = RestartPolicy(first_s=0.001, longest_s=0.001)
     return Crew(
         forker=forker,
         host=host,
         spec=spec,
         is_leased=lambda: True,
         hurry=asyncio.Event(),
-        policy=RestartPolicy(first_s=0.001, longest_s=0.001),
+        policy=policy,
+        budgets=Budgets(policy, Reasons().add),
         patience=Patience(),
         hear=Journal(print).read,
         tell=Reasons().add,
@@ -137,6 +140,35 @@ async def test_what_an_instance_held_is_suspected_only_if_it_died(
     await slot.run()
 
     assert host.released == [(42, crashed)]
+
+
+class Slow(Host):
+    """A database that takes its time to take back."""
+
+    async def release(self, owner: int, *, crashed: bool = True) -> None:
+        await asyncio.sleep(0.2)
+        await super().release(owner, crashed=crashed)
+
+
+@pytest.mark.parametrize(("status", "deaths"), [(-9, 3), (1, 3), (None, 0)])
+async def test_deaths_count_for_the_role_but_not_with_the_zygote(
+    status: int | None, deaths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[float] = []
+
+    def count(_: RoleBudget, place: object, healthy_s: float) -> None:
+        assert isinstance(place, Slot)
+        counted.append(healthy_s)
+
+    monkeypatch.setattr(RoleBudget, "died", count)
+    host = Slow(lives=3)
+    forker = Forker(status, said=link.encode(link.Ready()))
+    host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew(forker, host))
+
+    await slot.run()
+
+    assert len(counted) == deaths
+    assert all(0 < healthy_s < 0.2 for healthy_s in counted), "it died before it was released"
 
 
 async def test_it_tells_how_late_loops_run_and_each_restart() -> None:
