@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from rolekit.model.sample import Sample
-from rolekit.model.span import Span
+from rolekit.model.span import Recall, Span
 
 LATE_MS = 100.0
 """A loop that lags so much is worth saying."""
@@ -121,6 +121,12 @@ class Changed(msgspec.Struct, frozen=True, tag="changed"):
     problem: str = ""
 
 
+class Recalled(msgspec.Struct, frozen=True, tag="recalled"):
+    """Supervisor to instance: hand in what is remembered of these traces."""
+
+    recalls: list[Recall]
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What an instance is told when it is born.
 
@@ -158,7 +164,7 @@ OWNER_BITS = 24
 """Low bits of an owner count instances; the rest is the epoch of the host."""
 
 ToSupervisor = Ready | Beat | Refused | Ending | Changed | Traced | Measured
-ToInstance = Wake | Lease | Stop | Change
+ToInstance = Wake | Lease | Stop | Change | Recalled
 
 _encoder = msgspec.json.Encoder()
 _to_supervisor: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)

@@ -279,9 +279,12 @@ class Batches:
 
     def _note_handled(self, items: list[Item], steps: list[Step], began_s: float) -> None:
         cells, took_s = self._cells_of(items[0]), time.time() - began_s
+        tracing = self._runtime.tracing
         for item, step in zip(items, steps, strict=True):
             if item.arrival.trace is not None:
                 item.arrival.trace.handled(step)
+            elif tracing is not None:
+                tracing.memory.handled(item.arrival, began_s, took_s, step)
             if cells is not None:
                 cells.took.append(took_s)
                 cells.waited.append(began_s - item.arrival.head.sent_at_ms / 1000)

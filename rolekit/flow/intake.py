@@ -222,7 +222,7 @@ class Intake:
         if outside:
             id_ = derive(root, outside_queue(outside)) if targets else root
             packets.append(packet_for(outside, head, id_, body))
-        if sending is not None and self._runtime.tracing is not None:
+        if self._runtime.tracing is not None:
             self._runtime.tracing.sent(sending, packets, root)
         return packets
 

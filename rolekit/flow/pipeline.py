@@ -123,6 +123,7 @@ class Pipeline:
             began_s = time.time()
             if tracing is not None and (
                 arrival.head.headers
+                or (tracing.wanted and arrival.head.root in tracing.wanted)
                 or (
                     began_s > tracing.late_again_s
                     and (arrival.delivery.packet.birth_ms or 0)
@@ -134,7 +135,7 @@ class Pipeline:
         try:
             outcome = await self._attempt(arrival, work)
             if self._is_watched:
-                arrival = self._note_handled(arrival, began_s)
+                arrival = self._note_handled(arrival, work, began_s)
             if outcome is None:
                 return
             if to_the_end:
@@ -148,8 +149,8 @@ class Pipeline:
             self.under_way += 1
             outcome.add_done_callback(partial(self._ended, arrival, work.step))
 
-    def _note_handled(self, arrival: Arrival, began_s: float) -> Arrival:
-        """Count a call; trace it from now on where it was slow and nobody does."""
+    def _note_handled(self, arrival: Arrival, work: Work, began_s: float) -> Arrival:
+        """Count a call; where nobody traces it, remember it, or trace it now if it was slow."""
         took_s = time.time() - began_s
         cells = self._meters.get(arrival.plan.name)
         if cells is not None:
@@ -158,8 +159,10 @@ class Pipeline:
         if self._is_told:
             tell_handled(arrival, began_s, took_s)
         tracing = self._tracing
-        if tracing is not None and arrival.trace is None and took_s > tracing.slow_s:
-            return tracing.late(arrival, since_s=began_s)
+        if tracing is not None and arrival.trace is None:
+            if took_s > tracing.slow_s:
+                return tracing.late(arrival, since_s=began_s)
+            tracing.memory.handled(arrival, began_s, took_s, work.step, work.direct)
         return arrival
 
     async def _attempt(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.flow.attempt import MANY, Attempt
+from rolekit.flow.remembered import Memory
 from rolekit.model.envelope import Kind
 from rolekit.model.span import (
+    NO_TRACE,
     TRACEPARENT,
     SpanKind,
     TraceContext,
@@ -30,12 +32,7 @@ from rolekit.model.span import (
     may_be_sampled,
     span_at,
 )
-from rolekit.observe.tracing import (
-    Live,
-    carried,
-    new_trace_id,
-    outer_context,
-)
+from rolekit.observe.tracing import Live, carried, new_trace_id, outer_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +67,8 @@ class Tracing:
 
     Attributes:
         slow_s: What waits or runs longer is traced from there on.
+        memory: Of what nobody traces.
+        wanted: Traces that are kept after all, by root.
         late_again_s: No late message is before this time, seconds since 1970.
     """
 
@@ -98,6 +97,8 @@ class Tracing:
         self.leaves_later = leaves_later
         self._leaving: dict[str, Live] = {}
         self.slow_s = tracer.sampling.slow_s
+        self.memory = Memory(tracer, self.operation)
+        self.wanted = self.memory.wanted
         self.late_again_s = 0.0
 
     # -- one message -------------------------------------------------------------------------
@@ -118,6 +119,8 @@ class Tracing:
             found = context_of(header)
             if found is not None and found.is_sampled:
                 return self._traced(arrival, found)
+        elif self.wanted and (wanted := self.memory.context_of(arrival)) is not None:
+            return self._traced(arrival, wanted)
         plan = arrival.plan
         if header is None and (plan.timing or plan.reads_from) and self.tracer.begins():
             return self._traced(arrival, None)
@@ -133,9 +136,10 @@ class Tracing:
         *,
         begun_ns: int = 0,
         is_slow: bool = False,
+        is_late: bool = False,
     ) -> Arrival:
         head = arrival.head
-        trace, parent = self._roots(head.root, head.headers, cause)
+        trace, parent = self._roots(arrival, cause)
         process = Live(
             self.tracer,
             f"process {arrival.plan.name}",
@@ -147,6 +151,7 @@ class Tracing:
             attributes=self._about(arrival),
         )
         process.is_slow = is_slow
+        process.is_late = is_late and not arrival.plan.reads_from  # nobody was before
         attempt = Attempt(self, process)
         process.begin()
         headers = {**head.headers, TRACEPARENT: attempt.context.header()}
@@ -154,22 +159,21 @@ class Tracing:
             arrival, head=msgspec.structs.replace(head, headers=headers), trace=attempt
         )
 
-    @staticmethod
-    def _roots(
-        root: str, headers: Mapping[str, str], cause: TraceContext | None
-    ) -> tuple[str, str]:
-        """Say in which trace it is, and behind which span; one nobody kept has none."""
+    def _roots(self, arrival: Arrival, cause: TraceContext | None) -> tuple[str, str]:
+        """Say in which trace it is, and behind which span, as far as anybody knows."""
         if cause is not None:
             return cause.trace, cause.span
-        dropped = context_of(headers.get(TRACEPARENT, ""))
+        root = arrival.head.root
+        dropped = context_of(arrival.head.headers.get(TRACEPARENT, ""))
         if dropped is not None:
             return dropped.trace, ""
-        return (root if len(root) == len(new_trace_id()) else new_trace_id()), ""
+        is_trace = len(root) == len(NO_TRACE)
+        return (root if is_trace else new_trace_id()), self.memory.before(arrival)
 
     def _about(self, arrival: Arrival) -> dict[str, Value]:
         head, packet, delivery = arrival.head, arrival.packet, arrival.delivery
         found: dict[str, Value] = {
-            **self._operation("process", arrival.plan.name, packet.queue),
+            **self.operation("process", arrival.plan.name, packet.queue),
             "messaging.message.id": packet.id,
             "messaging.message.conversation_id": head.root,
             "rolekit.message.type": head.type,
@@ -193,7 +197,8 @@ class Tracing:
             found["rolekit.kind"] = head.kind.name.lower()
         return found
 
-    def _operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
+    def operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
+        """Say what is done with a queue, as the conventions do."""
         found: dict[str, Value] = {
             **self._system,
             "messaging.operation.name": what,
@@ -216,12 +221,14 @@ class Tracing:
             # In a backlog every message is late: they are not asked about one by one.
             self.late_again_s = time.time() + LATE_AGAIN_S
             return arrival
-        return self._traced(arrival, None, begun_ns=int(since_s * 1e9), is_slow=True)
+        return self._traced(
+            arrival, None, begun_ns=int(since_s * 1e9), is_slow=True, is_late=True
+        )
 
     def failed(self, arrival: Arrival, error: Exception, since_s: float = 0) -> Arrival:
         """Note why an attempt failed; one that nobody traces is traced from here on."""
         if arrival.trace is None and self.tracer.keeps_late():
-            arrival = self._traced(arrival, None, begun_ns=int(since_s * 1e9))
+            arrival = self._traced(arrival, None, begun_ns=int(since_s * 1e9), is_late=True)
         if arrival.trace is not None:
             arrival.trace.failed(error)
         return arrival
@@ -243,7 +250,7 @@ class Tracing:
             parent=parent,
             id_=id_,
             message=packets[0].id,
-            attributes={**self._operation("send", queue, queue)},
+            attributes={**self.operation("send", queue, queue)},
         )
         if len(packets) > 1:
             sending.attributes["messaging.batch.message_count"] = len(packets)
@@ -297,12 +304,15 @@ class Tracing:
         found[TRACEPARENT] = sending.context.header()
         return found, sending
 
-    def sent(self, sending: Live, packets: Sequence[Packet], root: str) -> None:
-        """Say what a send is about, before it leaves."""
+    def sent(self, sending: Live | None, packets: Sequence[Packet], root: str) -> None:
+        """Say what a send is about, before it leaves; remember one that is not traced."""
+        if sending is None:
+            self.memory.sent(packets, root)
+            return
         queue = packets[0].queue
         sending.name = f"send {queue}" if len(packets) == 1 else "send"
         sending.message = root
-        sending.attributes = self._operation("send", queue, queue)
+        sending.attributes = self.operation("send", queue, queue)
         sending.attributes["messaging.message.conversation_id"] = root
         sending.attributes["messaging.message.id"] = packets[0].id
         if len(packets) > 1:

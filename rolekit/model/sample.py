@@ -114,6 +114,11 @@ METRICS: dict[str, Metric] = {
     "rolekit.spans.dropped": Metric(
         "counter", "{span}", "Spans that were neither kept nor sent."
     ),
+    "rolekit.traces.cut": Metric(
+        "counter",
+        "{trace}",
+        "Traces kept after all, of whose earlier stages nobody remembered the last one.",
+    ),
 }
 
 

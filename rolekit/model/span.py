@@ -55,6 +55,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
         is_slow: It, or what came before it, took longer than is thought right.
         attributes: By their OpenTelemetry names.
         links: Other spans that it follows from: (trace, id).
+        is_late: Its trace is kept from here on, and what came before is asked for.
     """
 
     trace: str
@@ -72,11 +73,24 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     is_slow: bool = False
     attributes: dict[str, str | int | float | bool] = {}
     links: tuple[tuple[str, str], ...] = ()
+    is_late: bool = False
 
     @property
     def seconds(self) -> float:
         """How long it took; 0 while it is under way."""
         return max(self.ended_ns - self.begun_ns, 0) / 1e9 if self.ended_ns else 0.0
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """A trace that is kept after all: whoever remembers something of it hands that in.
+
+    Attributes:
+        root: Id of the message from outside that everything in it came of.
+        trace: Its id.
+    """
+
+    root: str
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +130,11 @@ def span_at(sequence: str, path: Path) -> str:
     for index in path:
         digest.update(index.to_bytes(8, "big"))
     return digest.hexdigest()
+
+
+def send_of(message: str, queue: str) -> str:
+    """Name the span that sent a message, where nobody traced it when it was sent.
+
+    Whoever sent it and whoever has it come to the same, without a word between them.
+    """
+    return blake2b(f"{message} {queue}".encode(), digest_size=8).hexdigest()

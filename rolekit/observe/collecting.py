@@ -62,6 +62,9 @@ class Collector:
         keep: Keeps some; raises when it cannot.
         tidy: Drops old ones.
         export: Is given each span that ended; must not block. None: nobody is.
+
+    Attributes:
+        on_late: Called with the first span of a trace that is kept from there on.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Collector:
         self._keep = keep
         self._tidy = tidy
         self._export = export
+        self.on_late: Callable[[Span], None] = lambda _: None
         self._open: dict[str, dict[str, Span]] = {}
         self._waiting: deque[Span] = deque(maxlen=WAITING)
         self._counts: dict[str, int] = {}
@@ -94,6 +98,8 @@ class Collector:
                 self._export(span)
         else:
             mine[span.id] = span
+            if span.is_late:
+                self.on_late(span)
         self._wait(span)
 
     def gone(self, source: str, how: str) -> None:

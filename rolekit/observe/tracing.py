@@ -50,8 +50,8 @@ class Live:
     """A span that is under way; `end` ends it, once."""
 
     __slots__ = (
-        "_tracer", "attributes", "begun_ns", "detail", "error", "id", "is_over", "is_slow",
-        "kind", "links", "message", "name", "parent", "trace",
+        "_tracer", "attributes", "begun_ns", "detail", "error", "id", "is_late", "is_over",
+        "is_slow", "kind", "links", "message", "name", "parent", "trace",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - a span has so much
@@ -76,7 +76,7 @@ class Live:
         self.attributes: dict[str, Value] = attributes or {}
         self.links = links
         self.error = self.detail = ""
-        self.is_slow = self.is_over = False
+        self.is_slow = self.is_late = self.is_over = False
 
     @property
     def context(self) -> TraceContext:
@@ -147,6 +147,7 @@ class Tracer:
                 is_slow=live.is_slow,
                 attributes=live.attributes,
                 links=live.links,
+                is_late=live.is_late,
             )
         )
 
@@ -180,8 +181,24 @@ def new_span_id() -> str:
     return f"{random.getrandbits(64) or 1:016x}"
 
 
-current: ContextVar[Live | bool | None] = ContextVar("rolekit_span", default=None)
-"""The span that what happens now is part of; False: of a trace that is not kept."""
+class Untraced:
+    """A request whose trace is not kept, so far as is known.
+
+    Attributes:
+        name: Of its span, if it gets one after all.
+        ended_ns: 0: it is under way.
+    """
+
+    __slots__ = ("attributes", "begun_ns", "ended_ns", "name")
+
+    def __init__(self, name: str, begun_ns: int) -> None:
+        self.name = name
+        self.begun_ns, self.ended_ns = begun_ns, 0
+        self.attributes: dict[str, Value] = {}
+
+
+current: ContextVar[Live | Untraced | None] = ContextVar("rolekit_span", default=None)
+"""The span that what happens now is part of, or a request that has none."""
 
 carried: ContextVar[dict[str, str]] = ContextVar("rolekit_carried", default={})  # noqa: B039 - nobody changes it
 """What came with a request beside the context of its trace, and goes on with what it sends."""
@@ -192,7 +209,7 @@ def outer_context() -> TraceContext | None:
     found = current.get()
     if isinstance(found, Live):
         return found.context
-    if found is False:
+    if isinstance(found, Untraced):
         return TraceContext("", "", is_sampled=False)
     otel = _opentelemetry()
     if otel is None:

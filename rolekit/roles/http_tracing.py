@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.model.span import BAGGAGE, TRACEPARENT, TRACESTATE, SpanKind, context_of
-from rolekit.observe.tracing import Live, carried, current, new_trace_id
+from rolekit.observe.tracing import Live, Untraced, carried, current, new_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,10 +49,14 @@ async def traced(
         carries[TRACEPARENT] = cause.header()
     carrying = carried.set(carries)
     if not is_kept:
-        token = current.set(False)
+        untraced = Untraced(scope["method"], tracer.now_ns())
+        token = current.set(untraced)
         try:
             await answer(send)
         finally:
+            untraced.ended_ns = tracer.now_ns()
+            if isinstance(route := scope.get("rolekit.route"), str):
+                untraced.name = route
             current.reset(token)
             carried.reset(carrying)
         return

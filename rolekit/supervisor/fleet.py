@@ -371,7 +371,7 @@ class Fleet:
 
     async def _pump_topics(self) -> None:
         async for topics in self._ground.host.topics():
-            self._say_to_all(link.Wake(topics))
+            self.say_to_all(link.Wake(topics))
 
     async def _pump_lease(self) -> None:
         async for held in self._ground.host.lease():
@@ -383,9 +383,10 @@ class Fleet:
                     else "lease lost: instances take no new work until the database is back",
                 )
             self._is_leased = held
-            self._say_to_all(link.Lease(held))
+            self.say_to_all(link.Lease(held))
 
-    def _say_to_all(self, message: link.ToInstance) -> None:
+    def say_to_all(self, message: link.ToInstance) -> None:
+        """Say something to every instance that is there."""
         for slot in self._tasks:
             if slot.instance is not None:
                 slot.instance.say(message)

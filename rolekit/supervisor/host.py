@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from rolekit.observe.recalling import Recalls
+
 if TYPE_CHECKING:
     from rolekit.model.span import Span
     from rolekit.supervisor.wire import Described
@@ -115,8 +117,8 @@ class OpenSequences:
     stood_s: float
 
 
-class TraceKeeper(Protocol):
-    """Keeps recent traces."""
+class TraceKeeper(Recalls, Protocol):
+    """Keeps recent traces, and which of them are asked for."""
 
     async def keep(self, spans: Sequence[Span]) -> None:
         """Keep spans; one that ended replaces itself as it began."""

@@ -41,7 +41,7 @@ class Numbers:
     Args:
         look_at: Says which sequences are in flight.
         gathers: Names of the app's gathers.
-        dropped: Says how many spans were dropped.
+        lost: Says what is missing of traces, by names of numbers.
         naming: How messages travel.
         clock: Seconds, never going backwards.
     """
@@ -50,7 +50,7 @@ class Numbers:
         self,
         look_at: LookAt,
         gathers: Sequence[str],
-        dropped: Callable[[], int],
+        lost: Callable[[], Mapping[str, int]],
         naming: Naming | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class Numbers:
         self._clock = clock
         self._look_at = look_at
         self._gathers = list(gathers)
-        self._dropped = dropped
+        self._lost = lost
         self._latest: dict[str, tuple[Sample, ...]] = {}
         self._before: dict[str, tuple[Sample, ...]] = {}
         self._lags: dict[str, float] = {}
@@ -101,7 +101,7 @@ class Numbers:
         )
         parts.append(tuple(self._seen_here()))
         parts.append(tuple(_seen(status)))
-        parts.append((Sample("rolekit.spans.dropped", (), float(self._dropped())),))
+        parts.append(tuple(Sample(name, (), float(n)) for name, n in self._lost().items()))
         for name, held in (await self._holes()).items():
             labels = (("gather", name),)
             parts.append(

@@ -6,8 +6,10 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from rolekit import link
 from rolekit.model.conventions import naming
 from rolekit.observe.collecting import Collector, export_to
+from rolekit.observe.recalling import Recalling
 from rolekit.supervisor.numbers import Numbers
 
 if TYPE_CHECKING:
@@ -46,13 +48,15 @@ class Observing:
         self._status = status
         self._export = export_to(config.otlp, os.environ, app.app)
         self._collector: Collector | None = None
+        self._recalling: Recalling | None = None
+        self._traces = ground.traces
         if ground.traces is not None:
             offer = None if self._export is None else self._export.offer
             self._collector = Collector(ground.traces.keep, ground.traces.tidy, offer)
         gathers = sorted({name for role in app.roles for name in role.feeds})
         queues = frozenset(name for role in app.roles for name in role.queues)
         how = naming(ground.broker, ground.database, app.app, queues)
-        self._numbers = Numbers(ground.sequences, gathers, self._dropped, how)
+        self._numbers = Numbers(ground.sequences, gathers, self._lost, how)
 
     def take(self, source: str, span: Span) -> None:
         """Take a span of a process."""
@@ -81,11 +85,20 @@ class Observing:
         """Say all numbers, as Prometheus wants them."""
         return await self._numbers.text(await self._status())
 
-    async def run(self) -> None:
-        """Keep and send until cancelled."""
+    async def run(self, say: Callable[[link.ToInstance], None]) -> None:
+        """Keep and send until cancelled.
+
+        Args:
+            say: Says something to every instance.
+        """
         async with asyncio.TaskGroup() as tasks:
-            if self._collector is not None:
+            if self._collector is not None and self._traces is not None:
                 tasks.create_task(self._collector.run())
+                self._recalling = Recalling(
+                    self._traces, lambda recalls: say(link.Recalled(recalls))
+                )
+                self._collector.on_late = self._recalling.take
+                tasks.create_task(self._recalling.run())
             if self._export is not None:
                 tasks.create_task(self._push())
             await asyncio.Event().wait()
@@ -107,6 +120,8 @@ class Observing:
     async def _read(self) -> list[Sample]:
         return await self._numbers.read(await self._status())
 
-    def _dropped(self) -> int:
+    def _lost(self) -> dict[str, int]:
         unkept = 0 if self._collector is None else self._collector.dropped
-        return unkept + (0 if self._export is None else self._export.dropped)
+        unsent = 0 if self._export is None else self._export.dropped
+        cut = 0 if self._recalling is None else self._recalling.cut
+        return {"rolekit.spans.dropped": unkept + unsent, "rolekit.traces.cut": cut}

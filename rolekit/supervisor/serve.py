@@ -305,7 +305,7 @@ class _Supervisor:
                     group.create_task(recycling.run()),
                     group.create_task(self._hang_up(stops)),
                     group.create_task(self._watch()),
-                    group.create_task(observing.run()),
+                    group.create_task(observing.run(fleet.say_to_all)),
                 ]
                 await fleet.run()
                 for helper in helpers:

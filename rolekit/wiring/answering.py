@@ -40,11 +40,16 @@ class Answering:
         parts: Of the process.
         host: Says what stands in queues.
         role: Which role it runs.
-        dropped: How many spans were.
+        lost: Says what is missing of traces, by names of numbers.
     """
 
     def __init__(
-        self, config: Config, parts: Parts, host: Host, role: str, dropped: Callable[[], int]
+        self,
+        config: Config,
+        parts: Parts,
+        host: Host,
+        role: str,
+        lost: Callable[[], dict[str, int]],
     ) -> None:
         self._config = config
         self._parts = parts
@@ -56,7 +61,7 @@ class Answering:
         self._app, self._role = plan.name, role
         gathers = [one.name for one in mine if one.kind == "gather"]
         how = naming(config.broker, config.database, plan.name, frozenset(plan.queues()))
-        self._numbers = Numbers(host.open_sequences, gathers, dropped, how)
+        self._numbers = Numbers(host.open_sequences, gathers, lost, how)
         self._instance: Instance | None = None
         self._is_ready = False
         self._lag_s = 0.0

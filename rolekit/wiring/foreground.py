@@ -17,6 +17,7 @@ from rolekit import config as configuration
 from rolekit import link
 from rolekit.observe.collecting import Collector, export_to
 from rolekit.observe.meters import Meters
+from rolekit.observe.recalling import Recalling
 from rolekit.roles.host import Instance, bound_socket
 from rolekit.supervisor import control_server
 from rolekit.wiring.answering import Answering
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from rolekit.config import Config
     from rolekit.flow.app_client import AppClient
+    from rolekit.flow.remembered import Memory
+    from rolekit.model.span import Recall
+    from rolekit.observe.otlp import OtlpExport
     from rolekit.roles.app import App
     from rolekit.roles.services import Services
     from rolekit.wiring.hosting import Host
@@ -45,7 +49,7 @@ class _Alone:
 
     parts: Parts
     host: Host
-    dropped: Callable[[], int]
+    lost: Callable[[], dict[str, int]]
 
     @property
     def services(self) -> Services:
@@ -62,11 +66,11 @@ async def _alone(
     await migrate(app.name, database, broker, queues, sources, partitions=plan.partitions)
     async with open_host(app.name, database, broker, queues, sources) as host:
         owner = host.epoch << link.OWNER_BITS | 1
-        async with _collecting(config, app.name, host, role) as (collector, dropped):
+        async with _collecting(config, app.name, host, role) as collecting:
             tracing = tracing_of(
                 replace(config, database=database),
                 config.for_role(role),
-                partial(collector.take, role),
+                partial(collecting.collector.take, role),
                 app=app.name,
                 role=role,
                 instance=f"{role}@{socket.gethostname()}",
@@ -76,6 +80,9 @@ async def _alone(
                 meters=meters,
             )  # fmt: skip
 
+            if tracing is not None:
+                collecting.memory = tracing.memory
+
             async def listen() -> None:
                 async for topics in host.topics():
                     hear(parts.services.runtime.bell, owner, topics)
@@ -83,7 +90,7 @@ async def _alone(
             async with parts.services.running():
                 listening = asyncio.create_task(listen())
                 try:
-                    yield _Alone(parts, host, dropped)
+                    yield _Alone(parts, host, collecting.lost)
                 finally:
                     listening.cancel()
                     await asyncio.gather(listening, return_exceptions=True)
@@ -91,30 +98,50 @@ async def _alone(
             await host.release(owner)
 
 
+class _Collecting:
+    """Where the spans of one process go, and who asks it for what it remembers."""
+
+    def __init__(self, host: Host, export: OtlpExport | None) -> None:
+        offer = None if export is None else export.offer
+        self.export = export
+        self.collector = Collector(host.traces.keep, host.traces.tidy, offer)
+        self.recalling = Recalling(host.traces, self._tell)
+        self.collector.on_late = self.recalling.take
+        self.memory: Memory | None = None
+
+    def lost(self) -> dict[str, int]:
+        """Say what is missing of traces, by names of numbers."""
+        unsent = 0 if self.export is None else self.export.dropped
+        return {
+            "rolekit.spans.dropped": self.collector.dropped + unsent,
+            "rolekit.traces.cut": self.recalling.cut,
+        }
+
+    def _tell(self, recalls: list[Recall]) -> None:
+        if self.memory is not None:
+            self.memory.recall(recalls)
+
+
 @asynccontextmanager
 async def _collecting(
     config: Config, app: str, host: Host, role: str
-) -> AsyncGenerator[tuple[Collector, Callable[[], int]]]:
+) -> AsyncGenerator[_Collecting]:
     """Keep spans, and send them on: until all has stopped that makes any.
 
     What stops still commits, and what leaves with that has spans; so they go to the database
     by the host's connection, which is there longer than that of the role.
     """
-    export = export_to(config.otlp, os.environ, app)
-    offer = None if export is None else export.offer
-    collector = Collector(host.traces.keep, host.traces.tidy, offer)
-    collecting = asyncio.create_task(collector.run())
+    here = _Collecting(host, export_to(config.otlp, os.environ, app))
+    tasks = [asyncio.create_task(one.run()) for one in (here.collector, here.recalling)]
     try:
-        yield (
-            collector,
-            lambda: collector.dropped + (0 if export is None else export.dropped),
-        )
+        yield here
     finally:
-        collector.gone(role, "")
-        collecting.cancel()
-        await asyncio.gather(collecting, return_exceptions=True)
-        if export is not None:
-            await asyncio.to_thread(export.close)
+        here.collector.gone(role, "")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if here.export is not None:
+            await asyncio.to_thread(here.export.close)
 
 
 async def run_role(config: Config, app_ref: str, role_name: str) -> int:
@@ -138,7 +165,7 @@ async def _run_role(
     stopped = asyncio.Event()
     async with _alone(app, config.database, config, name, Meters()) as alone:
         services = alone.services
-        answering = Answering(config, alone.parts, alone.host, name, alone.dropped)
+        answering = Answering(config, alone.parts, alone.host, name, alone.lost)
         instance = Instance(
             role, services, values=values, listening=bound_socket(bind) if bind else None
         )

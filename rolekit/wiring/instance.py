@@ -253,6 +253,9 @@ class _Member:
             case link.Change(values):
                 if self._tasks is not None:
                     self._tasks.create_task(self._change(values))
+            case link.Recalled(recalls):
+                if (tracing := self._parts.services.runtime.tracing) is not None:
+                    tracing.memory.recall(recalls)
             case link.Lease(held):
                 if self._instance is not None:
                     self._instance.pause(not held, "lease")

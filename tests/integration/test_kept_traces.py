@@ -11,6 +11,7 @@ import pytest
 from rolekit.database import Database
 from rolekit.load.traced import Telling
 from rolekit.load.tracing import read
+from rolekit.model.span import Recall
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import migrate, open_traces
 from tests.unit.fakes_traces import message_of, request, trace_of
@@ -97,5 +98,30 @@ async def test_what_is_slow_does_not_crowd_out_what_is_as_it_should_be(
         left = [one.id for one in await kept.newest(100)]
         assert left == [trace_of(n) for n in (*range(29, 9, -1), 3, 2)]
         assert await kept.spans_of([trace_of(0), trace_of(9)]) == []
+    finally:
+        await database.close()
+
+
+async def test_traces_of_whose_earlier_stages_nobody_remembered_the_last_are_counted(
+    rolekit_database: str,
+) -> None:
+    await migrate("traced", rolekit_database)
+    database = Database(rolekit_database, "traced")
+    kept = TraceStore(database)
+    try:
+        await kept.keep(request(0, at_s=0, queue_ms=10))
+        await kept.recall([(Recall("r0", trace_of(0)), f"{0:08x}{3:08x}")])  # that of the send
+        await kept.recall([(Recall("r1", trace_of(1)), "a" * 16)])
+        await kept.recall([(Recall("r2", trace_of(2)), "")])  # counted when it was asked for
+        asked = await kept.recalled()
+        early = await kept.drop_recalls()
+        async with database.connection() as connection:
+            await connection.execute(
+                f"update {database.schema}.recall set at = now() - interval '1 min'"  # noqa: S608 - ours
+            )
+
+        assert sorted(one.root for one in asked) == ["r0", "r1", "r2"]
+        assert (early, await kept.drop_recalls()) == (0, 1)
+        assert await kept.recalled() == []
     finally:
         await database.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import subprocess
 import sys
@@ -12,18 +11,15 @@ import httpx
 import pytest
 
 from rolekit.config import Config
-from rolekit.database import Database
-from rolekit.store.postgres.traces import TraceStore
-from rolekit.wiring import open_client
 from tests.patience import patient
 from tests.process.hosts import host
 from tests.process.supervised import ROOT, eventually
+from tests.process.traced import sent, spans_of
 from tests.process.why_app import Heavy, app
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rolekit.model.span import Span
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
@@ -42,23 +38,7 @@ def address() -> str:
 
 
 def send(config: Config) -> str:
-    async def sent() -> str:
-        async with open_client(app, config) as client:
-            return (await client.send(Heavy(n=1))).id
-
-    return asyncio.run(sent())
-
-
-def spans_of(config: Config, id_: str) -> list[Span]:
-    async def read() -> list[Span]:
-        database = Database(config.database, app.name)
-        try:
-            traces = await TraceStore(database).of(id_)
-        finally:
-            await database.close()
-        return traces[0] if traces else []
-
-    return asyncio.run(read())
+    return sent(app, config, Heavy(n=1))[0]
 
 
 def answered(address: str, path: str, token: str = "") -> httpx.Response | None:
@@ -95,8 +75,10 @@ def test_it_answers_of_its_numbers_and_loses_no_span_at_its_end(
         eventually(lambda: {OUTCOMES, BALANCE} <= set(numbers()), within_s=50)
         names = {line.partition("{")[0] for line in numbers()}
         last = send(config)
-        eventually(lambda: any(s.name == "process Wide.heavy" for s in spans_of(config, last)),
-                   within_s=50)  # fmt: skip
+        eventually(
+            lambda: any(s.name == "process Wide.heavy" for s in spans_of(app, config, last)),
+            within_s=50,
+        )
         process.terminate()  # in the middle of its handler, which it finishes
         assert process.wait(patient(60)) == 0
 
@@ -108,7 +90,7 @@ def test_it_answers_of_its_numbers_and_loses_no_span_at_its_end(
         "messaging_process_duration_seconds_bucket",
     }  # fmt: skip
     for id_ in (first, last):
-        spans = {span.name: span for span in spans_of(config, id_)}
+        spans = {span.name: span for span in spans_of(app, config, id_)}
         assert set(spans) == {"send Wide.heavy", "process Wide.heavy"}
         assert all(span.ended_ns and not span.error for span in spans.values())
 

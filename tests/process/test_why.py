@@ -23,11 +23,11 @@ from rolekit.database import Database
 from rolekit.model.sample import METRICS
 from rolekit.model.span import TRACEPARENT
 from rolekit.observe.tracing import carried
-from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring import open_client
 from tests.patience import patient
 from tests.process.board import VARIABLES, labels_in, names_in, queries, series_of
 from tests.process.supervised import ROOT, eventually
+from tests.process.traced import newest, rolekit, sent, spans_of
 from tests.process.why_app import (
     LONG_S,
     Deadly,
@@ -44,7 +44,6 @@ from tests.process.why_app import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rolekit import Message
     from rolekit.model.span import Span
     from rolekit.testing.plugin import DatabaseServer
 
@@ -98,7 +97,7 @@ def delayed(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Delayed
     """Send them all at once, so that their delays pass side by side; wait for their ends."""
     marker = tmp_path_factory.mktemp("deadly") / "died"
     *_, queued, slow, retried, split, deadly = sent(
-        config, *(Queued(n=n) for n in range(4)), Heavy(n=1), Flaky(n=1), Whole(parts=3),
+        app, config, *(Queued(n=n) for n in range(4)), Heavy(n=1), Flaky(n=1), Whole(parts=3),
         Deadly(marker=str(marker)),
     )  # fmt: skip
     for id_, handler in (
@@ -110,42 +109,6 @@ def delayed(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Delayed
     ):
         wait_for_end(config, id_, handler)
     return Delayed(queued, slow, retried, split, deadly)
-
-
-def sent(config: Config, *messages: Message) -> list[str]:
-    """Send these; return their ids."""
-
-    async def send() -> list[str]:
-        async with open_client(app, config) as client:
-            return [receipt.id for receipt in await client.send_many(messages)]
-
-    return asyncio.run(send())
-
-
-async def _spans_of(database: Database, id_: str) -> list[Span]:
-    traces = await TraceStore(database).of(id_)
-    return traces[0] if traces else []
-
-
-def spans_of(config: Config, id_: str) -> list[Span]:
-    async def read() -> list[Span]:
-        database = Database(config.database, app.name)
-        try:
-            return await _spans_of(database, id_)
-        finally:
-            await database.close()
-
-    return asyncio.run(read())
-
-
-def rolekit(config: Config, *arguments: str) -> tuple[int, str, str]:
-    """Run a command of the app; return its exit code and what it printed."""
-    settings = [f"database={config.database}", f"home={config.home}"]
-    command = [sys.executable, "-m", "rolekit", *arguments, "--app", APP]
-    for setting in settings:
-        command += ["--set", setting]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def wait_for_end(config: Config, id_: str, handler: str) -> list[Span]:
@@ -167,7 +130,7 @@ def until(config: Config, id_: str, is_so: Callable[[list[Span]], bool]) -> list
         database = Database(config.database, app.name)
         try:
             async with asyncio.timeout(patient(60)):
-                while not is_so(spans := await _spans_of(database, id_)):  # noqa: ASYNC110 - a database tells nobody
+                while not is_so(spans := await newest(database, id_)):  # noqa: ASYNC110 - a database tells nobody
                     await asyncio.sleep(0.05)
                 return spans
         finally:
@@ -211,7 +174,7 @@ def test_a_part_that_waits_for_an_earlier_one_waits_for_a_hole(
 ) -> None:
     part = next(
         span.message
-        for span in spans_of(config, delayed.split)
+        for span in spans_of(app, config, delayed.split)
         if span.name == "process Wide.part" and span.attributes["rolekit.position"] == "2"
     )
 
@@ -233,7 +196,7 @@ def test_a_crash_is_named_with_how_the_instance_died(config: Config, delayed: De
     )
     attempts = [
         span
-        for span in spans_of(config, delayed.deadly)
+        for span in spans_of(app, config, delayed.deadly)
         if span.name == "process Mortal.deadly"
     ]
     assert sorted(span.error for span in attempts) == ["", "InstanceDied"]
@@ -271,12 +234,14 @@ def _is_received(spans: list[Span]) -> bool:
 
 
 def test_each_item_of_a_batch_is_traced(config: Config) -> None:
-    good, bad = sent(config, Item(n=1), Item(n=-1))
+    good, bad = sent(app, config, Item(n=1), Item(n=-1))
     spans = wait_for_end(config, good, "Together.counted")
-    eventually(lambda: any(s.ended_ns and s.error for s in spans_of(config, bad)), within_s=50)
+    eventually(
+        lambda: any(s.ended_ns and s.error for s in spans_of(app, config, bad)), within_s=50
+    )
 
     attempt = next(span for span in spans if span.name == "process Together.many")
-    rejected = next(s for s in spans_of(config, bad) if s.name == "process Together.many")
+    rejected = next(s for s in spans_of(app, config, bad) if s.name == "process Together.many")
 
     assert (attempt.message, attempt.error) == (good, "")
     assert (rejected.message, rejected.detail) == (bad, "below zero")
@@ -284,7 +249,7 @@ def test_each_item_of_a_batch_is_traced(config: Config) -> None:
 
 
 def test_a_trace_is_drawn_as_a_tree_and_leads_to_a_page(config: Config) -> None:
-    (id_,) = sent(config, Whole(parts=9))
+    (id_,) = sent(app, config, Whole(parts=9))
     wait_for_end(config, id_, "Wide.whole")
 
     page = ("--set", "trace_page=https://traces.example/{trace_id}")
@@ -309,7 +274,7 @@ def test_what_came_is_what_it_came_to_once_all_is_at_rest(
     config: Config, delayed: Delayed
 ) -> None:
     """Retries, a crash, splits and releases, batches, dead letters: each is accounted for."""
-    sent(config, *(Item(n=n - 50) for n in range(100)), *(Heavy(n=n) for n in range(5)),
+    sent(app, config, *(Item(n=n - 50) for n in range(100)), *(Heavy(n=n) for n in range(5)),
          *(Whole(parts=n) for n in range(5)))  # fmt: skip
     assert delayed.deadly
 
@@ -350,7 +315,7 @@ def metrics(config: Config) -> list[str]:
 
 def test_the_numbers_are_there_for_prometheus(config: Config) -> None:
     # These may be all that came so far: what the other tests send is not counted on.
-    sent(config, *(Heavy(n=n) for n in range(3)), Whole(parts=2))
+    sent(app, config, *(Heavy(n=n) for n in range(3)), Whole(parts=2))
     wanted = (
         'rolekit_outcomes_total{app="why",handler="Wide.heavy",outcome="done",role="Wide"}',
         (
@@ -397,7 +362,7 @@ def test_the_board_for_grafana_names_what_is_there(config: Config) -> None:
     }
     of_broker = {one for one in wanted if one[0].startswith("rolekit_broker_")}
     wanted -= of_broker  # this app runs without one
-    sent(config, Whole(parts=2), Flaky(n=1))
+    sent(app, config, Whole(parts=2), Flaky(n=1))
     series: dict[str, set[str]] = {}
 
     def all_there() -> bool:

@@ -130,7 +130,7 @@ async def test_holes_are_counted_by_gather_and_a_database_that_is_away_says_noth
             raise Unavailable("away")
         return {name: OpenSequences(3, 41.5) for name in gathers}
 
-    numbers = Numbers(look_at, ["Joins.join"], lambda: 0, clock=iter((0.0, 10.0)).__next__)
+    numbers = Numbers(look_at, ["Joins.join"], dict, clock=iter((0.0, 10.0)).__next__)
     found = await numbers.read(EMPTY)
     is_away = True
     later = await numbers.read(EMPTY)
@@ -142,7 +142,7 @@ async def test_holes_are_counted_by_gather_and_a_database_that_is_away_says_noth
 
 
 async def test_sums_do_not_fall_when_an_instance_ends() -> None:
-    numbers = Numbers(none_open, [], lambda: 7)
+    numbers = Numbers(none_open, [], lambda: {"rolekit.spans.dropped": 7})
     sent = "messaging.client.sent.messages"
     numbers.take("Worker/0 1", [Sample(sent, (), 5)])
     numbers.take("Worker/1 2", [Sample(sent, (), 3)])
@@ -159,7 +159,7 @@ async def test_sums_do_not_fall_when_an_instance_ends() -> None:
 
 async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> None:
     how = naming("amqps://me:secret@broker/shop", "", "shop", frozenset({"Worker.work"}))
-    numbers = Numbers(none_open, [], lambda: 0, how)
+    numbers = Numbers(none_open, [], dict, how)
     counts = (0,) * (len(SECONDS) + 1)
     took, operation = "messaging.process.duration", "messaging.client.operation.duration"
     numbers.take(
@@ -201,7 +201,7 @@ async def test_metrics_of_the_conventions_say_what_the_conventions_want() -> Non
 
 
 async def test_the_worst_lag_of_a_role_is_that_of_who_lives_and_as_it_is_now() -> None:
-    numbers = Numbers(none_open, [], lambda: 0)
+    numbers = Numbers(none_open, [], dict)
     role, lag = (("role", "Worker"),), "rolekit.loop.lag"
     found: list[dict[tuple[tuple[str, str], ...], float]] = []
 
@@ -219,7 +219,7 @@ async def test_the_worst_lag_of_a_role_is_that_of_who_lives_and_as_it_is_now() -
 
 
 async def test_restarts_do_not_fall_when_the_places_that_had_them_are_given_up() -> None:
-    numbers = Numbers(none_open, [], lambda: 0)
+    numbers = Numbers(none_open, [], dict)
     fleet = msgspec.structs.replace(EMPTY, roles=(IDLE,))
     role = (("role", "Worker"),)
 
@@ -233,7 +233,7 @@ async def test_restarts_do_not_fall_when_the_places_that_had_them_are_given_up()
 
 
 async def test_counters_of_a_role_are_there_before_they_count() -> None:
-    numbers = Numbers(none_open, [], lambda: 0)
+    numbers = Numbers(none_open, [], dict)
     fleet = msgspec.structs.replace(EMPTY, roles=(IDLE,))
     role = (("role", "Worker"),)
 

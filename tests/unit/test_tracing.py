@@ -10,10 +10,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rolekit import Context, Message, Reject, WorkerRole, handle
+from rolekit.flow import remembered
 from rolekit.flow.tracing import Tracing
 from rolekit.model.envelope import decode_head
-from rolekit.model.span import SpanKind, TraceContext, context_of, may_be_sampled
-from rolekit.observe.tracing import Sampling, Tracer
+from rolekit.model.span import Recall, SpanKind, TraceContext, context_of, may_be_sampled
+from rolekit.observe.current import in_hand
+from rolekit.observe.tracing import Sampling, Tracer, Untraced, current
 from tests.unit.fakes_flow import Line, working
 
 if TYPE_CHECKING:
@@ -57,6 +59,17 @@ class Talks(WorkerRole):
     @handle
     async def told(self, told: Told, ctx: Context) -> None:
         self.headers.append(dict(ctx.headers))
+
+
+class Splits(WorkerRole):
+    """Splits as often as it is told."""
+
+    @handle
+    async def ask(self, ask: Ask) -> list[Told]:
+        return [Told(n=n) for n in range(ask.n)]
+
+    @handle(record=True)
+    async def told(self, told: Told) -> None: ...
 
 
 class Kept:
@@ -153,6 +166,94 @@ async def test_what_fails_is_traced_from_there_on() -> None:
     assert (failed.error, failed.detail) == ("Reject", "below zero")
     assert failed.trace == failed.attributes["messaging.message.conversation_id"]
     assert failed.attributes["rolekit.outcome"] == "dead"
+
+
+async def test_what_nobody_traced_is_handed_in_when_it_is_wanted_after_all() -> None:
+    kept = Kept()
+    tracing = kept.tracing(0)
+    line = Line(Talks, tracing=tracing)
+    request = Untraced("POST /ask", 5)
+    request.ended_ns = 9
+    async with working(line):
+        token = current.set(request)
+        other = await line.client.send(Ask(n=1))
+        wanted = await line.client.send(Ask(n=2))
+        current.reset(token)
+        await line.idle()
+        assert kept.spans == []
+
+        for _ in range(2):  # it is asked for by many, and hands in once
+            tracing.memory.recall([Recall(wanted.id, "ab" * 16)])
+
+        names = [span.name for span in kept.spans]
+        assert sorted(names) == [
+            "POST /ask", "process Talks.ask", "process Talks.told", "send Talks.ask",
+            "send Talks.told",
+        ]  # fmt: skip
+        above = {span.id: span.name for span in kept.spans}
+        assert {span.name: above.get(span.parent) for span in kept.spans} == {
+            "POST /ask": None,
+            "send Talks.ask": "POST /ask",
+            "process Talks.ask": "send Talks.ask",
+            "send Talks.told": "process Talks.ask",
+            "process Talks.told": "send Talks.told",
+        }
+        assert {span.trace for span in kept.spans} == {"ab" * 16}
+        assert other.id not in {span.message for span in kept.spans}
+
+
+async def test_what_is_under_way_when_it_is_wanted_and_what_comes_later_is_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remembered, "MORE", 2)
+    kept = Kept()
+    tracing = kept.tracing(0)
+    line = Line(Talks, tracing=tracing)
+
+    def want() -> None:
+        hand = in_hand.get()
+        assert hand is not None
+        assert hand.packet is not None
+        tracing.memory.recall([Recall(hand.packet.id, "cd" * 16)])
+
+    line.role.on_ask = want
+    await through(line, 1)
+
+    names = {span.name: "rolekit.remembered" in span.attributes for span in kept.spans}
+    assert names == {
+        "send Talks.ask": True,
+        "process Talks.ask": True,
+        "send Talks.told": True,
+        "process Talks.told": False,  # as it happened
+    }
+    assert tracing.wanted[kept.named("process Talks.ask").message] == ("cd" * 16, 0)
+
+
+async def test_what_is_remembered_is_bounded_in_number_and_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remembered, "MOST", 2)
+    monkeypatch.setattr(remembered, "CHUNKS", 2)
+    monkeypatch.setattr(remembered, "CHUNK", 3)
+    kept = Kept()
+    tracing = kept.tracing(0)
+    line = Line(Splits, tracing=tracing)
+
+    async with working(line):
+        first = await line.client.send(Ask(n=9))
+        await line.idle()
+        roots = [first.id, *[one.id for one in await line.client.send_many([Ask(n=0)] * 2)]]
+        await line.idle()
+        tracing.memory.recall(Recall(root, "ab" * 16) for root in roots)
+
+    sends = [span for span in kept.spans if span.name == "send Splits.told"]
+    assert len(sends) == 6  # of nine: what came last
+    assert sum(span.name == "process Splits.ask" for span in kept.spans) == 2
+    kept.spans.clear()
+    monkeypatch.setattr(remembered, "KEPT_S", 0.0)
+    tracing.wanted.clear()
+    tracing.memory.recall(Recall(root, "ab" * 16) for root in roots)
+    assert kept.spans == []
 
 
 async def test_a_step_that_is_slow_is_traced_with_when_it_began() -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from rolekit.database import load_queries
-from rolekit.model.span import Span
+from rolekit.model.span import Recall, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +96,31 @@ class TraceStore:
         """Drop what is too old."""
         async with self._db.connection() as connection:
             await connection.execute(self._sql["drop_traces"], self._kept, self._kept * 10)
+
+    async def recall(self, some: Sequence[tuple[Recall, str]]) -> None:
+        """Ask every host for what it remembers of some traces.
+
+        Args:
+            some: Each with the span that the first kept one of it stands behind.
+        """
+        async with self._db.connection() as connection:
+            await connection.execute(
+                self._sql["recall"],
+                [recall.root for recall, _ in some],
+                [recall.trace for recall, _ in some],
+                [parent for _, parent in some],
+            )
+
+    async def recalled(self) -> list[Recall]:
+        """Return the traces that were asked for in the last seconds."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(self._sql["recalled"])
+        return [Recall(row["root"], row["trace"]) for row in rows]
+
+    async def drop_recalls(self) -> int:
+        """Forget who was asked for a while ago; return of how many too little was there."""
+        async with self._db.connection() as connection:
+            return int(await connection.fetchval(self._sql["drop_recalls"]))
 
     async def newest(self, limit: int) -> list[Kept]:
         """Return the newest traces, the newest first."""

@@ -44,3 +44,16 @@ select distinct trace as id from {s}.span where message = any($1::uuid[]);
 
 -- spans_of_all: Read the spans of some traces.
 select trace as id, data from {s}.span where trace = any($1::uuid[]);
+
+-- recall: Ask every host for what it remembers of some traces.
+insert into {s}.recall (root, trace, parent)
+select * from unnest($1::text[], $2::text[], $3::text[]);
+
+-- recalled: List the traces that were asked for lately.
+select distinct root, trace from {s}.recall where at > now() - interval '10 s';
+
+-- drop_recalls: Forget who was asked for a while ago; count those of whom too little was remembered.
+with old as (delete from {s}.recall where at < now() - interval '15 s' returning trace, parent)
+select count(*) from old where parent <> '' and not exists (
+    select from {s}.span where span.trace = old.trace::uuid and span.id = old.parent
+);
