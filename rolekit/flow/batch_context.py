@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from rolekit.errors import AppError
 from rolekit.flow.outputs import Placing
 from rolekit.flow.step_context import Caller, StepContext
+from rolekit.flow.submitted import Submitted
 from rolekit.model.envelope import Attempts, Packet
 from rolekit.model.ids import derive
 
@@ -71,6 +71,6 @@ class BatchContext(StepContext):
     def hand_on_committed(self) -> None:
         """Let others go on from the states, which are committed."""
         if self._changes:
-            outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            outcome = Submitted()
             outcome.set_result(True)
             self.hand_on(self._changes, outcome)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import Contended, Unavailable
+from rolekit.flow.submitted import Submitted
 from rolekit.store.base import Step
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ SLOW_S = 0.05
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
 
-_Waiting = tuple[Step, "asyncio.Future[bool]"]
+_Waiting = tuple[Step, Submitted]
 
 
 class Committer:
@@ -74,13 +75,13 @@ class Committer:
         self._touched: set[StateKey | str] = set()
         self._running: asyncio.TaskGroup | None = None
 
-    def submit(self, step: Step) -> asyncio.Future[bool]:
+    def submit(self, step: Step) -> Submitted:
         """Commit a step with others; the result says whether its inbox row was free.
 
-        The future raises what the store raised for this step alone; never `Unavailable`,
-        since the commit is repeated until its outcome is known, and never `Contended`.
+        It raises what the store raised for this step alone; never `Unavailable`, since the
+        commit is repeated until its outcome is known, and never `Contended`.
         """
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done = Submitted()
         self._waiting.append((step, done))
         self._something.set()
         if self._slow or len(self._waiting) >= PLENTY:
@@ -206,8 +207,7 @@ class Committer:
         for step, done in batch:
             if step.keyed is not None:
                 step.keyed.took_effect = step.key in commit.fresh
-            if not done.done():
-                done.set_result(step.key in commit.fresh)
+            done.set_result(step.key in commit.fresh)
 
     def announce(self, commit: Commit) -> None:
         """Tell whoever waits what a commit brought."""
@@ -217,9 +217,7 @@ class Committer:
 
     async def _find_culprit(self, batch: list[_Waiting], error: Exception) -> None:
         if len(batch) == 1:
-            done = batch[0][1]
-            if not done.done():
-                done.set_exception(error)
+            batch[0][1].set_exception(error)
             return
         middle = len(batch) // 2
         await self._commit(batch[:middle])

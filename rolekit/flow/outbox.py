@@ -15,6 +15,7 @@ import structlog
 
 from rolekit.errors import CodecError, ConfigError, QueueFull, RolekitError, Unroutable
 from rolekit.flow.in_order import InOrder, is_dropped
+from rolekit.flow.submitted import Submitted
 from rolekit.model.envelope import Packet, is_behind
 from rolekit.transport.base import Delivery, Subscription, Transport
 
@@ -267,7 +268,7 @@ class Outbox:
 
 
 _Pair = tuple[Delivery, Packet]
-_Forward = tuple[_Pair, "asyncio.Future[bool]"]
+_Forward = tuple[_Pair, Submitted]
 
 
 class Forwarder:
@@ -281,9 +282,9 @@ class Forwarder:
 
     def forward(
         self, subscription: Subscription, delivery: Delivery, packet: Packet
-    ) -> asyncio.Future[bool]:
+    ) -> Submitted:
         """Publish a packet, then ack the delivery it came from; done when that is done."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done = Submitted()
         self._add(subscription, ((delivery, packet), done))
         return done
 
@@ -323,7 +324,7 @@ class Forwarder:
                 if self.meters is not None:
                     self.meters.left(len(forwards), time.perf_counter() - began_s)
                 for _, done in forwards:
-                    _finish(done)
+                    done.set_result(True)
                 return
 
     def _sort_out(
@@ -340,11 +341,6 @@ class Forwarder:
             is_stored = error.which is not None and at not in error.which
             if is_stored or is_dropped(packet, error):
                 subscription.ack([delivery])
-                _finish(done)
+                done.set_result(True)
             else:
                 loop.call_later(AWAY_MAX_S, self._add, subscription, one)
-
-
-def _finish(done: asyncio.Future[bool]) -> None:
-    if not done.done():
-        done.set_result(True)

@@ -245,7 +245,7 @@ class Placing:
         self._slot += 1
         inner = frames[-1].gather if frames else ""
         targets = self._runtime.plan.destinations.get(type(message), ())
-        takes = any(inner in self._runtime.plan.reaches[name] for name in targets)
+        takes = bool(inner) and any(inner in self._runtime.plan.reaches[n] for n in targets)
         if takes and inner in targets:
             name, version, body = self._runtime.codec.encode(message)
             self._close(frames[-1], ClosedBy.PART, None, (name, version, body))

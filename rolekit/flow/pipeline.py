@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rolekit.flow.commit import Committer
     from rolekit.flow.outbox import Forwarder
     from rolekit.flow.runtime import Arrival, Runtime
+    from rolekit.flow.submitted import Submitted
     from rolekit.observe.meters import HandlerMeters
     from rolekit.store.base import Step
     from rolekit.transport.base import Delivery
@@ -165,7 +166,7 @@ class Pipeline:
             tracing.memory.handled(arrival, began_s, took_s, work.step, work.direct)
         return arrival
 
-    async def _attempt(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
+    async def _attempt(self, arrival: Arrival, work: Work) -> Submitted | None:
         """Handle a delivery and hand on what came of it; None: it is settled already."""
         try:
             if arrival.trace is None:
@@ -197,7 +198,7 @@ class Pipeline:
                 ) from error
             raise
 
-    async def _record(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
+    async def _record(self, arrival: Arrival, work: Work) -> Submitted | None:
         """Hand on what came of a delivery: the future tells when it is durable."""
         if work.direct is not None:
             return self._forwarder.forward(arrival.subscription, arrival.delivery, work.direct)
@@ -216,11 +217,9 @@ class Pipeline:
             work.context.hand_on(work.step.states, outcome)
         return outcome
 
-    def _ended(
-        self, arrival: Arrival, step: Step | None, outcome: asyncio.Future[bool]
-    ) -> None:
+    def _ended(self, arrival: Arrival, step: Step | None, outcome: Submitted) -> None:
         """Settle a delivery whose outcome is known, or see what went wrong."""
-        if outcome.cancelled() or self._is_stopped:
+        if self._is_stopped:
             _give_up(arrival, "stopped")
             self._is_settled()
         elif (error := outcome.exception()) is None:
@@ -230,7 +229,7 @@ class Pipeline:
             _give_up(arrival, "runs again")
             self.on_again(arrival.delivery)
             self._is_settled()
-        elif isinstance(error, Exception):
+        else:
             # Owned by stop(), which ends it.
             task = asyncio.create_task(self._fail_surely(arrival, error))
             self._failing.add(task)

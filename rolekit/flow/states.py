@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from rolekit.flow.submitted import Submitted
     from rolekit.store.base import StateChange, StateKey, Store
 
 WAIT_S = 5.0
@@ -124,7 +125,7 @@ class States:
         key: StateKey,
         holder: object,
         change: StateChange | None = None,
-        outcome: asyncio.Future[bool] | None = None,
+        outcome: Submitted | None = None,
     ) -> None:
         """Give a state to whoever comes next.
 
@@ -154,11 +155,9 @@ class States:
                 turn.set_result(None)
                 return
 
-    def _known(
-        self, key: StateKey, entry: _Entry, version: int, outcome: asyncio.Future[bool]
-    ) -> None:
+    def _known(self, key: StateKey, entry: _Entry, version: int, outcome: Submitted) -> None:
         entry.unknown -= 1
-        is_done = not outcome.cancelled() and outcome.exception() is None and outcome.result()
+        is_done = outcome.exception() is None and outcome.result()
         if not is_done:
             entry.pending = None
             self.doubt(key)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rolekit.flow.outputs import Placing
     from rolekit.flow.runtime import Runtime
+    from rolekit.flow.submitted import Submitted
     from rolekit.model.envelope import Head, Packet
 
 R = TypeVar("R")
@@ -248,7 +249,7 @@ class StepContext(Context[object]):
             self._runtime.states.doubt(key)
         return not wrong
 
-    def hand_on(self, changes: Sequence[StateChange], outcome: asyncio.Future[bool]) -> None:
+    def hand_on(self, changes: Sequence[StateChange], outcome: Submitted) -> None:
         """Let others go on from the states of this step, which was submitted."""
         for change in changes:
             self._runtime.states.put(change.key, self, change, outcome)

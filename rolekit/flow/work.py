@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from rolekit.errors import CodecError
 from rolekit.flow import failure
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from rolekit.flow.runtime import Arrival, Runtime
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """What one attempt came to.
 
     Attributes:

@@ -29,7 +29,7 @@ def derive(parent: str, *slot: str | int) -> str:
 
     Source: DESIGN 4.4, "Output of a recorded step: blake2b-128(id, slot)".
     """
-    data = bytes.fromhex(parent) + b"".join([_prefixed(part) for part in slot])
+    data = bytes.fromhex(parent) + b"".join(map(_prefixed, slot))
     return blake2b(data, digest_size=ID_BYTES).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,14 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from rolekit.model.envelope import Packet
+from rolekit.model.reassembly import Closing
+from rolekit.store.keys import KeyedStep
+from rolekit.store.splits import SplitMove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rolekit.model.position import Path
-    from rolekit.model.reassembly import Closing, Cursor
-    from rolekit.store.keys import KeyedStep
-    from rolekit.store.splits import SplitMove
+    from rolekit.model.reassembly import Cursor
 
 
 class Outcome(IntEnum):
@@ -266,8 +268,7 @@ class DeadLetterRow:
     is_edited: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, kw_only=True):
     """Everything one delivery wants to commit.
 
     Attributes:

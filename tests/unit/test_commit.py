@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from rolekit.bell import Bell
 from rolekit.errors import Contended, StateClash, Unavailable, WriteFailed
@@ -21,6 +22,9 @@ from rolekit.store.base import Commit, Outgoing, Release, StateChange, StateKey,
 from rolekit.store.memory import MemoryStore
 from rolekit.transport.memory import MemoryTransport
 from tests.unit.fakes_flow import SOON_S
+
+if TYPE_CHECKING:
+    from rolekit.flow.submitted import Submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +71,7 @@ class Desk:
         self.bell = Bell()
         self.committer = Committer(store, self.bell, self.outbox)
 
-    def submit(self, *names: str) -> list[asyncio.Future[bool]]:
+    def submit(self, *names: str) -> list[Submitted]:
         return [self.committer.submit(step(name)) for name in names]
 
 
@@ -261,17 +265,20 @@ async def test_what_a_commit_brought_is_told_before_anybody_is() -> None:
     assert heard == ["q"]
 
 
-async def test_who_was_cancelled_meanwhile_does_not_hold_up_the_others() -> None:
+async def test_who_is_cancelled_meanwhile_does_not_hold_up_the_others() -> None:
     store = ScriptedStore()
     store.gate.clear()
     async with running(store) as desk:
         first, second = desk.submit("a", "b")
+        waiting = asyncio.ensure_future(first)
         await store.entered.wait()
-        first.cancel()
+        waiting.cancel()
         store.gate.set()
 
         assert await second
         assert await desk.submit("c")[0]
+        assert await first
+        assert waiting.cancelled()
 
 
 class OneSlow(ScriptedStore):

@@ -15,6 +15,7 @@ from rolekit.errors import StateClash, Unavailable
 from rolekit.flow import states as module
 from rolekit.flow.commit import Committer
 from rolekit.flow.states import States
+from rolekit.flow.submitted import Submitted
 from rolekit.store.base import StateChange, StateKey, Step
 from rolekit.store.memory import MemoryStore
 from tests.property.jumping import run
@@ -41,8 +42,8 @@ class CountingStore(MemoryStore):
         return await super().load_states(keys)
 
 
-def unknown() -> asyncio.Future[bool]:
-    return asyncio.get_running_loop().create_future()
+def unknown() -> Submitted:
+    return Submitted()
 
 
 async def taken(states: States, key: StateKey, holder: object) -> tuple[int, bytes | None]:
@@ -50,7 +51,7 @@ async def taken(states: States, key: StateKey, holder: object) -> tuple[int, byt
     return version, body
 
 
-async def told(outcome: asyncio.Future[bool], result: object) -> None:
+async def told(outcome: Submitted, result: object) -> None:
     """Let an outcome become known, and everybody hear of it."""
     if isinstance(result, Exception):
         outcome.set_exception(result)

@@ -10,9 +10,8 @@ from rolekit.model.retry import Park
 from rolekit.store.base import Outcome
 
 if TYPE_CHECKING:
-    import asyncio
-
     from rolekit.flow.runtime import Arrival
+    from rolekit.flow.submitted import Submitted
     from rolekit.flow.work import Work
 
 
@@ -39,7 +38,7 @@ class KeyedPipeline(Pipeline):
         if not self._committer.has_room:
             await self._committer.room()
 
-    async def _record(self, arrival: Arrival, work: Work) -> asyncio.Future[bool] | None:
+    async def _record(self, arrival: Arrival, work: Work) -> Submitted | None:
         """Hand on what came of a delivery, and note what is known at once.
 
         While it is committed another may run; in the rare case that it must run again, since
