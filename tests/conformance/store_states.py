@@ -45,6 +45,31 @@ class States:
         other = StateKey("scope", "Name", "other")
         assert await store.load_states([self.KEY, other]) == {self.KEY: (2, b"2")}
 
+    async def test_keys_are_kept_apart_whatever_is_in_them(self, ground: Ground) -> None:
+        store = await ground.open()
+        names = [
+            "",
+            " ",
+            "NULL",
+            "null",
+            '"',
+            "\\",
+            '\\"',
+            '","',
+            "{a,b}",
+            "a\nb\t",
+            "ü€😀",
+            "'",
+        ]
+        keys = [StateKey("scope", "Name", name) for name in names]
+
+        await store.commit(
+            [step(n, states=[StateChange(key, 0, b"%d" % n)]) for n, key in enumerate(keys, 1)]
+        )
+
+        kept = {key: (1, b"%d" % n) for n, key in enumerate(keys, 1)}
+        assert await store.load_states(keys) == kept
+
     async def test_changes_that_follow_each_other_are_folded_in_one_batch(
         self, ground: Ground
     ) -> None:

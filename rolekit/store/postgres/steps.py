@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -29,7 +29,7 @@ from rolekit.store.base import (
     Step,
     Taken,
 )
-from rolekit.store.postgres import key_work, rows
+from rolekit.store.postgres import key_work, literals, rows
 from rolekit.store.postgres.split_work import move_splits
 from rolekit.store.postgres.transactions import (
     OpenTransaction,
@@ -162,23 +162,17 @@ class StepStore(PostgresBase):
             now_ms = self._clock.now_ms()
             for packet in packets:
                 packet.birth_ms = packet.birth_ms or now_ms
-        nothing = tuple(list[Any]() for _ in range(6))
-        columns = rows.packet_columns(packets) if packets else nothing
         arguments = (
-            [step.id for step in ordered],
-            [step.generation for step in ordered],
-            [rows.day_of(step.birth_ms) for step in ordered],
-            [int(step.outcome) for step in ordered],
-            [step.claim for step in steps if step.claim is not None],
-            *(tuple(zip(*folded, strict=True)) or nothing),
-            *columns,
+            *literals.of_inbox(ordered),
+            *literals.of_states(folded),
+            *literals.of_packets(packets),
             *key_work.fence_columns(steps),
         )
         async with self._db.connection() as connection:
             try:
                 if self._joins:
                     await connection.execute(self._sql["at_once_to_queues"], *arguments)
-                    return Commit(fresh=keys, topics=set(columns[0]))
+                    return Commit(fresh=keys, topics={packet.queue for packet in packets})
                 row = await connection.fetchrow(
                     self._sql["at_once_to_outbox"], *arguments, self._owner
                 )
@@ -195,12 +189,7 @@ class StepStore(PostgresBase):
         with_row = (step for step in copies.values() if not step.skips_inbox)
         ordered = sorted(with_row, key=lambda step: step.key)
         taken = await connection.fetch(
-            self._sql["insert_inbox"],
-            [step.id for step in ordered],
-            [step.generation for step in ordered],
-            [rows.day_of(step.birth_ms) for step in ordered],
-            [int(step.outcome) for step in ordered],
-            [step.claim for step in steps if step.claim is not None],
+            self._sql["insert_inbox"], *literals.of_inbox(ordered, steps)
         )
         commit = Commit(fresh={(row["id"].hex, row["generation"]) for row in taken})
         commit.fresh.update(step.key for step in copies.values() if step.skips_inbox)
@@ -327,7 +316,8 @@ class StepStore(PostgresBase):
         step = OpenTransaction(
             self, self._db, (message_id, generation), self._sql["delete_claims"]
         )
-        await step.open(self._sql["insert_inbox"], rows.day_of(birth_ms))
+        taking = Step(id=message_id, generation=generation, birth_ms=birth_ms)
+        await step.open(self._sql["insert_inbox"], literals.of_inbox([taking]))
         return step
 
 

@@ -33,7 +33,7 @@ class OpenTransaction:
         self._connection: Pooled
         self._is_over = False
 
-    async def open(self, insert_inbox: str, day: int) -> None:
+    async def open(self, insert_inbox: str, row: Sequence[str]) -> None:
         """Begin, and take the row; somebody else's uncommitted row is waited for."""
         try:
             await self._stack.enter_async_context(self._store.tx_slots)
@@ -45,9 +45,7 @@ class OpenTransaction:
         try:
             with translated():
                 await self._connection.execute(self._db.begin)
-                taken = await self._connection.fetch(
-                    insert_inbox, [self._key[0]], [self._key[1]], [day], [1], []
-                )
+                taken = await self._connection.fetch(insert_inbox, *row)
         except BaseException:
             await self.abandon()
             raise

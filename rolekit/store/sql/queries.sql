@@ -1,7 +1,7 @@
 -- insert_inbox: Take the inbox rows of steps, and end their claims; return the rows that were free.
-with ended as (delete from {s}.queue where n = any($5::bigint[]))
+with ended as (delete from {s}.queue where n = any($5::text::bigint[]))
 insert into {s}.inbox (id, generation, day, outcome)
-select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+select * from unnest($1::text::uuid[], $2::text::int[], $3::text::int[], $4::text::smallint[])
 on conflict do nothing
 returning id, generation;
 
@@ -10,34 +10,34 @@ with fenced as (
     select from {s}.partition p
     join unnest($18::text[], $19::int[], $20::bigint[]) as f (role, n, epoch) using (role, n, epoch)
     order by p.role, p.n for share of p),
-ended as (delete from {s}.queue where n = any($5::bigint[])),
+ended as (delete from {s}.queue where n = any($5::text::bigint[])),
 fresh as (
     insert into {s}.inbox (id, generation, day, outcome)
-    select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+    select * from unnest($1::text::uuid[], $2::text::int[], $3::text::int[], $4::text::smallint[])
     where (select count(*) from fenced) = cardinality($19::int[])
     on conflict do nothing returning 1),
 made as (
     insert into {s}.state as held (scope, name, key, version, body)
     select scope, name, key, after, body
-    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+    from unnest($6::text::text[], $7::text::text[], $8::text::text[], $9::text::bigint[], $10::bytea[], $11::text::bigint[])
          as c (scope, name, key, version, body, after)
     where version = 0
     on conflict do nothing returning 1),
 saved as (
     update {s}.state as held
     set version = c.after, body = c.body, changed_at = now()
-    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+    from unnest($6::text::text[], $7::text::text[], $8::text::text[], $9::text::bigint[], $10::bytea[], $11::text::bigint[])
          as c (scope, name, key, version, body, after)
     where held.scope = c.scope and held.name = c.name and held.key = c.key
       and held.version = c.version and c.version > 0
     returning 1),
 sent as (
     insert into {s}.outbox (owner, queues, ids, generations, births_ms, heads, bodies)
-    select $21::bigint, $12::text[], $13::uuid[], $14::int[], $15::bigint[], $16::bytea[], $17::bytea[]
-    where cardinality($12::text[]) > 0
+    select $21::bigint, $12::text::text[], $13::text::uuid[], $14::text::int[], $15::text::bigint[], $16::bytea[], $17::bytea[]
+    where cardinality($12::text::text[]) > 0
     returning n)
-select 1 / (case when (select count(*) from fresh) = cardinality($1::uuid[])
-                  and (select count(*) from made) + (select count(*) from saved) = cardinality($6::text[])
+select 1 / (case when (select count(*) from fresh) = cardinality($1::text::uuid[])
+                  and (select count(*) from made) + (select count(*) from saved) = cardinality($6::text::text[])
                  then 1 else 0 end) as is_whole,
        (select n from sent) as n;
 
@@ -46,23 +46,23 @@ with fenced as (
     select from {s}.partition p
     join unnest($18::text[], $19::int[], $20::bigint[]) as f (role, n, epoch) using (role, n, epoch)
     order by p.role, p.n for share of p),
-ended as (delete from {s}.queue where n = any($5::bigint[])),
+ended as (delete from {s}.queue where n = any($5::text::bigint[])),
 fresh as (
     insert into {s}.inbox (id, generation, day, outcome)
-    select * from unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[])
+    select * from unnest($1::text::uuid[], $2::text::int[], $3::text::int[], $4::text::smallint[])
     where (select count(*) from fenced) = cardinality($19::int[])
     on conflict do nothing returning 1),
 made as (
     insert into {s}.state as held (scope, name, key, version, body)
     select scope, name, key, after, body
-    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+    from unnest($6::text::text[], $7::text::text[], $8::text::text[], $9::text::bigint[], $10::bytea[], $11::text::bigint[])
          as c (scope, name, key, version, body, after)
     where version = 0
     on conflict do nothing returning 1),
 saved as (
     update {s}.state as held
     set version = c.after, body = c.body, changed_at = now()
-    from unnest($6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[])
+    from unnest($6::text::text[], $7::text::text[], $8::text::text[], $9::text::bigint[], $10::bytea[], $11::text::bigint[])
          as c (scope, name, key, version, body, after)
     where held.scope = c.scope and held.name = c.name and held.key = c.key
       and held.version = c.version and c.version > 0
@@ -72,11 +72,11 @@ sent as (
     select queue, id, generation,
            case birth_ms when 0 then (extract(epoch from now()) * 1000)::bigint else birth_ms end,
            head, body
-    from unnest($12::text[], $13::uuid[], $14::int[], $15::bigint[], $16::bytea[], $17::bytea[])
+    from unnest($12::text::text[], $13::text::uuid[], $14::text::int[], $15::text::bigint[], $16::bytea[], $17::bytea[])
          with ordinality as p (queue, id, generation, birth_ms, head, body, place)
     order by place returning 1)
-select 1 / (case when (select count(*) from fresh) = cardinality($1::uuid[])
-                  and (select count(*) from made) + (select count(*) from saved) = cardinality($6::text[])
+select 1 / (case when (select count(*) from fresh) = cardinality($1::text::uuid[])
+                  and (select count(*) from made) + (select count(*) from saved) = cardinality($6::text::text[])
                  then 1 else 0 end) as is_whole,
        (select count(*) from sent) as n;
 
