@@ -6,17 +6,17 @@ import asyncio
 import time
 from contextlib import suppress
 from contextvars import ContextVar
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
 from rolekit.flow.addressing import addressed
+from rolekit.flow.drawing import draw_id
 from rolekit.flow.joined import Reminder
 from rolekit.flow.other_apps import packet_for
 from rolekit.flow.streaming import Streaming
 from rolekit.model.envelope import Head, Packet
 from rolekit.model.graph_streams import ways_of
-from rolekit.model.ids import ID_BYTES, derive, given_by
+from rolekit.model.ids import derive, given_by
 from rolekit.model.message import wire_name
 from rolekit.store.base import Commit, Due, KeyRow, Saved, Streamed
 from rolekit.transport.base import outside_queue
@@ -130,7 +130,7 @@ class Intake:
 
     def root(self, id_: str | None = None) -> str:
         """Name a root message: at random, or as its sender named it."""
-        return given_by(self._runtime.plan.name, id_ or token_hex(ID_BYTES))
+        return given_by(self._runtime.plan.name, id_ or draw_id())
 
     def due(self, packets: list[Packet], delay_s: float) -> list[Due]:
         """Plan packets for later."""

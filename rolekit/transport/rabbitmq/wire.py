@@ -62,9 +62,9 @@ MAX_BIRTH_MS = 253_402_300_799_999
 LAYOUT = 1
 _META = Struct(">BIIQ")
 _META_BYTES = _META.size
-_CONTENT = Struct(">BHIHHQ")
-_BODY = Struct(">BHIBIIQ")
 _BASIC = 60
+_CONTENT = Struct(f">BHIHHQ{len(_PROPS)}s{_ID_BYTES}sc")
+_WHOLE = Struct(f"{_CONTENT.format}BHIBIIQ")
 
 
 _UNREADABLE = (IndexError, error, UnicodeDecodeError, OverflowError, RecursionError)
@@ -92,16 +92,13 @@ def add_content(out: list[bytes], channel: int, packet: Packet, max_payload: int
     head, body = packet.head, packet.body
     head_size = len(head)
     size = _META_BYTES + head_size + len(body)
-    out += (
-        _CONTENT.pack(HEADER, channel, 12 + _PROPS_BYTES, _BASIC, 0, size),
-        _PROPS,
-        packet.id.encode(),
-        END,
-    )
+    id_ = packet.id.encode()
+    header = (HEADER, channel, 12 + _PROPS_BYTES, _BASIC, 0, size, _PROPS, id_, END)
     meta = (LAYOUT, head_size, packet.generation, packet.birth_ms or 0)
     if size <= max_payload:
-        out += (_BODY.pack(BODY, channel, size, *meta), head, body, END)
+        out += (_WHOLE.pack(*header, BODY, channel, size, *meta), head, body, END)
     else:
+        out.append(_CONTENT.pack(*header))
         whole = b"".join((_META.pack(*meta), head, body))
         _add_body(out, channel, whole, max_payload)
 
