@@ -17,7 +17,13 @@ from rolekit import WorkerRole
 from rolekit.errors import RolekitError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from rolekit import Client
+    from rolekit.observe.taking import Taking
+
+    Traced = Callable[..., AbstractContextManager[Taking]]
 
 log = logging.getLogger(__name__)
 # aiosmtpd tells each line of each session; addresses do not belong into the log.
@@ -58,8 +64,11 @@ class Intake:
         under_way: One for each mail between its DATA and our answer; done when answered.
     """
 
-    def __init__(self, client: Client, *, domains: set[str], max_recipients: int) -> None:
+    def __init__(
+        self, client: Client, traced: Traced, *, domains: set[str], max_recipients: int
+    ) -> None:
         self._client = client
+        self.traced = traced
         self._domains = domains
         self._max_recipients = max_recipients
         self.sessions: set[Conversation] = set()
@@ -114,7 +123,15 @@ class Intake:
             envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, server: Protocol, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(  # noqa: N802
+        self, server: Conversation, session: Session, envelope: Envelope
+    ) -> str:
+        answer = await self._taken(envelope)
+        if server.taking is not None and not answer.startswith("250"):
+            server.taking.refused(answer[:3])
+        return answer
+
+    async def _taken(self, envelope: Envelope) -> str:
         raw = envelope.original_content or b""
         if _BARE.search(raw):
             return "554 5.6.0 a lone CR or LF in the message; lines end with CRLF"
@@ -140,7 +157,13 @@ class Intake:
 
 
 class Conversation(Protocol):
-    """One connection, known to the intake while it is open."""
+    """One connection, known to the intake while it is open.
+
+    Attributes:
+        taking: The mail that is on its way in, for its trace.
+    """
+
+    taking: Taking | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -157,7 +180,10 @@ class Conversation(Protocol):
         answered = self.loop.create_future()
         self.event_handler.under_way.add(answered)
         try:
-            await super().smtp_DATA(arg)
+            # The trace of a mail begins here: all that is sent inside follows from it.
+            with self.event_handler.traced("DATA", network__protocol__name="smtp") as taking:
+                self.taking = taking
+                await super().smtp_DATA(arg)
         finally:
             self.event_handler.under_way.discard(answered)
             answered.set_result(None)
@@ -191,6 +217,7 @@ class Smtp(WorkerRole):
         """Serve until stopped; then let mails that are being stored get their answer."""
         intake = Intake(
             client,
+            self.traced,
             domains={self.domain, *self.relay_domains.split()},
             max_recipients=self.max_recipients,
         )

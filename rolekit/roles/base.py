@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from rolekit.model.policy import Scale
+    from rolekit.observe.tracing import Tracer
 
 X = TypeVar("X")
 
@@ -21,12 +22,13 @@ class Role:
     """One kind of process in an app; each instance is a copy of it.
 
     Making one takes no arguments and does nothing, so a test can call its methods. The
-    host of a running instance sets three private attributes before `on_start`:
+    host of a running instance sets four private attributes before `on_start`:
 
     - `_resources`: an open `AsyncExitStack`, closed after `on_stop`; `enter` fills it.
     - `_listening`: the socket of `bind`, opened by the supervisor; None without `bind`.
     - `_on_pause`: called with True when the first `paused` block begins, with False when
       the last one ends.
+    - `_tracer`: makes spans; None: nothing is traced.
 
     Attributes:
         instances: How many copies run on a host, unless settings or `scale` say otherwise.
@@ -50,6 +52,7 @@ class Role:
     _listening: socket | None = None
     _on_pause: Callable[[bool], None] | None = None
     _pauses: int = 0
+    _tracer: Tracer | None = None
 
     async def on_start(self) -> None:
         """Get ready; no work is given before this returns."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ClassVar
 
 from rolekit.errors import AppError
+from rolekit.observe import taking
 from rolekit.roles.base import Role
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ class WorkerRole(Role):
     async def run(self, client: Client) -> None:
         """Run a loop of your own beside the handlers; returning recycles the instance."""
         del client
+
+    def traced(
+        self, name: str, **attributes: str | int
+    ) -> AbstractContextManager[taking.Taking]:
+        """Let a trace begin with what `run` takes in, and with it all that is sent inside.
+
+        Args:
+            name: What is done, as "DATA" of a listener for mail; few different ones.
+            attributes: By their OpenTelemetry names, with `__` for a dot.
+        """
+        return taking.taking(self._tracer, name, **attributes)
 
     def around(self, ctx: Context) -> AbstractAsyncContextManager[None]:
         """Wrap each call of a handler: a tenant, an error tracker, a stop watch."""

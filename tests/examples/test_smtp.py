@@ -13,6 +13,8 @@ from examples.mailflow.messages import Compose
 from examples.mailflow.samples import all_samples
 from examples.mailflow.smtp import Smtp, submission_key
 from rolekit.errors import IntakeFull
+from rolekit.model.span import SpanKind
+from rolekit.observe.tracing import Live, Sampling, Tracer, Untraced, current
 from tests.examples.smtp_talk import Talk
 from tests.unit.fakes_web import FakeClient
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from rolekit import Receipt
     from rolekit.model.message import AnyMessage
+    from rolekit.model.span import Span
 
     Stop = Callable[[], Coroutine[None, None, None]]
 
@@ -42,6 +45,20 @@ class SlowClient(FakeClient):
     ) -> Receipt:
         self.is_asked.set()
         await self.may_store.wait()
+        return await super().send(message)
+
+
+class TracedClient(FakeClient):
+    """Notes what each send is part of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.within: list[object] = []
+
+    async def send(
+        self, message: AnyMessage, /, *, idempotency_key: str | None = None, **options: object
+    ) -> Receipt:
+        self.within.append(current.get())
         return await super().send(message)
 
 
@@ -113,6 +130,31 @@ async def test_each_sample_that_fits_arrives_byte_for_byte(raw: bytes) -> None:
 
     assert answer.startswith("250 ")
     assert list(client.blobs.values()) == [raw]
+
+
+@pytest.mark.parametrize("ratio", [0, 1])
+async def test_the_trace_of_a_mail_begins_with_its_data(ratio: float) -> None:
+    spans: list[Span] = []
+    sampling = Sampling(ratio=ratio, first_per_s=0)
+    tracer = Tracer(spans.append, sampling, role="Smtp", instance="Smtp/0")
+    client = TracedClient()
+    async with listening(client, _tracer=tracer) as port, Talk.to(port) as talk:
+        await talk.mail("bob@mail.example", data=HELLO)
+        client.fails = IntakeFull("Too much is waiting.")
+        await talk.mail("bob@mail.example", data=HELLO)
+
+    ended = [span for span in spans if span.ended_ns]
+    if not ratio:
+        assert ended == []
+        assert [type(one) for one in client.within] == [Untraced] * 2
+        return
+    assert [(span.name, span.kind, span.error, span.detail) for span in ended] == [
+        ("DATA", SpanKind.SERVER, "", ""),
+        ("DATA", SpanKind.SERVER, "Refused", "451"),
+    ]
+    assert [one.id for one in client.within if isinstance(one, Live)] == [
+        span.id for span in ended
+    ]
 
 
 async def test_250_comes_only_after_the_mail_was_stored() -> None:

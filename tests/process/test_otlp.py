@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import smtplib
 from collections import Counter
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
@@ -113,9 +114,9 @@ def traced(receiver: Receiver) -> list[Got]:
     return [span for span in receiver.spans if span.trace == TRACE]
 
 
-def orphans(spans: list[Got]) -> list[str]:
+def orphans(spans: list[Got], above: str = ABOVE) -> list[str]:
     """Name the spans whose parent, or what they link to, is not there."""
-    known = {span.id for span in spans} | {ABOVE}
+    known = {span.id for span in spans} | {above}
     return [
         span.name
         for span in spans
@@ -168,6 +169,45 @@ async def test_a_mail_to_200_recipients_is_one_trace(
     }  # fmt: skip
     assert [n for n, _ in await reported(rolekit_database, mail)] == list(range(200))
     assert receiver.metrics >= CONVENTIONS | {"rolekit.outcomes", "rolekit.queue.wait"}
+
+
+def submit(port: int, recipients: int) -> str:
+    """Send a mail over SMTP; return its id."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=patient(30)) as smtp:
+        smtp.ehlo()
+        smtp.mail("a@mail.example")
+        for n in range(recipients):
+            assert smtp.rcpt(f"user{n}@mail.example")[0] == 250
+        code, said = smtp.data(letter(recipients).replace(b"\n", b"\r\n"))
+    assert code == 250, said
+    return said.decode().rpartition(" ")[2]
+
+
+async def test_the_trace_of_a_mail_over_smtp_begins_with_its_data(
+    tmp_path: Path, rolekit_database: str
+) -> None:
+    with receiving("http") as (receiver, url):
+        wanted = {**settings(url), "ROLEKIT_TRACES": "1"}
+        async with MailflowFleet(tmp_path, rolekit_database, wanted) as fleet:
+            mail = await asyncio.to_thread(submit, fleet.target.smtp_port, 5)
+            await until_reported(rolekit_database, mail, 5)
+
+            def of_mail() -> list[Got]:
+                begun = [span.trace for span in receiver.spans if span.name == "DATA"]
+                return [span for span in receiver.spans if span.trace in begun]
+
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patient(30)):
+                    while not handlers_of(of_mail()).keys() >= STAGES or orphans(of_mail(), ""):  # noqa: ASYNC110 - it runs in a thread
+                        await asyncio.sleep(0.2)
+    spans = of_mail()
+
+    (data,) = [span for span in spans if span.name == "DATA"]
+    assert (data.parent, data.kind) == ("", 2)
+    assert data.attributes["network.protocol.name"] == "smtp"
+    assert [s.name for s in spans if s.parent == data.id] == ["send Splitter.split"]
+    assert handlers_of(spans).keys() >= STAGES
+    assert orphans(spans, "") == []
 
 
 async def kill_one(fleet: MailflowFleet, role: str) -> int:
