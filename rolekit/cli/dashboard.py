@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -17,10 +16,11 @@ import uvicorn
 from rolekit.cli.board_option import DEFAULT_BIND
 from rolekit.cli.client import find
 from rolekit.cli.console import out, say
+from rolekit.cli.dashboard_lock import Lock, locked
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, SetOption, settings
 from rolekit.cli.supervisors import Supervisors, reached, restarted
-from rolekit.errors import ConfigError, Unavailable
+from rolekit.errors import Unavailable
 from rolekit.observe import logs
 from rolekit.supervisor.control import Nothing, Scaled, ScaleOrder
 from rolekit.supervisor.linux import die_with_parent
@@ -37,10 +37,8 @@ if TYPE_CHECKING:
     from rolekit.dashboard.drawing import Drawing
     from rolekit.supervisor.status import FleetStatus
 
-_TOKEN_BYTES = 32
 _WAIT_S = 10
 _APP_S, _LOOK_S, _END_S = 120, 0.2, 3
-_LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 def dashboard(  # noqa: PLR0913 - each is an option of the command
@@ -72,7 +70,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     if parent:
         die_with_parent(parent)
     config = settings(app, sets, config_file)
-    token = token_for(bind, config)
+    lock = locked(bind, config)
     fleet: Fleet
     if places:
         fleet = Supervisors(places, config.control_token)
@@ -84,7 +82,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         config = settings(status.target, sets, config_file)
     logs.set_up(config.log, config.log_format, app=status.app)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(config, fleet, bind, token, may_change=changes))
+        asyncio.run(_serve(config, fleet, bind, lock, may_change=changes))
 
 
 @contextlib.contextmanager
@@ -94,12 +92,12 @@ def beside(
     """Have a dashboard stand beside this process, and end with it; without `bind`, none.
 
     Raises:
-        ConfigError: It could be reached from elsewhere, and there is no good token.
+        ConfigError: It could be reached from elsewhere, and it is not locked.
     """
     if not bind:
         yield
         return
-    token_for(bind, config)
+    locked(bind, config)
     command = [sys.executable, "-m", "rolekit", "dashboard", "--bind", bind]
     command += ["--wait", str(_APP_S), "--parent", str(os.getpid()), "--app", config.app]
     command += ["--config", config_file] if config_file else []
@@ -125,25 +123,6 @@ def _found(config: Config, wait_s: float) -> tuple[Control, FleetStatus]:
             time.sleep(_LOOK_S)
 
 
-def token_for(bind: str, config: Config) -> str:
-    """Return the token that a dashboard at this address needs; empty: none.
-
-    Raises:
-        ConfigError: It could be reached from elsewhere, and there is no good token.
-    """
-    if bind.startswith(_LOOPBACK):
-        return ""
-    token = config.dashboard_token or config.control_token
-    if len(token.encode()) < _TOKEN_BYTES:
-        raise ConfigError(
-            f"A dashboard at {bind} can be reached from elsewhere, so it needs a token of "
-            f"{_TOKEN_BYTES} bytes or more.",
-            fix=f"Set ROLEKIT_DASHBOARD_TOKEN, for example to {secrets.token_urlsafe(32)}; or "
-            "listen at 127.0.0.1.",
-        )
-    return token
-
-
 class _Fleet:
     """The control API, as a dashboard asks it."""
 
@@ -164,7 +143,7 @@ class _Fleet:
 
 
 async def _serve(
-    config: Config, fleet: Fleet, bind: str, token: str, *, may_change: bool
+    config: Config, fleet: Fleet, bind: str, lock: Lock, *, may_change: bool
 ) -> None:
     from rolekit.dashboard import Options, application  # noqa: PLC0415 - only here
 
@@ -185,11 +164,17 @@ async def _serve(
     def open_console() -> AbstractAsyncContextManager[Console]:
         return opened()
 
-    options = Options(may_change=may_change, token=token, trace_page=config.trace_page)
+    options = Options(
+        may_change=may_change,
+        token=lock.token,
+        trace_page=config.trace_page,
+        is_encrypted=bool(lock.certificate),
+    )
     made = application(fleet, open_console, draw, options)
     with listen("The dashboard", bind, "--bind") as listening:
         host, port = listening.getsockname()[:2]
-        out(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        scheme = "https" if lock.certificate else "http"
+        out(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/")
         if not may_change:
             say("It only shows; --allow-changes lets it scale, restart, replay and drop.")
         server = uvicorn.Server(
@@ -199,6 +184,8 @@ async def _serve(
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,
+                ssl_certfile=lock.certificate or None,
+                ssl_keyfile=lock.key or None,
             )
         )
         await server.serve(sockets=[listening])

@@ -30,6 +30,7 @@ COMMANDS = {
     "logs": "logs",
     "top": "top",
     "dashboard": "dashboard",
+    "audit": "audit",
     "cron": "cron",
     "config": "app",
     "graph": "app",

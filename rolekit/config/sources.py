@@ -229,6 +229,8 @@ def _finish(found: _Found) -> Config:
         control=top.get("control", ""),
         control_token=top.get("control_token", ""),
         dashboard_token=top.get("dashboard_token", ""),
+        dashboard_certificate=top.get("dashboard_certificate", ""),
+        dashboard_key=top.get("dashboard_key", ""),
         roles=groups["roles"],
         handlers=groups["handlers"],
         sources=found.sources,

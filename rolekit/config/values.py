@@ -36,6 +36,8 @@ TOP = (
     "control",
     "control_token",
     "dashboard_token",
+    "dashboard_certificate",
+    "dashboard_key",
 )
 """Settings that are no role's and no handler's."""
 _HIDDEN = "********"
@@ -74,6 +76,9 @@ class Config:
         control_token: What requests to "host:port" must carry.
         dashboard_token: What a browser is asked for by a dashboard that others can reach;
             empty: `control_token`.
+        dashboard_certificate: PEM file with the certificate, and those that lead to it, of a
+            dashboard that others can reach; or "elsewhere": TLS ends in front of it.
+        dashboard_key: PEM file with its key; empty: it is in the same file.
         roles: Settings by role name as it was written, then by setting name. Ask
             `for_role`, since the environment writes role names in capitals.
         handlers: Settings by handler name.
@@ -100,6 +105,8 @@ class Config:
     control: str = ""
     control_token: str = field(default="", repr=False)
     dashboard_token: str = field(default="", repr=False)
+    dashboard_certificate: str = ""
+    dashboard_key: str = ""
     roles: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     handlers: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict[str, Mapping[str, str]]

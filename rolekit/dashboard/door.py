@@ -67,6 +67,7 @@ class Door:
         token: That is needed to look; empty: none is, and only names of this machine are
             answered to.
         hosts: Names that are answered to beside those of this machine.
+        is_encrypted: Whether browsers reach it over TLS: its cookie goes nowhere else then.
         clock: Seconds, never going backwards.
     """
 
@@ -76,11 +77,13 @@ class Door:
         *,
         token: str = "",
         hosts: tuple[str, ...] = (),
+        is_encrypted: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._token = hashlib.sha256(token.encode()).digest() if token else b""
         self._hosts = frozenset(hosts)
+        self._is_encrypted = is_encrypted
         self._clock = clock
         self._guests: dict[str, float] = {}
         self._failed: list[float] = []
@@ -147,7 +150,14 @@ class Door:
         self._guests = {one: until for one, until in self._guests.items() if until > now}
         self._guests[guest] = now + _KEPT_S
         response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, guest, max_age=_KEPT_S, httponly=True, samesite="strict")
+        response.set_cookie(
+            COOKIE,
+            guest,
+            max_age=_KEPT_S,
+            httponly=True,
+            secure=self._is_encrypted,
+            samesite="strict",
+        )
         return response
 
 

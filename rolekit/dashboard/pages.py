@@ -20,6 +20,7 @@ from rolekit.dashboard.shipped import FILES
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.observe.story import cause_of, first_message, totals, way_of
 from rolekit.store.letters import Letters
+from rolekit.store.postgres.audit import Act
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -91,6 +92,10 @@ class Console(Protocol):
         """Close these; return how many were open."""
         ...
 
+    async def note(self, act: Act) -> None:
+        """Keep what an operator did."""
+        ...
+
     async def traces(self, limit: int) -> Sequence[Kept]:
         """Return the newest traces."""
         ...
@@ -109,12 +114,14 @@ class Options:
         token: Needed to look; empty: none.
         hosts: Names it answers to beside those of this machine.
         trace_page: Of a collector, with {trace_id} in it; empty: none.
+        is_encrypted: Whether it speaks TLS itself.
     """
 
     may_change: bool = False
     token: str = ""
     hosts: tuple[str, ...] = ()
     trace_page: str = ""
+    is_encrypted: bool = False
 
 
 @dataclass(slots=True)
@@ -197,28 +204,57 @@ class _Dashboard:
     async def scale(self, request: Request) -> Response:
         order = await _order(request)
         role, count = order.get("role", ""), order.get("count", "")
-        instances = await asyncio.to_thread(self.fleet.scale, role, count)
-        _log.info("an operator scaled a role", role=role, count=count, instances=instances)
-        return _json({"said": f"{role}: {instances} instances."})
+        async with self.noted(request, "scale", f"{role}={count}") as noted:
+            instances = await asyncio.to_thread(self.fleet.scale, role, count)
+            return noted(f"{role}: {instances} instances.")
 
     async def restart(self, request: Request) -> Response:
         role = (await _order(request)).get("role", "")
-        said = await asyncio.to_thread(self.fleet.restart, role)
-        _log.info("an operator restarted a role", role=role, outcome=said)
-        return _json({"said": said})
+        async with self.noted(request, "restart", role) as noted:
+            return noted(await asyncio.to_thread(self.fleet.restart, role))
 
     async def replay(self, request: Request) -> Response:
         id_ = (await _order(request)).get("id", "")
-        count = await (await self.database()).replay([id_])
-        _log.info("an operator replayed a dead letter", id=id_, sent=count)
-        said = "It was sent again." if count else "Nothing was sent: it is closed already."
-        return _json({"said": said})
+        async with self.noted(request, "replay", id_) as noted:
+            count = await (await self.database()).replay([id_])
+            is_sent = "It was sent again."
+            return noted(is_sent if count else "Nothing was sent: it is closed already.")
 
     async def drop(self, request: Request) -> Response:
         id_ = (await _order(request)).get("id", "")
-        count = await (await self.database()).drop([id_])
-        _log.info("an operator dropped a dead letter", id=id_, dropped=count)
-        return _json({"said": "It was dropped." if count else "It was closed already."})
+        async with self.noted(request, "drop", id_) as noted:
+            count = await (await self.database()).drop([id_])
+            return noted("It was dropped." if count else "It was closed already.")
+
+    @contextlib.asynccontextmanager
+    async def noted(
+        self, request: Request, act: str, what: str
+    ) -> AsyncGenerator[Callable[[str], Response]]:
+        """Keep that something was done, who did it, and what came of it; also if it failed."""
+        outcome = "it was broken off"
+
+        def said(text: str) -> Response:
+            nonlocal outcome
+            outcome = text
+            return _json({"said": text})
+
+        try:
+            yield said
+        except RolekitError as error:
+            outcome = f"refused: {error.what}"
+            raise
+        finally:
+            done = Act(who=self._who(request), act=act, what=what, outcome=outcome)
+            _log.info("an operator did something", **msgspec.structs.asdict(done))
+            try:
+                await (await self.database()).note(done)
+            except RolekitError as error:
+                # A fleet can be restarted while its database is away; the log has it.
+                _log.error("what an operator did is not kept", why=str(error))
+
+    def _who(self, request: Request) -> str:
+        where = "?" if request.client is None else request.client.host
+        return f"{where}, with the token" if self.options.token else where
 
 
 def application(
@@ -266,7 +302,9 @@ def application(
         exception_handlers={RolekitError: _refuse},
         lifespan=lifespan,
     )
-    door = Door(app, token=options.token, hosts=options.hosts)
+    door = Door(
+        app, token=options.token, hosts=options.hosts, is_encrypted=options.is_encrypted
+    )
     board.csrf = door.csrf
     return door
 

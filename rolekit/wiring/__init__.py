@@ -29,7 +29,7 @@ from rolekit.wiring.hosting import (
     wait_for_broker,
 )
 from rolekit.wiring.instance import instance_main
-from rolekit.wiring.operator import dead_letters, holes, open_traces, traces_of
+from rolekit.wiring.operator import acts, dead_letters, holes, open_traces, traces_of
 from rolekit.wiring.resending import sent_messages
 from rolekit.wiring.servers import cut_sessions, server_versions
 from rolekit.wiring.timers import read_timers
@@ -37,6 +37,7 @@ from rolekit.wiring.topology import open_topology
 from rolekit.wiring.warming import warm_up
 
 __all__ = [
+    "acts",
     "check_pooler",
     "cut_sessions",
     "dead_letters",

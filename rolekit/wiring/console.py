@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rolekit.bell import Bell
 from rolekit.database import Database
 from rolekit.store.postgres import PostgresStore
+from rolekit.store.postgres.audit import AuditLog
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring.operator import DeadLetters, holes_of
 from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
@@ -21,16 +22,24 @@ if TYPE_CHECKING:
     from rolekit.model.span import Span
     from rolekit.store.base import DeadLetterRow
     from rolekit.store.letters import Letters
+    from rolekit.store.postgres.audit import Act
     from rolekit.store.postgres.traces import Kept
 
 
 class AppConsole:
-    """Sequences, dead letters and traces of one app."""
+    """Sequences, dead letters and traces of one app, and who changed something of it."""
 
-    def __init__(self, store: PostgresStore, letters: DeadLetters, traces: TraceStore) -> None:
+    def __init__(
+        self,
+        store: PostgresStore,
+        letters: DeadLetters,
+        traces: TraceStore,
+        audit: AuditLog,
+    ) -> None:
         self._store = store
         self._letters = letters
         self._traces = traces
+        self._audit = audit
 
     async def holes(self, limit: int) -> Sequence[Line]:
         """Return the sequences in flight, and what each waits for."""
@@ -52,6 +61,10 @@ class AppConsole:
         """Close these; return how many were open."""
         return await self._letters.drop(ids)
 
+    async def note(self, act: Act) -> None:
+        """Keep what an operator did."""
+        await self._audit.note(act)
+
     async def traces(self, limit: int) -> Sequence[Kept]:
         """Return the newest traces."""
         return await self._traces.newest(limit)
@@ -71,7 +84,8 @@ async def open_console(config: Config) -> AsyncGenerator[AppConsole]:
     bell = Bell(carry_by_notify(database, 0))
     carrying = asyncio.create_task(bell.run())
     try:
-        yield AppConsole(store, DeadLetters(store, bell, app.plan()), TraceStore(database))
+        letters = DeadLetters(store, bell, app.plan())
+        yield AppConsole(store, letters, TraceStore(database), AuditLog(database))
     finally:
         carrying.cancel()
         with suppress(asyncio.CancelledError):

@@ -19,6 +19,7 @@ from rolekit.model.envelope import Head, encode_head
 from rolekit.model.message import wire_of
 from rolekit.store.letters import Letters, readable
 from rolekit.store.postgres import PostgresStore
+from rolekit.store.postgres.audit import AuditLog
 from rolekit.store.postgres.traces import TraceStore
 from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rolekit.model.plan import AppPlan
     from rolekit.model.span import Span
     from rolekit.store.base import DeadLetterRow
+    from rolekit.store.postgres.audit import Act
 
 
 class DeadLetters:
@@ -153,6 +155,16 @@ async def traces_of(config: Config, id_: str) -> list[list[Span]]:
     database = Database(config.database, app.name)
     try:
         return await TraceStore(database).of(id_)
+    finally:
+        await database.close()
+
+
+async def acts(config: Config, limit: int) -> list[Act]:
+    """Return what operators did with the app, the newest first."""
+    app = load_app(config.app)
+    database = Database(config.database, app.name)
+    try:
+        return await AuditLog(database).newest(limit)
     finally:
         await database.close()
 

@@ -12,7 +12,7 @@ import uvicorn
 
 from rolekit.dashboard import Options, application
 from rolekit.dashboard.drawing import Arrow, Box, Drawing, Handling
-from rolekit.errors import ConfigError, RolekitError
+from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.flow.holes import Line
 from rolekit.model.envelope import Packet
 from rolekit.model.span import Span
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from rolekit.store.letters import Letters
+    from rolekit.store.postgres.audit import Act
 
 ROLES, INSTANCES = 50, 1000
 ATTACK = "<img src=x onerror=alert(1)>"
@@ -96,6 +97,13 @@ class MadeUpConsole:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Sequence[str]]] = []
+        self.acts: list[Act] = []
+        self.is_away = False
+
+    async def note(self, act: Act) -> None:
+        if self.is_away:
+            raise Unavailable("The database is away.")
+        self.acts.append(act)
 
     async def holes(self, limit: int) -> list[Line]:
         return [

@@ -18,7 +18,7 @@ import yaml
 
 from deploy import make_secrets
 from examples.mailflow.containers import app
-from rolekit.cli.dashboard import token_for
+from rolekit.cli.dashboard_lock import locked
 from rolekit.config import Config, load
 from rolekit.wiring.parts import settled
 
@@ -167,7 +167,9 @@ def test_the_dashboard_asks_every_supervisor_needs_a_token_and_only_shows(
         environ["ROLEKIT_DASHBOARD_TOKEN_FILE"].removeprefix("/run/secrets/")
         in (dashboard["secrets"])
     )
-    assert token_for("0.0.0.0:8710", Config(dashboard_token=token)) == token
+    tls = environ["ROLEKIT_DASHBOARD_CERTIFICATE"]
+    settings = Config(dashboard_token=token, dashboard_certificate=tls)
+    assert locked("0.0.0.0:8710", settings).token == token
     holders = [name for name, one in SERVICES.items() if "dashboard_token" in str(one)]
     assert holders == ["dashboard"]
 

@@ -10,10 +10,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from rolekit.cli.dashboard import token_for
+from rolekit.cli.dashboard_lock import Lock, locked
 from rolekit.config import Config, load
 from rolekit.dashboard.door import COOKIE, CSRF, Door
 from rolekit.errors import ConfigError
+from rolekit.testing.certificates import make_certificates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,11 +31,13 @@ async def _inside(request: Request) -> Response:
     return PlainTextResponse(f"{request.method} inside")
 
 
-def door(*, token: str = "", now: list[float] | None = None) -> Door:
+def door(
+    *, token: str = "", now: list[float] | None = None, is_encrypted: bool = False
+) -> Door:
     paths = ("/", "/api/live", "/api/scale", "/static/dashboard.css")
     app = Starlette(routes=[Route(path, _inside, methods=["GET", "POST"]) for path in paths])
     at = now or [0.0]
-    return Door(app, token=token, clock=lambda: at[0])
+    return Door(app, token=token, is_encrypted=is_encrypted, clock=lambda: at[0])
 
 
 def browser(one: Door, host: str = "127.0.0.1:8710") -> httpx.AsyncClient:
@@ -127,12 +130,49 @@ async def test_guessing_is_slow() -> None:
 def test_an_address_that_others_reach_needs_a_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    config = load({"ROLEKIT_DASHBOARD_TOKEN_FILE": str(file)}, folder=tmp_path)
+    environ = {
+        "ROLEKIT_DASHBOARD_TOKEN_FILE": str(file),
+        "ROLEKIT_DASHBOARD_CERTIFICATE": "elsewhere",
+    }
+    config = load(environ, folder=tmp_path)
 
     assert config.warnings == ()
-    assert token_for("127.0.0.1:8710", Config()) == ""
+    assert locked("127.0.0.1:8710", Config()) == Lock()
     with pytest.raises(ConfigError, match="needs a token of 32 bytes"):
-        token_for("0.0.0.0:8710", Config())
-    assert token_for("0.0.0.0:8710", config) == TOKEN
-    assert token_for("0.0.0.0:8710", Config(control_token=TOKEN)) == TOKEN
+        locked("0.0.0.0:8710", Config())
+    assert locked("0.0.0.0:8710", config) == Lock(TOKEN)
+    of_control = Config(control_token=TOKEN, dashboard_certificate="elsewhere")
+    assert locked("0.0.0.0:8710", of_control).token == TOKEN
     assert TOKEN not in repr(config)
+
+
+def test_an_address_that_others_reach_needs_tls(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    made = make_certificates(tmp_path_factory.mktemp("certificates"))
+    other = make_certificates(tmp_path_factory.mktemp("others"))
+    certificate, key = str(made.server), str(made.server_key)
+
+    def with_(**values: str) -> Lock:
+        return locked("0.0.0.0:8710", Config(dashboard_token=TOKEN, **values))  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match="must not travel in the clear"):
+        with_()
+    with pytest.raises(ConfigError, match="dashboard_certificate is not"):
+        with_(dashboard_key=key)
+    with pytest.raises(ConfigError, match=r"cannot be used with its key, .*: .*mismatch"):
+        with_(dashboard_certificate=certificate, dashboard_key=str(other.server_key))
+    with pytest.raises(ConfigError, match="No such file"):
+        with_(dashboard_certificate=f"{certificate}.gone")
+    assert with_(dashboard_certificate=certificate, dashboard_key=key) == Lock(
+        TOKEN, certificate, key
+    )
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False])
+async def test_over_tls_the_cookie_goes_nowhere_else(*, is_encrypted: bool) -> None:
+    one = door(token=TOKEN, is_encrypted=is_encrypted)
+    async with browser(one, "box.example") as client:
+        answer = await client.post("/login", data={"token": TOKEN})
+
+    assert ("secure" in answer.headers["set-cookie"].lower()) is is_encrypted
