@@ -112,6 +112,7 @@ async def _run(
     from rolekit import wiring  # noqa: PLC0415
     from rolekit.load.capacity import find_capacity  # noqa: PLC0415
     from rolekit.load.driver import Job, drive  # noqa: PLC0415
+    from rolekit.load.own_broker import OwnBroker  # noqa: PLC0415
 
     watched = await asyncio.to_thread(_watched, config)
     if watched is None:
@@ -131,6 +132,7 @@ async def _run(
             sets=sets,
             fleet=watched,
             traces=traces,
+            own_broker=OwnBroker.of(),
             cut=partial(wiring.cut_sessions, there.database, watched.app, watched.roles)
             if watched is not None and traces is not None
             else None,
@@ -226,6 +228,14 @@ def _watched(config: Config) -> _Fleet | None:
 def _check_chaos(job: Job) -> None:
     """Refuse chaos that names roles nobody has, before anything is sent."""
     for chaos in job.scenario.chaos:
+        if chaos.needs_broker:
+            if job.own_broker is None:
+                raise ConfigError(
+                    f"{chaos.text}: the broker is not this test's own, and others may use it.",
+                    fix="Start the app on a private one, as `python -m examples.mailflow.load "
+                    '--broker private` does; or give a command = ["…"] that disturbs it.',
+                )
+            continue
         if chaos.cut and job.cut is None:
             raise ConfigError(
                 f"{chaos.text}: no database of an app that runs here is known.",

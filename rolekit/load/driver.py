@@ -22,6 +22,7 @@ from rolekit.load.verdict import judge, left_over
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from rolekit.load.own_broker import OwnBroker
     from rolekit.load.scenario import Chaos, Scenario
     from rolekit.load.tracing import KeptTraces
     from rolekit.supervisor.status import FleetStatus
@@ -60,6 +61,7 @@ class Job:
     Attributes:
         fleet: None: it cannot be looked at.
         traces: Where the app keeps its traces; None: they are not read.
+        own_broker: The broker, if the test may disturb it.
         cut: Ends the sessions of the app with its database; returns how many. None: it cannot.
         servers: Says which versions the servers are.
         on_tick: Called each second with what is known.
@@ -73,6 +75,7 @@ class Job:
     sets: tuple[str, ...] = ()
     fleet: Watched | None = None
     traces: KeptTraces | None = None
+    own_broker: OwnBroker | None = None
     cut: Callable[[], Awaitable[int]] | None = None
     servers: Callable[[], Awaitable[Mapping[str, str]]] | None = None
     on_tick: Callable[[Recorder, float], None] = lambda _recorder, _at_s: None
@@ -240,6 +243,8 @@ class _Driver:
         try:
             if chaos.command:
                 problem = await _run(chaos.command)
+            elif chaos.needs_broker:
+                text, problem = await self._disturb_broker(chaos)
             elif chaos.cut:
                 text, problem = await self._cut(text)
             elif fleet is None:
@@ -257,6 +262,14 @@ class _Driver:
         if self.job.cut is None:
             return text, "no database of an app is watched."
         return f"{text}: {await self.job.cut()}", ""
+
+    async def _disturb_broker(self, chaos: Chaos) -> tuple[str, str]:
+        if self.job.own_broker is None:
+            return chaos.text, "the broker is not the test's own."
+        if chaos.cut:
+            return f"{chaos.text}: {await self.job.own_broker.cut()}", ""
+        await self.job.own_broker.restart()
+        return chaos.text, ""
 
 
 async def drive(job: Job) -> Result:

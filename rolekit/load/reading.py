@@ -88,7 +88,10 @@ def _mistakes(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             yield f"$.objectives.{name}", error.what, error.fix
     for number, chaos in enumerate(scenario.chaos):
         if sum(map(bool, (chaos.kill, chaos.restart, chaos.cut, chaos.command))) != 1:
-            fix = 'kill = "Role", restart = "Role", cut = "database" or command = ["…"].'
+            fix = (
+                'kill = "Role", restart = "Role" or "broker", cut = "database" or "broker", '
+                'or command = ["…"].'
+            )
             yield f"$.chaos[{number}]", "exactly one thing happens at a time.", fix
 
 

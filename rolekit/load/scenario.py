@@ -88,6 +88,10 @@ class Call(_Entry, frozen=True, kw_only=True, tag="python"):
 Entry: TypeAlias = Http | Smtp | Direct | Call
 
 
+BROKER = "broker"
+_CUT = {"database": "sessions", BROKER: "connections"}
+
+
 class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that happens during the run; one of `kill`, `restart`, `cut`, `command`.
 
@@ -95,8 +99,10 @@ class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         at_s: Seconds from the start.
         every_s: Again so often; 0: once.
         kill: A role: one of its instances, drawn by the seed, gets SIGKILL.
-        restart: A role, or "*" for all: restarted by turns.
-        cut: "database": all sessions of its instances with it are ended.
+        restart: A role, or "*" for all: restarted by turns. "broker": the broker is stopped
+            and started again, where it is the test's own.
+        cut: "database": all sessions of its instances with it are ended; "broker": all
+            connections with it, where it is the test's own.
         command: Run without a shell: `["docker", "restart", "broker"]`.
     """
 
@@ -104,7 +110,7 @@ class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     every_s: float = 0
     kill: str = ""
     restart: str = ""
-    cut: Literal["", "database"] = ""
+    cut: Literal["", "database", "broker"] = ""
     command: tuple[str, ...] = ()
 
     @property
@@ -112,11 +118,18 @@ class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Say what happens."""
         if self.kill:
             return f"kill -9 {self.kill}"
+        if self.restart == BROKER:
+            return "restart the broker"
         if self.restart:
             return "restart all" if self.restart == "*" else f"restart {self.restart}"
         if self.cut:
-            return f"cut sessions with the {self.cut}"
+            return f"cut {_CUT[self.cut]} with the {self.cut}"
         return " ".join(self.command)
+
+    @property
+    def needs_broker(self) -> bool:
+        """Whether it befalls the broker."""
+        return BROKER in (self.restart, self.cut)
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

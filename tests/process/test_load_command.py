@@ -230,6 +230,11 @@ def test_nobody_at_all_is_said_in_a_sentence(tmp_path: Path) -> None:
     [
         ("for_s = 1\n[entry]\n", (), "mail.toml, line 2, entry: "),
         (SCENARIO + "[[chaos]]\nat_s = 1\nkill = 'A'\n", (), "kill -9 A: no app runs here"),
+        (
+            SCENARIO + "[[chaos]]\nat_s = 1\nrestart = 'broker'\n",
+            (),
+            "restart the broker: the broker is not this test's own",
+        ),
         (SCENARIO, ("--objective", "p99=fast"), "'p99=fast' is not an objective"),
         (SCENARIO, ("--find-capacity",), "there is none"),
         (

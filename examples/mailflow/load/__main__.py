@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from examples.mailflow import fleet
+from rolekit.load.own_broker import offered
 from rolekit.store import embedded
 from rolekit.testing.broker import PrivateBroker
 
@@ -50,8 +51,9 @@ async def _load(options: argparse.Namespace) -> int:
     out = options.out / ("rabbitmq" if options.broker else "embedded")
     settings = fleet.addresses() | {"ROLEKIT_TRACES": options.traces}
     if options.broker == "private":
-        with PrivateBroker() as broker:
-            return await _load_there(options, out, settings | {"ROLEKIT_BROKER": broker.url()})
+        with PrivateBroker() as broker, offered(broker) as offer:
+            settings |= {"ROLEKIT_BROKER": broker.url(), **offer}
+            return await _load_there(options, out, settings)
     if options.broker:
         settings["ROLEKIT_BROKER"] = options.broker
     return await _load_there(options, out, settings)
