@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 import platform
 import socket
 from collections import Counter
@@ -17,6 +16,7 @@ from rolekit.load import histogram
 from rolekit.load.histogram import Histogram
 from rolekit.load.scenario import Scenario
 from rolekit.load.traced import Traced
+from rolekit.supervisor import linux
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -299,7 +299,7 @@ def machine() -> dict[str, str]:
         "host": socket.gethostname(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": _first_value("/proc/cpuinfo", "model name") or platform.machine(),
-        "processors": str(len(os.sched_getaffinity(0))),
+        "processors": str(linux.cpus()),
     }
     if kib := _first_value("/proc/meminfo", "MemTotal").removesuffix("kB").strip():
         found["memory"] = f"{int(kib) / (1 << 20):.1f} GiB"

@@ -19,5 +19,8 @@ An instance is in one of these states; only its slot (`slot.py`), in the supervi
   adopt what loses its parent below them, and the zygote kills what an instance left behind,
   in whichever session that is. Its warden does so for the zygote, and it for its warden. A
   supervisor that finds its zygote gone starts another.
+- Where there are no pidfds, no PDEATHSIG and nobody adopts (`linux.py` says what stands in),
+  the zygote tells of deaths and passes signals on, each instance looks for its zygote, and
+  what an instance left behind in another session lives on.
 - The database may be away at any time. Nothing here needs it, except releasing, which waits.
 """

@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor import notify, wire
+from rolekit.supervisor.channel import Incoming
 from rolekit.supervisor.wire import AppBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from rolekit.link import InstanceSpec
 
@@ -52,20 +55,30 @@ class Birth:
 
     Attributes:
         pid: For people to read. To signal it, use the pidfd.
-        pidfd: Readable once it ended. Whoever got this closes it.
+        pidfd: Readable once it ended. Whoever got this closes it. None: the system has no
+            such; then the status tells the end, and `ask` has the zygote signal it.
         printed: What it prints can be read from there, likewise; None: nowhere.
         status: Exit code, or minus the signal; None when the zygote died before saying it.
     """
 
     pid: int
-    pidfd: int
+    pidfd: int | None
     status: asyncio.Future[int | None]
     printed: int | None = None
+    ask: Callable[[signal.Signals], None] = lambda _: None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it, so that it can be no other; nothing happens when it is gone."""
+        if self.pidfd is None:
+            self.ask(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
 
 
 @dataclass(slots=True)
 class _Pending:
-    started: asyncio.Future[tuple[int, int, int]]
+    started: asyncio.Future[tuple[int, int, int | None]]
     status: asyncio.Future[int | None]
 
 
@@ -75,6 +88,7 @@ class _Process:
 
     popen: subprocess.Popen[bytes]
     channel: socket.socket
+    incoming: Incoming
     described: asyncio.Future[wire.Described | wire.Broken]
     births: dict[int, _Pending] = field(default_factory=dict[int, _Pending])
     is_lost: bool = False
@@ -113,6 +127,7 @@ class Forker:
         self._starting = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._number = 0
+        self._asked: set[asyncio.Task[None]] = set()
 
     async def start(self) -> wire.Described:
         """Start the zygote; return what the app is made of.
@@ -141,8 +156,15 @@ class Forker:
         process.births[number] = pending
         fds = (line.fileno(), *(one.fileno() for one in shared))
         await self._send(process, wire.Fork(number, spec), fds)
-        pid, pidfd, printed = await pending.started
-        return Birth(pid=pid, pidfd=pidfd, status=pending.status, printed=printed)
+        pid, printed, pidfd = await pending.started
+        ask = partial(self._ask, process, number)
+        return Birth(pid=pid, pidfd=pidfd, status=pending.status, printed=printed, ask=ask)
+
+    def _ask(self, process: _Process, number: int, which: signal.Signals) -> None:
+        """Have the zygote signal an instance, which is its child as long as it lives."""
+        asked = asyncio.ensure_future(self._send(process, wire.Signal(number, which), ()))
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
 
     async def stop(self) -> None:
         """End the zygote, and with it whatever it forked. Safe to call twice."""
@@ -175,7 +197,7 @@ class Forker:
 
     def _spawn(self) -> _Process:
         """Start the process; must run in the main thread, whose life the kernel watches."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair()
         ours.setblocking(False)  # noqa: FBT003 - the only way to say it
         with theirs:
             command = [sys.executable, "-m", "rolekit.supervisor.zygote"]
@@ -187,17 +209,18 @@ class Forker:
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor alone
             )
         loop = asyncio.get_running_loop()
-        process = _Process(popen, ours, loop.create_future())
+        process = _Process(popen, ours, Incoming(ours), loop.create_future())
         loop.add_reader(ours, self._read, process)
         return process
 
     async def _send(
         self, process: _Process, record: wire.ToZygote, fds: tuple[int, ...]
     ) -> None:
+        outgoing = wire.outgoing(record, fds)
         async with self._sending:
             while not process.is_lost:
                 try:
-                    wire.send(process.channel, record, fds)
+                    outgoing.send(process.channel)
                 except BlockingIOError:
                     await _writable(process.channel)
                 except OSError:
@@ -208,7 +231,7 @@ class Forker:
     def _read(self, process: _Process) -> None:
         while not process.is_lost:
             try:
-                report = wire.receive_report(process.channel)
+                report = wire.receive_report(process.incoming)
             except BlockingIOError:
                 return
             except OSError:
@@ -254,7 +277,8 @@ def _take(process: _Process, report: wire.FromZygote, fds: list[int]) -> None:
                 for fd in fds:
                     os.close(fd)
             else:
-                pending.started.set_result((pid, fds[0], fds[1]))
+                printed, *pidfd = fds
+                pending.started.set_result((pid, printed, pidfd[0] if pidfd else None))
         case wire.NotStarted(number, why):
             pending = process.births.pop(number)
             if not pending.started.done():

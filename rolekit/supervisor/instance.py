@@ -124,13 +124,18 @@ class Instance:
         """Listen until it ended; return its exit code, minus a signal, or None if unknown."""
         exited = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._birth.pidfd, exited.set)
+        pidfd = self._birth.pidfd
+        if pidfd is None:
+            self._birth.status.add_done_callback(lambda _: exited.set())
+        else:
+            loop.add_reader(pidfd, exited.set)
         try:
             async with asyncio.TaskGroup() as group:
                 self._line.listen(self._hear)
                 watching = group.create_task(self._watch())
                 await exited.wait()
-                loop.remove_reader(self._birth.pidfd)
+                if pidfd is not None:
+                    loop.remove_reader(pidfd)
                 watching.cancel()
                 with contextlib.suppress(TimeoutError):
                     # What it said last may be unread: why it ended, spans others refer to.
@@ -140,8 +145,9 @@ class Instance:
             return None
         finally:
             self._has_ended = True
-            loop.remove_reader(self._birth.pidfd)
-            os.close(self._birth.pidfd)
+            if pidfd is not None:
+                loop.remove_reader(pidfd)
+                os.close(pidfd)
             self._line.transport.close()
 
     def say(self, message: link.ToInstance) -> None:
@@ -164,10 +170,9 @@ class Instance:
             return link.Changed(is_kept=False)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Signal the process; by its pidfd, so that it can be no other."""
+        """Signal the process."""
         if not self._has_ended:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._birth.pidfd, number)
+            self._birth.send_signal(number)
 
     def _hear(self, message: link.ToSupervisor) -> None:
         if isinstance(message, link.Traced):

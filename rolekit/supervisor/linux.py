@@ -1,4 +1,10 @@
-"""What only Linux offers, and the supervisor stands on: prctl, and counting threads."""
+"""What only Linux offers, and the supervisor stands on; and what stands in for it elsewhere.
+
+Elsewhere there are no pidfds, so the zygote signals its children for the supervisor; no death
+signal, so a thread looks whether its parent is still there; nobody adopts orphans, so what an
+instance left behind in another session lives on; and nobody can say how many threads there
+are, so instances are spawned instead of forked.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,41 +24,79 @@ from rolekit.errors import RolekitError
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _OPEN_FILES = 65_536
+_LOOK_S = 0.5
+
+
+def is_here() -> bool:
+    """Whether this is Linux."""
+    return sys.platform == "linux"
 
 
 def require() -> None:
-    """Refuse systems on which instances could outlive their supervisor.
+    """Refuse systems on which no process can be given open sockets.
 
     Raises:
-        RolekitError: This is not Linux.
+        RolekitError: This is none like Unix.
     """
-    if sys.platform != "linux":
+    if os.name != "posix":
         raise RolekitError(
-            f"`rolekit up` runs on Linux only; this is {sys.platform}.",
+            f"`rolekit up` runs on Linux, and on systems like it; this is {sys.platform}.",
             fix="Use a container, or `rolekit run ROLE` for one role at a time.",
         )
+
+
+def without() -> str:
+    """Say what is different where this is not Linux; empty: it is."""
+    if is_here():
+        return ""
+    return (
+        f"This is {sys.platform}, not Linux: instances are spawned, not forked, so each "
+        "imports the app itself. What one leaves behind in another session is not ended with "
+        "it; neither CPU nor memory is shown, and max_memory_mb limits nothing."
+    )
+
+
+def cpus() -> int:
+    """Count the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pidfd(pid: int) -> int | None:
+    """Open a descriptor that stays this child's; None: there are none here."""
+    return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
 
 
 def die_with_parent(parent_pid: int) -> None:
     """Have the kernel kill this process when its parent dies; end it if that has happened.
 
     The signal follows the *thread* that forked this process, so fork from the main thread.
+    Elsewhere a thread looks twice a second; one that is inside of C code that keeps the
+    interpreter to itself ends after that.
 
     Source: PR_SET_PDEATHSIG(2const).
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if is_here():
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        _end_without(parent_pid)
     if os.getppid() != parent_pid:
         os._exit(0)
 
 
 def outlive_parent() -> None:
     """Take back `die_with_parent`; the kernel only wakes this process if it was stopped."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    if is_here():
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    else:
+        _may_outlive.set()
 
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that they are reaped."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if is_here():
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def children() -> list[int]:
@@ -93,6 +139,20 @@ def raise_file_limit() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+_may_outlive = threading.Event()
+
+
+@cache  # one thread, however often it is asked for
+def _end_without(parent_pid: int) -> None:
+    def look() -> None:
+        while not _may_outlive.is_set():
+            if os.getppid() != parent_pid:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(_LOOK_S)
+
+    threading.Thread(target=look, name="parent", daemon=True).start()
 
 
 @cache

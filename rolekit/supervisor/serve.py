@@ -115,7 +115,7 @@ async def serve(
             broker=now.broker,
             environ=now.environment(),
             roles=manner.roles,
-            start_method=config.start_method,
+            start_method=config.start_method if linux.is_here() else "spawn",
         )
 
     forker = forker_of(config.app)
@@ -127,7 +127,9 @@ async def serve(
                 return 0
             for warning in config.unknown_roles(app.names):
                 say(f"warning: {warning}")
-            if config.start_method == "spawn":
+            if what := linux.without():
+                say(what)
+            elif config.start_method == "spawn":
                 say("Instances are spawned, not forked: each imports the app itself.")
             upgrades = Upgrades(app.app, forker_of)
             upgrades.begin_with(config.app, app, forker)

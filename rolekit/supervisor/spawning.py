@@ -12,6 +12,7 @@ import fcntl
 import importlib
 import os
 import sys
+import tempfile
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -39,7 +40,7 @@ def spawn(target: str, spec: InstanceSpec, fds: Sequence[int], pipe: int) -> int
     Raises:
         OSError: The system does not start it.
     """
-    told = os.memfd_create("spec")
+    told = _file()
     moved: list[int] = []
     try:
         os.write(told, msgspec.json.encode(spec))
@@ -55,6 +56,14 @@ def spawn(target: str, spec: InstanceSpec, fds: Sequence[int], pipe: int) -> int
     finally:
         for fd in (told, *moved):
             os.close(fd)
+
+
+def _file() -> int:
+    """Open a file that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("spec")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def main(target: str, zygote_pid: int, count: int) -> NoReturn:

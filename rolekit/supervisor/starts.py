@@ -8,8 +8,9 @@ of them are late. A few at a time take what the CPUs give.
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
+
+from rolekit.supervisor import linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ class Starts:
     """
 
     def __init__(self, at_once: int | None = None, longest_s: float = LONGEST_S) -> None:
-        count = at_once or max(16, 10 * len(os.sched_getaffinity(0)))
+        count = at_once or max(16, 10 * linux.cpus())
         self._free = asyncio.Semaphore(count)
         self._longest_s = longest_s
 

@@ -37,7 +37,10 @@ def stand_between(supervisor_pid: int, channel: int) -> int:
 
     Returns:
         The process id of the warden. The child is killed by the kernel when that one dies.
+        Where nobody adopts orphans there is no warden, and this is the supervisor's.
     """
+    if not linux.is_here():
+        return supervisor_pid
     linux.adopt_orphans()
     # Only the supervisor ends this process. A service manager that signals the whole group
     # must not cut the instances' soft stop short.
@@ -67,8 +70,22 @@ def kill(children: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def end_all_below() -> None:
-    """Kill every child, and what is adopted from it, until there is none."""
+def kill_group(leader: int) -> None:
+    """Kill a child of this process, which has not waited for it yet, and its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def end_all_below(forked: Iterable[int] = ()) -> None:
+    """Kill every child, and what is adopted from it, until there is none.
+
+    Args:
+        forked: Children, each of which leads a group; all that is known of them where the
+            system does not list them.
+    """
+    for pid in forked:
+        kill_group(pid)
+        kill([pid])  # it may not lead its group yet
     with contextlib.suppress(ChildProcessError):
         while True:
             kill(linux.children())

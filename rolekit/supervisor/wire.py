@@ -1,12 +1,7 @@
-"""What supervisor and zygote say to each other: one JSON record a datagram, with open files.
-
-The socket pair is SOCK_SEQPACKET, so a record and the descriptors sent along (SCM_RIGHTS)
-arrive together or not at all.
-"""
+"""What supervisor and zygote say to each other: JSON records, with open files."""
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,12 +9,10 @@ import msgspec
 from rolekit.config import nearest
 from rolekit.errors import AppError, ConfigError
 from rolekit.link import InstanceSpec
+from rolekit.supervisor.channel import Incoming, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-MAX_RECORD_BYTES = 128 * 1024
-MAX_FDS = 4
 
 RELAY = "(relay)"
 """The built-in role that moves what is due and keeps house."""
@@ -91,6 +84,13 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
 
     number: int
     spec: InstanceSpec
+
+
+class Signal(msgspec.Struct, frozen=True, tag="signal"):
+    """Supervisor to zygote: signal this instance, where the supervisor has no pidfd."""
+
+    number: int
+    signal: int
 
 
 class Described(msgspec.Struct, frozen=True, tag="described", kw_only=True):
@@ -174,7 +174,10 @@ class AppBroken(AppError):
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """Zygote to supervisor: this instance runs. Descriptors: its pidfd, what it prints."""
+    """Zygote to supervisor: this instance runs.
+
+    Descriptors: what it prints; then its pidfd, where the system has such.
+    """
 
     number: int
     pid: int
@@ -194,7 +197,7 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
     status: int
 
 
-ToZygote = Load | Fork
+ToZygote = Load | Fork | Signal
 FromZygote = Described | Broken | Started | NotStarted | Exited
 
 _encoder = msgspec.json.Encoder()
@@ -202,32 +205,28 @@ _to_zygote = msgspec.json.Decoder(ToZygote)
 _from_zygote = msgspec.json.Decoder(FromZygote)
 
 
-def encode(record: ToZygote | FromZygote) -> bytes:
-    """Encode one record."""
-    return _encoder.encode(record)
+def outgoing(record: ToZygote | FromZygote, fds: tuple[int, ...] = ()) -> Outgoing:
+    """Make a record ready to be sent, with open descriptors."""
+    return Outgoing(_encoder.encode(record), fds)
 
 
-def send(
-    channel: socket.socket, record: ToZygote | FromZygote, fds: tuple[int, ...] = ()
-) -> None:
-    """Send one record and open descriptors; blocks or raises as the socket is set."""
-    socket.send_fds(channel, [encode(record)], fds)
+def receive_order(
+    incoming: Incoming, *, waits: bool = True
+) -> tuple[ToZygote, list[int]] | None:
+    """Wait for the next order; None when the supervisor is gone.
+
+    Raises:
+        BlockingIOError: Nothing has come, and `waits` is off.
+    """
+    found = incoming.next(waits=waits)
+    return None if found is None else (_to_zygote.decode(found[0]), found[1])
 
 
-def receive_order(channel: socket.socket) -> tuple[ToZygote, list[int]] | None:
-    """Wait for the next order; None when the supervisor is gone."""
-    try:
-        data, fds, _, _ = socket.recv_fds(channel, MAX_RECORD_BYTES, MAX_FDS)
-    except ConnectionResetError:  # killed with reports unread
-        return None
-    return (_to_zygote.decode(data), fds) if data else None
-
-
-def receive_report(channel: socket.socket) -> tuple[FromZygote, list[int]] | None:
+def receive_report(incoming: Incoming) -> tuple[FromZygote, list[int]] | None:
     """Take the next report; None when the zygote is gone.
 
     Raises:
         BlockingIOError: Nothing has come; only on a socket that does not block.
     """
-    data, fds, _, _ = socket.recv_fds(channel, MAX_RECORD_BYTES, MAX_FDS)
-    return (_from_zygote.decode(data), fds) if data else None
+    found = incoming.next()
+    return None if found is None else (_from_zygote.decode(found[0]), found[1])

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from rolekit.supervisor import linux, output, sharing, warden, wire
+from rolekit.supervisor.channel import Incoming
 from rolekit.supervisor.describe import examine
 from rolekit.supervisor.spawning import spawn
 
@@ -48,11 +49,12 @@ def main(descriptor: int, supervisor_pid: int) -> int:
     linux.adopt_orphans()
     output.install()
     channel = socket.socket(fileno=descriptor)
-    order = wire.receive_order(channel)
+    incoming = Incoming(channel)
+    order = wire.receive_order(incoming)
     if order is None or not isinstance(order[0], wire.Load):
         return 1
     report, target = _prepare(order[0])
-    wire.send(channel, report)
+    wire.outgoing(report).send(channel)
     if target is None:
         return 1
     # Only the supervisor ends this process. A service manager that signals the whole group
@@ -61,7 +63,7 @@ def main(descriptor: int, supervisor_pid: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # From here on it sees by itself when those above are gone, and takes everybody along.
     linux.outlive_parent()
-    Zygote(channel, target, warden_pid, spawned=_spawned(order[0])).run()
+    Zygote(incoming, channel, target, warden_pid, spawned=_spawned(order[0])).run()
     return 0
 
 
@@ -116,14 +118,22 @@ class Zygote:
     """
 
     def __init__(
-        self, channel: socket.socket, target: Target, warden_pid: int, spawned: str = ""
+        self,
+        incoming: Incoming,
+        channel: socket.socket,
+        target: Target,
+        warden_pid: int,
+        spawned: str = "",
     ) -> None:
+        self._incoming = incoming
         self._channel = channel
         self._target = target
         self._warden_pid = warden_pid
         self._spawned = spawned
         self._numbers: dict[int, int] = {}  # pid -> number; ours and not reaped yet
-        self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._woken, self._waker = os.pipe()
+        for end in (self._woken, self._waker):
+            os.set_blocking(end, False)
 
     def run(self) -> None:
         """Serve until the supervisor or the warden is gone; then end all that is below."""
@@ -139,18 +149,27 @@ class Zygote:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
                 self._reap()
-            if self._channel.fileno() in ready and not self._take_order():
+            if self._channel.fileno() in ready and not self._take_orders():
                 break
-        warden.end_all_below()
+        warden.end_all_below(self._numbers)
 
-    def _take_order(self) -> bool:
-        order = wire.receive_order(self._channel)
-        if order is None:
-            return False
-        record, fds = order
-        if isinstance(record, wire.Fork):
-            self._fork(record, fds)
-        return True
+    def _take_orders(self) -> bool:
+        """Do what was ordered; False: the supervisor is gone."""
+        while True:
+            try:
+                order = wire.receive_order(self._incoming, waits=False)
+            except BlockingIOError:
+                return True
+            match order:
+                case wire.Fork() as record, fds:
+                    self._fork(record, fds)
+                case wire.Signal(number, which), _:
+                    for pid in [pid for pid, n in self._numbers.items() if n == number]:
+                        os.kill(pid, which)  # not waited for yet, so it can be no other
+                case None:
+                    return False
+                case _:
+                    pass  # the app is loaded
 
     def _fork(self, order: wire.Fork, fds: list[int]) -> None:
         if not self._spawned and (why := trouble()):
@@ -166,7 +185,7 @@ class Zygote:
         me = os.getpid()
         printed = pipe = -1
         try:
-            printed, pipe = os.pipe2(os.O_CLOEXEC)
+            printed, pipe = os.pipe()
             pid = spawn(self._spawned, order.spec, fds, pipe) if self._spawned else os.fork()
         except OSError as error:  # no memory, or too many processes or open files
             for fd in (printed, pipe):
@@ -182,34 +201,52 @@ class Zygote:
             become(order.spec, fds, self._target, me)
         os.close(pipe)
         self._numbers[pid] = order.number
-        pidfd = os.pidfd_open(pid)  # certain to be this child: nobody else reaps it
-        self._tell(wire.Started(order.number, pid), (pidfd, printed))
-        os.close(pidfd)
-        os.close(printed)
+        pidfd = linux.pidfd(pid)  # certain to be this child: nobody else reaps it
+        fds = [printed] if pidfd is None else [printed, pidfd]
+        self._tell(wire.Started(order.number, pid), tuple(fds))
+        for fd in fds:
+            os.close(fd)
 
     def _reap(self) -> None:
         while True:
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                pid, status = _ended()
             except ChildProcessError:
                 return
-            if ended is None:
+            if not pid:
                 return
-            pid = ended.si_pid
             number = self._numbers.pop(pid, None)
             if number is not None:
                 # What the instance started and left behind. Its pid names the group safely
                 # until it is reaped, which is the next line.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)
+                warden.kill_group(pid)
             warden.kill(child for child in linux.children() if child not in self._numbers)
-            _, status = os.waitpid(pid, 0)
+            if status is None:
+                _, status = os.waitpid(pid, 0)
             if number is not None:
                 self._tell(wire.Exited(number, os.waitstatus_to_exitcode(status)))
 
     def _tell(self, report: wire.FromZygote, fds: tuple[int, ...] = ()) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self._channel, report, fds)  # a supervisor that is gone is seen by run
+            wire.outgoing(report, fds).send(
+                self._channel
+            )  # a supervisor that is gone is seen by run
+
+
+def _ended() -> tuple[int, int | None]:
+    """Find a child that ended; 0: none has.
+
+    Returns:
+        Its process id, which stays its own until it is waited for; and its status, where it
+        had to be waited for to be found. Then only a member of its group keeps the number.
+
+    Raises:
+        ChildProcessError: There is no child.
+    """
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return os.waitpid(-1, os.WNOHANG)
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return (0 if ended is None else ended.si_pid), None
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:

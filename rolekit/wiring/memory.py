@@ -7,6 +7,7 @@ uses up an attempt, and in the end becomes a dead letter that names it.
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 from rolekit.errors import ConfigError
@@ -45,8 +46,9 @@ def bound_memory(role: str, most_mb: float | None) -> None:
 
 
 def _data_bytes() -> int:
-    """Return what counts against the limit now."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
+    """Return what counts against the limit now; 0 where the system does not say."""
+    with suppress(FileNotFoundError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
     return 0
