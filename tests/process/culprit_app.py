@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 from rolekit import App, Backoff, Client, Message, WorkerRole, handle
 
@@ -25,6 +26,10 @@ class Eat(Message):
 
 class Keep(Message):
     """Takes a bit of memory and never gives it back."""
+
+
+class Block(Message):
+    """Blocks a loop."""
 
 
 class Good(WorkerRole):
@@ -64,6 +69,21 @@ class Leaky(WorkerRole):
         """Keep it."""
         self._kept.append(bytearray(b"x") * (60 * MIB))
         _hit("Leaky")
+
+
+class Stuck(WorkerRole):
+    """Blocks its loop, the first time."""
+
+    instances = 0
+
+    @handle
+    async def block(self, block: Block) -> None:
+        """Wait as nobody may in a loop, once."""
+        file = os.environ["HITS"] + ".blocked"
+        if not os.access(file, os.F_OK):
+            os.close(os.open(file, os.O_CREAT))
+            time.sleep(600)  # noqa: ASYNC251 - the blocked loop is the point
+        _hit("Stuck")
 
 
 class Slow(WorkerRole):
@@ -113,4 +133,4 @@ def _hit(what: str) -> None:
     os.close(file)
 
 
-app = App("culprit", roles=[Good, Hog, Leaky, Slow, Messy, Hasty, Unready])
+app = App("culprit", roles=[Good, Hog, Leaky, Stuck, Slow, Messy, Hasty, Unready])

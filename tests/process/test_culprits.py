@@ -75,6 +75,26 @@ def test_one_that_wants_all_memory_fails_and_one_that_leaks_is_replaced(
     assert "ate" not in fleet.hits.read_text()
 
 
+def test_one_whose_loop_is_blocked_is_ended_and_its_siblings_are_not_disturbed(
+    fleet: Many,
+) -> None:
+    scale("Stuck=4")
+    eventually(lambda: len(fleet.pids("Stuck")) == 4, SOON_S)
+    before = {place.name: place.pid for place in fleet.role("Stuck").places}
+
+    rolekit("send", "Block", "{}")
+
+    waits_for_why(fleet, "Stuck", "ended: it said nothing for 10 s: its loop was blocked")
+    eventually(lambda: "Stuck" in fleet.hits.read_text(), SOON_S)
+    eventually(lambda: len(fleet.pids("Stuck")) == 4, SOON_S)
+    places = fleet.role("Stuck").places
+    (culprit,) = (one for one in places if one.pid != before[one.name])
+    assert culprit.restarts == 1
+    assert sum(one.restarts for one in places) == 1
+    assert fleet.role("Stuck").dead == 0
+    assert "in block" in fleet.log  # its stacks
+
+
 def test_the_reason_for_an_end_is_said_where_an_instance_fails(fleet: Many) -> None:
     for role in ("Slow", "Messy", "Hasty", "Unready"):
         scale(f"{role}=1")
