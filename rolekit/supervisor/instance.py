@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rolekit.model.sample import Sample
     from rolekit.model.span import Span
     from rolekit.supervisor.forker import Birth
+    from rolekit.supervisor.rounds import Rounds
 
 _log = structlog.get_logger("rolekit.supervisor")
 
@@ -137,6 +138,7 @@ class Instance:
                 if pidfd is not None:
                     loop.remove_reader(pidfd)
                 watching.cancel()
+                self._line.read_at_once()
                 with contextlib.suppress(TimeoutError):
                     # What it said last may be unread: why it ended, spans others refer to.
                     await asyncio.wait_for(self._line.is_over.wait(), _LAST_WORDS_S)
@@ -149,6 +151,10 @@ class Instance:
                 loop.remove_reader(pidfd)
                 os.close(pidfd)
             self._line.transport.close()
+
+    def read_in(self, rounds: Rounds) -> None:
+        """Have what it says read in rounds from now on, instead of at once."""
+        self._line.read_in(rounds)
 
     def say(self, message: link.ToInstance) -> None:
         """Send a message, unless it stopped reading: then it is about to be killed anyway."""

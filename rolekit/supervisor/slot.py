@@ -23,6 +23,7 @@ from rolekit import link
 from rolekit.errors import RolekitError
 from rolekit.model.restart import RestartPolicy, RestartState, after_death
 from rolekit.supervisor.instance import Instance, Patience
+from rolekit.supervisor.rounds import Rounds
 from rolekit.supervisor.starts import Starts
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Crew:
         hear: Takes over the pipe into which an instance prints: role, instance, pipe.
         tell: Remembers what happened to a role, for people: role, sentence.
         starts: Lets so many start at a time.
+        rounds: Reads what those say that are ready.
         spans: Collects what instances tell of themselves.
         proven: Version and role of instances that have been ready. One that refuses to start
             after that is tried again like one that died: what it lacks, an engine or a
@@ -108,6 +110,7 @@ class Crew:
     tell: Callable[[str, str], None]
     version: int = 1
     starts: Starts = field(default_factory=Starts)
+    rounds: Rounds = field(default_factory=Rounds)
     spans: Observed | None = None
     proven: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
 
@@ -214,7 +217,7 @@ class Slot:
         instance = self.instance = await Instance.open(
             self.name, birth, ours, self._crew.patience
         )
-        instance.on_ready = partial(self._prove, started)
+        instance.on_ready = partial(self._prove, instance, started)
         spans, source = self._crew.spans, f"{self.name} {spec.owner}"
         if spans is not None:
             instance.on_span = partial(spans.take, source)
@@ -236,9 +239,10 @@ class Slot:
         await self._release(spec.owner, status)
         return healthy_s
 
-    def _prove(self, started: Callable[[], None]) -> None:
+    def _prove(self, instance: Instance, started: Callable[[], None]) -> None:
         self._crew.proven.add((self.version, self.role.name))
         self._budget.was_ready(self)
+        instance.read_in(self._crew.rounds)
         started()
 
     async def _accompany(self, instance: Instance) -> int | None:

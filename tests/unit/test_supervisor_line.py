@@ -9,6 +9,7 @@ import pytest
 
 from rolekit import link
 from rolekit.supervisor.heard import LONGEST_BYTES, Line
+from rolekit.supervisor.rounds import EVERY_S, Rounds
 
 pytestmark = [pytest.mark.anyio]
 
@@ -65,3 +66,56 @@ async def test_who_says_no_end_is_hung_up_on() -> None:
         async with asyncio.timeout(5):
             await asyncio.get_running_loop().sock_sendall(theirs, b"x" * (LONGEST_BYTES + 1))
             await line.is_over.wait()
+
+
+async def test_a_line_that_is_read_in_rounds_is_heard_whole_to_its_end() -> None:
+    line, theirs = await opened()
+    heard: list[object] = []
+    line.listen(heard.append)
+    rounds = Rounds()
+    said = link.encode(link.Ready())
+
+    with theirs:
+        line.read_in(rounds)
+        for part in (said + said[:5], said[5:]):
+            theirs.sendall(part)
+            await asyncio.sleep(EVERY_S * 2)
+        before = list(heard)
+        theirs.sendall(link.encode(ENDING))
+    line.read_at_once()
+    async with asyncio.timeout(5):
+        await line.is_over.wait()
+
+    assert before == [link.Ready()] * 2
+    assert heard == [*before, ENDING]
+
+
+async def test_a_line_that_is_read_in_rounds_sees_that_the_other_end_was_closed() -> None:
+    line, theirs = await opened()
+    line.listen(lambda _: None)
+    line.read_in(Rounds())
+
+    theirs.close()
+
+    async with asyncio.timeout(5):
+        await line.is_over.wait()
+
+
+async def test_many_that_speak_one_after_another_are_heard_in_few_turns_of_the_loop() -> None:
+    rounds, turns = Rounds(), set[int]()
+    turn = 0
+    lines = [await opened() for _ in range(20)]
+    for line, _ in lines:
+        line.listen(lambda _: turns.add(turn))
+        line.read_in(rounds)
+
+    for _, theirs in lines:
+        theirs.sendall(link.encode(ENDING))
+        turn += 1
+        await asyncio.sleep(EVERY_S / 20)
+    await asyncio.sleep(EVERY_S * 2)
+    for line, theirs in lines:
+        theirs.close()
+        line.transport.abort()
+
+    assert 0 < len(turns) <= 10
