@@ -290,13 +290,14 @@ class Tracing:
             Headers, and the span of the send, which `sent` completes; None: not traced.
         """
         found = {**carried.get(), **headers}
-        given = context_of(found.get(TRACEPARENT, ""))
-        if given is not None:
+        if TRACEPARENT in found and context_of(found[TRACEPARENT]) is not None:
             return found, None
         cause = outer_context()
         if cause is None:
-            cause = TraceContext(new_trace_id(), "", is_sampled=self.tracer.begins())
-        if not cause.is_sampled:
+            if not self.tracer.begins():
+                return found, None
+            cause = TraceContext(new_trace_id(), "", is_sampled=True)
+        elif not cause.is_sampled:
             return found, None
         sending = Live(
             self.tracer, "send", SpanKind.PRODUCER, trace=cause.trace, parent=cause.span
