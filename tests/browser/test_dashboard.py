@@ -70,8 +70,7 @@ async def next_update(page: Page) -> None:
     await expect(page.locator("html")).not_to_have_attribute("data-updates", before)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize(("width", "scheme"), [(WIDE, "light"), (NARROW, "dark")])
 async def test_all_views_are_readable_and_nothing_in_them_runs(
     browser: Browser,
     fleet: MadeUpFleet,

@@ -71,6 +71,7 @@ async def _survives_kills(home: Path, server: PrivatePostgres, downs_s: list[flo
     assert max(took_s) <= RESUMES_S
 
 
+@pytest.mark.load
 @pytest.mark.timeout(120)
 async def test_a_backend_killed_makes_postgres_drop_all_and_loses_nothing(
     tmp_path: Path, postgres_server: PrivatePostgres

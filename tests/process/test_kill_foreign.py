@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults, pytest.mark.timeout(120)
 ]  # fmt: skip
 
-COUNT = 2000
+COUNT = 1000
 KILLS = 10
 """At least; more until one of each of `VICTIMS` is among them."""
 VICTIMS = {"Taking", "Booking", RELAY}

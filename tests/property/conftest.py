@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-EXAMPLES = int(os.environ.get("ROLEKIT_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("ROLEKIT_EXAMPLES", "100"))
 """Of each law; other ones in each run."""
 LIMIT_S = 120
 """Of one law: it computes all the time, and cores are shared."""

@@ -85,7 +85,6 @@ def check(taps: Taps, units: list[Unit], others: list[bytes]) -> None:
     assert taps.rest == b"".join(others)
 
 
-@settings(max_examples=400)
 @given(UNITS, st.randoms(use_true_random=False), st.lists(st.integers(0, 900)).map(sorted))
 def test_frames_go_to_whom_they_belong_however_they_are_cut(
     units: list[Unit], random: Random, cuts: list[int]

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rolekit.model.envelope import Packet
@@ -124,7 +124,6 @@ async def one_more(b: Bench, answers: Answers) -> None:
     assert kept["_in_flight"] == kept["_bytes"] == 0
 
 
-@settings(max_examples=250)
 @given(LISTS, st.data())
 def test_every_publish_ends_once_as_the_broker_decided(
     lists: list[list[tuple[str, int]]], data: st.DataObject
@@ -139,7 +138,6 @@ def test_every_publish_ends_once_as_the_broker_decided(
         run(main())
 
 
-@settings(max_examples=150)
 @given(LISTS, st.data())
 def test_a_lost_channel_leaves_nothing_lost_or_claimed_that_is_not_so(
     lists: list[list[tuple[str, int]]], data: st.DataObject

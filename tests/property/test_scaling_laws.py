@@ -56,7 +56,6 @@ def decided(scale: Scale, load: Load, past: Past) -> int:
     return decide(scale, Damping(), load, past, NOW_S).count
 
 
-@settings(max_examples=300)
 @given(SCALES, LOADS, PASTS)
 def test_the_count_is_never_outside_its_bounds(scale: Scale, load: Load, past: Past) -> None:
     decision = decide(scale, Damping(), load, past, NOW_S)
@@ -70,7 +69,6 @@ def test_the_count_is_never_outside_its_bounds(scale: Scale, load: Load, past: P
         assert decision.past.changed_s == NOW_S
 
 
-@settings(max_examples=300)
 @given(SCALES, LOADS, PASTS, st.integers(0, 100_000))
 def test_a_longer_queue_never_means_fewer(
     scale: Scale, load: Load, past: Past, more: int
@@ -80,7 +78,6 @@ def test_a_longer_queue_never_means_fewer(
     assert decided(scale, longer, past) >= decided(scale, load, past)
 
 
-@settings(max_examples=300)
 @given(SCALES, LOADS, PASTS, st.floats(0, 10_000))
 def test_an_older_message_never_means_fewer(
     scale: Scale, load: Load, past: Past, more_s: float
@@ -90,7 +87,6 @@ def test_an_older_message_never_means_fewer(
     assert decided(scale, older, past) >= decided(scale, load, past)
 
 
-@settings(max_examples=300)
 @given(SCALES, LOADS, PASTS)
 def test_none_are_taken_away_while_the_oldest_is_near_the_target(
     scale: Scale, load: Load, past: Past
@@ -115,7 +111,6 @@ def test_one_message_wakes_a_role_that_has_no_instance(scale: Scale, load: Load)
     assert decided(scale, asleep, Past(changed_s=NOW_S)) >= 1
 
 
-@settings(max_examples=300)
 @given(SCALES, LOADS)
 def test_an_idle_role_is_at_its_least_after_the_calm_time(scale: Scale, load: Load) -> None:
     idle = replace(load, waiting=0, in_hand=0, arriving=0)

@@ -6,7 +6,7 @@ import struct
 from typing import Any, cast
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
@@ -30,7 +30,6 @@ from tests.property.amqp_values import (
 
 pytestmark = pytest.mark.timeout(60)
 
-SOME = settings(max_examples=250)
 CHANNELS = st.integers(1, 2**16 - 1)
 TAGS = st.integers(1, 2**64 - 1)
 IDS = st.integers(0, 2**128 - 1).map(lambda it: f"{it:032x}")
@@ -61,7 +60,6 @@ def frames_of(data: bytes) -> list[tuple[int, Any]]:
 # -- what we write --------------------------------------------------------------------------
 
 
-@SOME
 @given(CHANNELS, QUEUES)
 def test_a_publish_goes_to_one_queue_by_the_default_exchange_and_is_mandatory(
     channel: int, queue: str
@@ -73,7 +71,6 @@ def test_a_publish_goes_to_one_queue_by_the_default_exchange_and_is_mandatory(
     assert (method.mandatory, method.immediate) == (True, False)
 
 
-@SOME
 @given(CHANNELS, PACKETS, st.integers(1, 64))
 def test_a_packet_is_one_header_and_its_body_in_frames_that_fit(
     channel: int, packet: Packet, max_payload: int
@@ -96,13 +93,11 @@ def test_a_packet_is_one_header_and_its_body_in_frames_that_fit(
     assert b"".join(pieces) == whole
 
 
-@SOME
 @given(PACKETS)
 def test_properties_fit_into_what_a_broker_keeps_on_its_heap(packet: Packet) -> None:
     assert len(props_of(packet)) <= 64
 
 
-@SOME
 @given(CHANNELS, TAGS, st.booleans())
 def test_an_ack_is_read_as_one(channel: int, tag: int, multiple: bool) -> None:  # noqa: FBT001 - drawn
     ((number, method),) = frames_of(wire.ack_frame(channel, tag, multiple=multiple))
@@ -113,7 +108,6 @@ def test_an_ack_is_read_as_one(channel: int, tag: int, multiple: bool) -> None: 
     )  # fmt: skip
 
 
-@SOME
 @given(CHANNELS, TAGS)
 def test_a_delivery_is_given_back_alone_and_to_its_queue(channel: int, tag: int) -> None:
     ((number, method),) = frames_of(wire.requeue_frame(channel, tag))
@@ -145,7 +139,6 @@ def props_of(packet: Packet) -> bytes:
     return whole[7 + 12 : 7 + size]
 
 
-@SOME
 @given(PACKETS)
 def test_what_we_write_we_read(packet: Packet) -> None:
     assert wire.read(props_of(packet), data_of(packet)) == own_of(packet)
@@ -156,7 +149,6 @@ EXTRAS = st.lists(
 )
 
 
-@SOME
 @given(PACKETS, EXTRAS)
 def test_our_own_is_read_whatever_headers_a_broker_adds(
     packet: Packet, extras: list[tuple[str, Written]]
@@ -192,7 +184,6 @@ PROPERTIES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
-@SOME
 @given(PROPERTIES)
 def test_whatever_properties_pamqp_writes_are_read(given_: dict[str, Any]) -> None:
     props = commands.Basic.Properties(**given_).marshal()
@@ -213,7 +204,6 @@ def test_whatever_properties_pamqp_writes_are_read(given_: dict[str, Any]) -> No
     )
 
 
-@SOME
 @given(PROPERTIES, PACKETS)
 def test_our_own_is_read_beside_any_other_property(
     given_: dict[str, Any], packet: Packet
@@ -229,7 +219,6 @@ def test_our_own_is_read_beside_any_other_property(
     assert wire.read(props, data_of(packet)) == own_of(packet)
 
 
-@SOME
 @given(FIELDS)
 def test_a_table_is_read_by_every_letter_that_amqp_has(fields: dict[str, Written]) -> None:
     props = b"\x20\x00" + table(list(fields.items()))
@@ -282,7 +271,6 @@ def spoilt_data(draw: st.DrawFn) -> bytes:
     return good[:at] + draw(st.binary(max_size=3)) + good[at + draw(st.integers(0, 3)) :]
 
 
-@SOME
 @given(spoilt() | PACKETS.map(props_of), spoilt_data() | st.binary(max_size=60))
 def test_any_bytes_are_a_message_or_are_refused_in_one_way(props: bytes, data: bytes) -> None:
     try:
@@ -323,7 +311,6 @@ def example_of(packet: Packet) -> tuple[bytes, bytes]:
     return props_of(packet), data_of(packet)
 
 
-@SOME
 @given(
     st.tuples(spoilt(), st.binary(max_size=9)) | st.tuples(PACKETS.map(props_of), spoilt_data())
 )
