@@ -25,7 +25,11 @@ def test_connections_are_closed_and_it_is_another_process_after_a_restart() -> N
         async def disturb() -> tuple[int, bool]:
             connection = await aio_pika.connect(broker.url())
             closed = asyncio.Event()
-            connection.close_callbacks.add(lambda *_: closed.set())
+
+            def heard(*_: object) -> None:
+                closed.set()
+
+            connection.close_callbacks.add(heard)
             count = await own.cut()
             async with asyncio.timeout(patient(10)):
                 await closed.wait()
