@@ -10,7 +10,11 @@ import asyncio
 import selectors
 from typing import Protocol
 
+import structlog
+
 EVERY_S = 0.1
+
+_log = structlog.get_logger("rolekit.supervisor")
 
 
 class Readable(Protocol):
@@ -48,7 +52,10 @@ class Rounds:
     def _go(self) -> None:
         for key, _ in self._lines.select(0):
             line: Readable = key.data
-            line.read()
+            try:
+                line.read()
+            except Exception as error:  # noqa: BLE001 - a bug: or all would seem to hang
+                _log.error("what an instance said could not be taken", exc_info=error)
         self._timer = None
         if self._lines.get_map():
             self._wait()

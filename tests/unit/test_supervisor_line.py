@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from rolekit import link
 from rolekit.supervisor.heard import LONGEST_BYTES, Line
@@ -99,6 +100,28 @@ async def test_a_line_that_is_read_in_rounds_sees_that_the_other_end_was_closed(
 
     async with asyncio.timeout(5):
         await line.is_over.wait()
+
+
+async def test_what_cannot_be_taken_from_one_ends_no_rounds() -> None:
+    rounds = Rounds()
+    (bad, from_bad), (good, from_good) = await opened(), await opened()
+    heard: list[object] = []
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    for line, hear in ((bad, fail), (good, heard.append)):
+        line.listen(hear)
+        line.read_in(rounds)
+    with from_bad, from_good, capture_logs() as logged:
+        for theirs in (from_bad, from_good, from_good):
+            theirs.sendall(link.encode(ENDING))
+            await asyncio.sleep(EVERY_S * 2)
+        for line in (bad, good):
+            line.transport.abort()
+
+    assert heard == [ENDING, ENDING]
+    assert [entry["event"] for entry in logged] == ["what an instance said could not be taken"]
 
 
 async def test_many_that_speak_one_after_another_are_heard_in_few_turns_of_the_loop() -> None:
