@@ -37,7 +37,7 @@ def audit(
     config_file: ConfigOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show who changed something on the dashboard, and what came of it."""
+    """Show who changed something, on the dashboard or by `dead`, and what came of it."""
     config = settings(app, sets, config_file)
     target(config)
     acts = asyncio.run(_newest(config, limit))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -145,7 +148,9 @@ def replay(  # noqa: PLR0913 - each is an option of the command
         return done
 
     config = settings(app, sets, config_file)
-    _change(config, which, ("replayed", send), limit, dry_run=dry_run, as_json=as_json)
+    _change(
+        config, which, ("replay", "replayed", send), limit, dry_run=dry_run, as_json=as_json
+    )
 
 
 @dead.command()
@@ -173,7 +178,7 @@ def drop(  # noqa: PLR0913 - each is an option of the command
     async def close(letters: DeadLetters, these: Sequence[str]) -> int:
         return sum([await letters.drop(some) for some in _chunks(these)])
 
-    _change(config, which, ("dropped", close), limit, dry_run=dry_run, as_json=as_json)
+    _change(config, which, ("drop", "dropped", close), limit, dry_run=dry_run, as_json=as_json)
 
 
 @dead.command()
@@ -193,7 +198,13 @@ def edit(
     It must be such a message, or nothing is changed.
     """
     data = sys.stdin.buffer.read() if body == "-" else body.encode()
-    row = _ask(settings(app, sets, config_file), lambda letters: letters.edit(id_, data))
+
+    async def change(letters: DeadLetters) -> DeadLetterRow:
+        row = await letters.edit(id_, data)
+        await _note(letters, "edit", row.id, "edited")
+        return row
+
+    row = _ask(settings(app, sets, config_file), change)
     if as_json:
         out_json({"edited": row.id})
     else:
@@ -201,24 +212,32 @@ def edit(
         out(f"`rolekit dead replay {row.id}` sends it.")
 
 
-_Act = tuple[str, "Callable[[DeadLetters, Sequence[str]], Awaitable[int]]"]
+_Work = tuple[str, str, "Callable[[DeadLetters, Sequence[str]], Awaitable[int]]"]
+"""What it is called, what is said of those to which it was done, and what does it."""
 
 
 def _change(
-    config: Config, which: Letters, act: _Act, limit: int, *, dry_run: bool, as_json: bool
+    config: Config, which: Letters, work: _Work, limit: int, *, dry_run: bool, as_json: bool
 ) -> None:
     """Do something to all that are meant, and say to how many.
 
     Raises:
         RolekitError: There is none.
     """
-    verb, work = act
+    act, verb, do = work
 
     async def run(letters: DeadLetters) -> tuple[Sequence[DeadLetterRow], int]:
         rows = await letters.list(which, limit=limit)
         if dry_run or not rows:
             return rows, 0
-        return rows, await work(letters, [row.id for row in reversed(rows)])
+        ids = [row.id for row in reversed(rows)]
+        outcome = "did not finish"
+        try:
+            done = await do(letters, ids)
+            outcome = f"{verb}: {done} of {len(ids)}"
+        finally:
+            await _note(letters, act, ", ".join(ids), outcome)
+        return rows, done
 
     rows, done = _ask(config, run)
     if not rows:
@@ -235,6 +254,21 @@ def _change(
     if left:
         say(f"left: {left} (closed meanwhile, or only with --force)")
         raise typer.Exit(FAILED)
+
+
+async def _note(letters: DeadLetters, act: str, what: str, outcome: str) -> None:
+    """Keep who did this; that it cannot be kept undoes nothing."""
+    from rolekit.store.postgres.audit import Act  # noqa: PLC0415 - see _asked
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # as in containers: a number without a name
+        user = str(os.getuid())
+    who = f"{user}@{socket.gethostname()}"
+    try:
+        await letters.note(Act(who=who, act=act, what=what, outcome=outcome))
+    except RolekitError as error:
+        say(f"`rolekit audit` will not show this: {error.what}")
 
 
 def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:

@@ -34,12 +34,10 @@ class AppConsole:
         store: PostgresStore,
         letters: DeadLetters,
         traces: TraceStore,
-        audit: AuditLog,
     ) -> None:
         self._store = store
         self._letters = letters
         self._traces = traces
-        self._audit = audit
 
     async def holes(self, limit: int) -> Sequence[Line]:
         """Return the sequences in flight, and what each waits for."""
@@ -63,7 +61,7 @@ class AppConsole:
 
     async def note(self, act: Act) -> None:
         """Keep what an operator did."""
-        await self._audit.note(act)
+        await self._letters.note(act)
 
     async def traces(self, limit: int) -> Sequence[Kept]:
         """Return the newest traces."""
@@ -84,8 +82,8 @@ async def open_console(config: Config) -> AsyncGenerator[AppConsole]:
     bell = Bell(carry_by_notify(database, 0))
     carrying = asyncio.create_task(bell.run())
     try:
-        letters = DeadLetters(store, bell, app.plan())
-        yield AppConsole(store, letters, TraceStore(database), AuditLog(database))
+        letters = DeadLetters(store, bell, app.plan(), AuditLog(database))
+        yield AppConsole(store, letters, TraceStore(database))
     finally:
         carrying.cancel()
         with suppress(asyncio.CancelledError):

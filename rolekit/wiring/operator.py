@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 class DeadLetters:
     """Dead letters of one app."""
 
-    def __init__(self, store: PostgresStore, bell: Bell, plan: AppPlan) -> None:
+    def __init__(
+        self, store: PostgresStore, bell: Bell, plan: AppPlan, audit: AuditLog
+    ) -> None:
         self._store = store
         self._bell = bell
         self._plan = plan
+        self._audit = audit
 
     async def list(self, which: Letters, *, limit: int) -> Sequence[DeadLetterRow]:
         """Return those that are meant, newest first."""
@@ -85,6 +88,10 @@ class DeadLetters:
         if not await self._store.edit(row.id, encode_head(head), body):
             raise RolekitError(f"{row.id} is closed already; nothing was changed.")
         return row
+
+    async def note(self, act: Act) -> None:
+        """Keep what an operator did to some of them."""
+        await self._audit.note(act)
 
     def _encoded(self, row: DeadLetterRow, head: Head, data: bytes) -> tuple[Head, bytes]:
         plan = self._plan
@@ -143,7 +150,8 @@ async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
     try:
         bell = Bell(carry_by_notify(database, 0))
         carrying = asyncio.create_task(bell.run())
-        yield DeadLetters(PostgresStore(database, joins=joins), bell, app.plan())
+        store = PostgresStore(database, joins=joins)
+        yield DeadLetters(store, bell, app.plan(), AuditLog(database))
         carrying.cancel()
     finally:
         await database.close()

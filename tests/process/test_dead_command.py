@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,6 +60,14 @@ class Desk:
             "select generation, body from rolekit_deadly.queue order by n"
         )
         return [(row["generation"], row["body"]) for row in rows]
+
+    async def noted(self) -> list[tuple[str, str, str]]:
+        """Return what was done by this user, in order: to what, and what came of it."""
+        who = f"{getpass.getuser()}@{socket.gethostname()}"
+        rows = await self._connection.fetch(
+            "select act, what, outcome from rolekit_deadly.audit where who = $1 order by n", who
+        )
+        return [(row["act"], row["what"], row["outcome"]) for row in rows]
 
 
 @asynccontextmanager
@@ -158,6 +168,10 @@ async def test_an_edit_is_checked_kept_and_replayed(desk: Desk) -> None:
     assert (queued, edited["edited"]) == ([], True)
     assert await desk.queued() == [(1, b'{"number":9,"note":""}')]
     assert "is closed already" in late
+    assert await desk.noted() == [
+        ("edit", row["id"], "edited"),
+        ("replay", row["id"], "replayed: 1 of 1"),
+    ]
 
 
 async def test_a_drop_says_what_it_did_and_ids_may_be_cut_short(desk: Desk) -> None:
@@ -168,6 +182,7 @@ async def test_a_drop_says_what_it_did_and_ids_may_be_cut_short(desk: Desk) -> N
     again = await desk.dead("drop", row["id"], code=1)
 
     assert dropped == "dropped: 1\n"
+    assert await desk.noted() == [("drop", row["id"], "dropped: 1 of 1")]
     assert "There is no dead letter" in several
     assert f"with an id that begins with {row['id']}." in again
     assert len(await desk.listed()) == 3
