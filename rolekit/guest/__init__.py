@@ -5,6 +5,9 @@ A guest is declared as a class attribute of a role, and each instance has a pool
     handler ── Crew ── Pool ── Slot ── Keeper ═══ keeper process ═══ guest
                                  └────────────── pipes ───────────────┘
 
+    handler ── Crew ── Pool ── Slot ── Runner ── Spawning ═══ spawner ═══ one run, the next
+                                         └─────────────── pipes ──────────────┘
+
     handler ── Crew ── Pool ── Slot ── Berth ═══ launcher ── engine ── guest
                                  └───────────── streams ─────────────────┘
 

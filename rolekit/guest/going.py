@@ -22,6 +22,9 @@ GATE_FD = 6
 SCRIPT = f"n='\n'; IFS= read -r go <&{GATE_FD} && eval \"$go\""
 """`$n` stands for the ends of lines in arguments: the line itself must have none."""
 
+HOLD = f"echo; read -r _ <&{GATE_FD}"
+"""What keeps a sandbox that stays: it says that it is there, and ends with its gate."""
+
 
 class Going(TypedDict):
     """What is told without a sandbox.

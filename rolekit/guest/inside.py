@@ -48,7 +48,14 @@ class Order(TypedDict):
     given: str
 
 
+NOBODY = 65534
 _NEW_USER, _NEW_NET, _NEW_MOUNT = 0x10000000, 0x40000000, 0x00020000
+_OTHERS = (
+    ("ipc", 0x08000000),
+    ("uts", 0x04000000),
+    ("cgroup", 0x02000000),
+    ("pid", 0x20000000),
+)
 _GET_USER_NAMESPACE = 0xB701
 _SET_PDEATHSIG = 1
 CONNECT_S = 5.0
@@ -62,12 +69,13 @@ class Namespaces:
         pid: Of its first process. Its namespaces may be looked at by who made them, as long
             as it has not become another program.
         uid: Who made them, to become before they are joined; None: us.
+        is_whole: All of them; else those of network and files.
 
     Raises:
         OSError: They may not be looked at.
     """
 
-    def __init__(self, pid: int, uid: int | None) -> None:
+    def __init__(self, pid: int, uid: int | None, *, is_whole: bool = False) -> None:
         self._uid = uid
         self._outer_tmp = os.stat("/tmp").st_dev  # noqa: S108, PTH116 - looked at, not used
         self._fds: list[tuple[int, int]] = []
@@ -79,9 +87,17 @@ class Namespaces:
             self._fds.insert(0, (user, _NEW_USER))
             mount = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             self._fds.append((mount, _NEW_MOUNT))
+            for name, kind in _OTHERS if is_whole else ():
+                fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                self._fds.append((fd, kind))
         except OSError:
             self.close()
             raise
+
+    @property
+    def fds(self) -> list[int]:
+        """What holds them open."""
+        return [fd for fd, _ in self._fds]
 
     def join(self) -> None:
         """Move this process into them, for good.

@@ -12,7 +12,7 @@ On the channel (SOCK_SEQPACKET, JSON):
 
     in    {"start": …} with descriptors    {"kill": true}
           {"inside": …} with a socket, over which the answer goes, and other descriptors
-          {"go": true}: what waits has been told what to become
+          {"go": true}: what waits has been told what to become; {"rest": true}: that is over
     out   {"ready": true}    {"started": pid, "scratch": folder}    {"refused": why}
           {"ended": status, "because": "memory" | "pids" | "", "never": why it never ran}
 """
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
     from rolekit.guest.orders import Start, Terms
 
 if TYPE_CHECKING or __package__:
-    from rolekit.guest import inside, kin, rights, starting
+    from rolekit.guest import inside, kin, rights, spawner, starting
 else:  # as a script: from beside it, and nothing else from there
     sys.path.insert(0, str(Path(__file__).parent))
     import inside
     import kin
     import rights
+    import spawner
     import starting
 
     del sys.path[0]
@@ -143,8 +144,8 @@ class Keeper:
             if self._main:
                 told = cast("inside.Order", order["inside"])
                 self._helpers.add(inside.go(told, fds, self._inside, self._scratch_place))
-        elif "go" in order:
-            self._waits = False
+        elif "go" in order or "rest" in order:
+            self._waits = "rest" in order
         elif self._main:
             self._clear()
 
@@ -156,7 +157,8 @@ class Keeper:
         inner = (
             () if order["pids"] is None else (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
         )
-        pid, said, why = self._made(order, starting.numbered(order, fds, inner), scratch)
+        theirs = fds[:-2] if order["has_spawner"] else fds
+        pid, said, why = self._made(order, starting.numbered(order, theirs, inner), scratch)
         if inner:
             why = self._bound(order, inner, pid, is_bare=said is None) or why
         if why:
@@ -167,6 +169,11 @@ class Keeper:
             return
         self._main, self._said, self._waits = pid, said, order["waits"]
         self._beside = BWRAP_PIDS if inner else 0
+        if order["has_spawner"]:
+            self._beside += 1  # the shell
+            if self._inside is not None:
+                made = spawner.fork(order, fds, self._inside, self._groups.join)
+                self._helpers.add(made)
         self._tell({"started": pid, "scratch": str(scratch or "")})
 
     def _made(
@@ -219,12 +226,16 @@ class Keeper:
                 child = json.loads(starting.read_all(info))["child-pid"]
                 most = {"RLIMIT_NPROC": cast("int", order["pids"])}
                 try:
-                    if is_bare:
+                    # Where a spawner is, runs have it from there: what keeps the sandbox
+                    # runs nothing of the guest, and is not to count as its processes.
+                    if is_bare and not order["has_spawner"]:
                         self._groups.join(pid, child)
                     with rights.as_user(order["uid"]):
                         starting.limit(child, most | (order["limits"] if is_bare else {}))
-                        if order["is_reached"]:
-                            self._inside = inside.Namespaces(child, order["uid"])
+                        if order["is_reached"] or order["has_spawner"]:
+                            self._inside = inside.Namespaces(
+                                child, order["uid"], is_whole=order["has_spawner"]
+                            )
                 except OSError as error:
                     # Before it sees that nobody holds it back.
                     kin.send_signal(child, signal.SIGKILL)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import cgroups, inside, keeper, leftovers, orders, starting
+from rolekit.guest import cgroups, inside, keeper, kin, leftovers, orders, starting
 from rolekit.guest.asking import asked, connected
-from rolekit.guest.going import SCRIPT, SHELL
+from rolekit.guest.going import HOLD, SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
 from rolekit.guest.pipes import Pipes
 
@@ -81,6 +81,7 @@ class Keeper:
         self._ready = asyncio.Event()
         self._started: asyncio.Future[int] | None = None
         self._ended: asyncio.Future[Ended] | None = None
+        self._killed = kin.Groups([])
         self.scratch = ""
         self.is_lost = False
         self.is_spent = False
@@ -116,6 +117,7 @@ class Keeper:
         if self._use_groups:
             name = f"rolekit-guest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             self._groups = cgroups.make(name, limits)
+            self._killed = kin.Groups(self._groups)
         terms = orders.Terms(
             folder=self._folder,
             memory_bytes=limits.memory_mb * MIB,
@@ -159,7 +161,8 @@ class Keeper:
         Args:
             launch: How.
             pipes: Descriptors of its stdin, stdout and stderr, and of its gate, where it shall
-                wait for `going.told` and has no program before. The caller closes them.
+                wait for `going.told` and has no program before. For a sandbox that stays,
+                then those of its spawner, see `Start`. The caller closes them.
             argv: Program, with its path, and arguments.
             env: Besides that of the launch.
             files: For a sandbox: put into the folder that it starts in, by name.
@@ -178,9 +181,10 @@ class Keeper:
         try:
             if wanted:  # may be large, so not on the loop
                 await asyncio.to_thread(_hold, held, wanted)
+            pipes, spawner = pipes[: GATE + 1], pipes[GATE + 1 :]
             waits = len(pipes) > GATE
             if waits and launch.filter is not None:
-                argv = (SHELL, "-c", SCRIPT)
+                argv = (SHELL, "-c", HOLD if spawner else SCRIPT)
             order = orders.Start(
                 argv=[*_prefix(launch, list(given), env or {}), *argv],
                 env=launch.env | dict(env or {}),
@@ -191,8 +195,9 @@ class Keeper:
                 is_reached=is_reached,
                 waits=waits,
                 folders=list(launch.folders),
+                has_spawner=bool(spawner),
             )
-            return await self._order(order, [*pipes, *held])
+            return await self._order(order, [*pipes, *held, *spawner])
         finally:
             for fd in held:
                 os.close(fd)
@@ -241,15 +246,26 @@ class Keeper:
 
     def go(self) -> None:
         """Say that the guest has been told what to become: it is watched from here on."""
+        self._say_of_watch(b'{"go": true}')
+
+    def rest(self) -> None:
+        """Say that nothing runs in a sandbox that stays: it is watched no more."""
+        self._say_of_watch(b'{"rest": true}')
+
+    def _say_of_watch(self, what: bytes) -> None:
         if not self._groups and self._channel is not None and not self.is_lost:
             with contextlib.suppress(OSError):
-                self._channel.send(b'{"go": true}')
+                self._channel.send(what)
 
     def kill(self) -> None:
         """Have the guest killed that runs, with all that it started."""
         if self._channel is not None and not self.is_lost:
             with contextlib.suppress(OSError):
                 self._channel.send(b'{"kill": true}')
+
+    def has_killed(self) -> bool:
+        """Whether the kernel has killed for memory since this was asked last."""
+        return self._killed.has_killed()
 
     async def clear(self) -> None:
         """Kill the guest, if one runs, and wait until nothing of it is left."""
@@ -270,6 +286,7 @@ class Keeper:
 
     def _bury(self) -> None:
         """Wait for the keeper; do what it leaves undone."""
+        self._killed.close()
         if self._popen is not None:
             try:
                 self._popen.wait(END_S)

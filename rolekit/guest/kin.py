@@ -26,6 +26,12 @@ class Groups:
     def __init__(self, folders: list[str]) -> None:
         self.folders = [Path(folder) for folder in folders]
         self._kills = 0
+        self._counts: list[int] = []
+        for folder in self.folders:
+            for name in ("memory.events", "memory.oom_control"):
+                with contextlib.suppress(OSError):
+                    flags = os.O_RDONLY | os.O_CLOEXEC
+                    self._counts.append(os.open(folder / name, flags))
 
     def join(self, *pids: int) -> None:
         """Move processes into it; without any, this one."""
@@ -42,16 +48,22 @@ class Groups:
     def has_killed(self) -> bool:
         """Whether the kernel has killed for memory since this was asked last."""
         before = self._kills
-        for folder in self.folders:
-            for name in ("memory.events", "memory.oom_control"):
-                with contextlib.suppress(OSError):
-                    for line in (folder / name).read_text().splitlines():
-                        if line.startswith("oom_kill "):
-                            self._kills = int(line.split()[1])
+        for fd in self._counts:
+            with contextlib.suppress(OSError):  # another has removed it
+                for line in os.pread(fd, 4096, 0).decode().splitlines():
+                    if line.startswith("oom_kill "):
+                        self._kills = int(line.split()[1])
         return self._kills > before
+
+    def close(self) -> None:
+        """Let go of it. Safe to call twice."""
+        for fd in self._counts:
+            os.close(fd)
+        self._counts.clear()
 
     def remove(self) -> None:
         """Remove its folders; nobody is in them any more."""
+        self.close()
         until_s = time.monotonic() + REMOVE_S
         for folder in self.folders:
             while folder.exists() and time.monotonic() < until_s:

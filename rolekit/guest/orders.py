@@ -12,7 +12,8 @@ class Start(TypedDict):
     """How to start a guest. With it come stdin, stdout, stderr, then others, in order.
 
     The others are the gate of a guest that waits to become a program, and for a sandbox its
-    filter and files.
+    filter and files; last, for one that stays, the channel of its spawner, and where the
+    shell in it says that it is there.
 
     Attributes:
         argv: Program, with its path, and arguments.
@@ -24,6 +25,7 @@ class Start(TypedDict):
         is_reached: Whether somebody will connect to it, or look into its folders.
         waits: Whether there is a gate, over which arguments come when they are known.
         folders: Made in its scratch folder.
+        has_spawner: Whether the sandbox stays, for one program after another.
     """
 
     argv: list[str]
@@ -35,6 +37,7 @@ class Start(TypedDict):
     is_reached: bool
     waits: bool
     folders: list[str]
+    has_spawner: bool
 
 
 class Terms(TypedDict):

@@ -5,6 +5,9 @@
 What takes long is done ahead: pipes, a process with its limits in its cgroup, a scratch
 folder, or a whole sandbox. There it waits for what only the call knows, arguments and
 environment, and becomes the program. Each run has a guest of its own, which is used once.
+
+A sandbox in which a run has left nothing at all is as good as a new one, and the next run has
+it (see `spawning`). Where programs leave something time and again, each has a new one.
 """
 
 from __future__ import annotations
@@ -17,13 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from rolekit.errors import GuestFailed
 from rolekit.guest import going
 from rolekit.guest.current import current_message
 from rolekit.guest.hosts import MIB
 from rolekit.guest.once import Output
 from rolekit.guest.pipes import Pipes
+from rolekit.guest.spawning import LEAST_MB, CannotSpawn, Spawning
 from rolekit.guest.speaking import run_through
+
+log = structlog.get_logger("rolekit.guest")
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +42,9 @@ if TYPE_CHECKING:
 
 SIGNAL_BASE = 128
 """What a dead guest had said is read within this: its pipe may be in the hands of others."""
+WORTH_RUNS, SHORT_LIVES = 3, 3
+"""A sandbox that stays costs more than one for one run: where so many in turn did not last
+for so many runs, there are no more."""
 AT_ONCE_BYTES = 1 << 16
 """A pipe that is empty takes so much without a wait."""
 
@@ -45,6 +56,7 @@ class _Ready:
     Attributes:
         gate: Where it is told what to be; closed, it ends. None: it is started by the call.
         scratch: Its folder, where we can write to it; else empty.
+        sandbox: That it is started in, one of many.
     """
 
     pipes: Pipes
@@ -52,6 +64,7 @@ class _Ready:
     gate: int | None = None
     ended: asyncio.Future[Ended] | None = None
     scratch: str = ""
+    sandbox: Spawning | None = None
 
     def close(self) -> None:
         """Let go of it: what has not been told to go ends."""
@@ -77,6 +90,11 @@ class Runner:
         self._limits = limits
         self._keeper = keeper
         self._making: asyncio.Task[_Ready] | None = None
+        self._sandbox: Spawning | None = None
+        self._short_lives = 0
+        self._may_stay = (
+            launch.filter is not None and launch.can_wait and limits.memory_mb >= LEAST_MB
+        )
         self._is_over = False
 
     @property
@@ -103,7 +121,7 @@ class Runner:
             (made,) = await asyncio.gather(making, return_exceptions=True)
             if isinstance(made, _Ready):
                 made.close()
-        await self._keeper.clear()
+        await self._clear()
 
     async def run_once(
         self, stdin: bytes, arguments: Sequence[str], files: Mapping[str, bytes]
@@ -113,6 +131,8 @@ class Runner:
         try:
             return await self._run(ready, stdin, arguments, files)
         except BaseException:
+            if ready.sandbox is not None:
+                ready.sandbox.is_over = True
             self._keeper.kill()
             raise
         finally:
@@ -136,6 +156,8 @@ class Runner:
         return await self._make(files)
 
     def _fits(self, ready: _Ready, files: Mapping[str, bytes]) -> bool:
+        if ready.sandbox is not None:
+            return ready.sandbox.fits and not files
         if ready.ended is None:
             return True
         if ready.ended.done() or time.monotonic() - ready.born_s > self._limits.age_s:
@@ -148,18 +170,32 @@ class Runner:
             self._making.add_done_callback(_seen)
 
     async def _make(self, files: Mapping[str, bytes]) -> _Ready:
-        await self._keeper.clear()
+        if self._sandbox is None or not self._sandbox.fits or files:
+            await self._clear()
         pipes = Pipes(self._place, self._limits.output_mb * MIB)
         ready = _Ready(pipes=pipes, born_s=time.monotonic())
         try:
             await pipes.open()
-            if self._launch.can_wait:
+            if self._may_stay and not files:
+                ready.sandbox = await self._staying()
+            if self._launch.can_wait and ready.sandbox is None:
                 await self._start(ready, files)
         except BaseException:
             ready.close()
-            await asyncio.shield(self._keeper.clear())
+            await asyncio.shield(self._clear())
             raise
         return ready
+
+    async def _staying(self) -> Spawning | None:
+        """Return the sandbox that stays, or make one; None: there is none to be had."""
+        if self._sandbox is None:
+            self._sandbox = Spawning(self._keeper, self._limits)
+            try:
+                await self._sandbox.start(self._launch)
+            except CannotSpawn as error:
+                log.info("a sandbox cannot stay", guest=self._place, why=str(error))
+                await self._clear()
+        return self._sandbox
 
     async def _start(self, ready: _Ready, files: Mapping[str, bytes]) -> None:
         theirs, ready.gate = os.pipe2(os.O_CLOEXEC)
@@ -176,8 +212,19 @@ class Runner:
 
     async def _after(self, ready: _Ready) -> None:
         """Have nothing left of a run."""
-        await self._keeper.clear()
+        if ready.sandbox is None or not ready.sandbox.fits:
+            await self._clear()
         ready.close()
+
+    async def _clear(self) -> None:
+        """Have no guest, and no sandbox."""
+        sandbox, self._sandbox = self._sandbox, None
+        if sandbox is None:
+            await self._keeper.clear()
+            return
+        self._short_lives = self._short_lives + 1 if sandbox.runs < WORTH_RUNS else 0
+        self._may_stay = self._may_stay and self._short_lives < SHORT_LIVES
+        await sandbox.end()
 
     # -- a run -------------------------------------------------------------------------------
 
@@ -204,6 +251,10 @@ class Runner:
     ) -> asyncio.Future[Ended]:
         """Have the guest become the program."""
         argv = (self._launch.command[0], *arguments)
+        if ready.sandbox is not None:
+            end = ready.sandbox.run(ready.pipes.theirs, argv, self._launch.env | dict(env))
+            ready.pipes.give_away()
+            return end
         if ready.ended is None or ready.gate is None:
             end = ready.ended = await self._keeper.launch(
                 self._launch, ready.pipes.theirs, argv, env=env, files=files

@@ -48,7 +48,7 @@ OOM_SCORE = b"500"
 IGNORED_S = 1
 """So much processor time later than told by SIGXCPU, a process that ignores it is killed."""
 PR_SET_PDEATHSIG = 1
-_OWN_SCORE = Path("/proc/self/oom_score_adj")
+OWN_SCORE = Path("/proc/self/oom_score_adj")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -96,12 +96,12 @@ def spawn(order: Start, places: Mapping[int, int]) -> int:
 @contextlib.contextmanager
 def _scored() -> Generator[None]:
     """Have what is started inside the block killed before others, where memory is short."""
-    before = _OWN_SCORE.read_bytes()
-    _OWN_SCORE.write_bytes(OOM_SCORE)
+    before = OWN_SCORE.read_bytes()
+    OWN_SCORE.write_bytes(OOM_SCORE)
     try:
         yield
     finally:
-        _OWN_SCORE.write_bytes(before)
+        OWN_SCORE.write_bytes(before)
 
 
 def fork(
@@ -143,7 +143,7 @@ def _prepare(order: Start, join: Callable[[], None], parent: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs do not
     os.setsid()
-    _OWN_SCORE.write_bytes(OOM_SCORE)
+    OWN_SCORE.write_bytes(OOM_SCORE)
     join()
     if order["uid"] is not None:
         os.setgroups([])

@@ -9,7 +9,7 @@ import pytest
 
 from rolekit.guest import Exec, Guest, Limits, Sandbox
 from rolekit.guest.crew import guests_running
-from tests.process.guest_programs import Leftovers, leftovers_in
+from tests.process.guest_programs import Leftovers, leftovers_in, no_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,10 +189,6 @@ async def test_its_files_have_a_limit_all_together(left: Leftovers) -> None:
     )
 
     assert await told(left, program) == "bounded bounded "
-
-
-def no_groups(*_: object) -> list[str]:
-    return []
 
 
 async def test_its_processes_have_a_limit_of_their_own_without_a_cgroup(

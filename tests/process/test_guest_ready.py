@@ -15,11 +15,13 @@ import pytest
 
 from rolekit.errors import GuestFailed
 from rolekit.guest import Exec, Limits, Process, Sandbox, pool
+from rolekit.guest.spawning import LEAST_MB
 from tests.process.guest_programs import (
     Leftovers,
     at_work,
     groups,
     leftovers_in,
+    no_groups,
     processes,
 )
 
@@ -42,35 +44,47 @@ def children(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children()]
 
 
-def no_groups(name: str, limits: Limits) -> list[str]:
-    return []
-
-
 def keepers() -> list[int]:
     return [pid for pid in children(os.getpid()) if pid in processes("keeper.py")]
 
 
-@each_host
+def forked_by(keeper: int, *, is_forked: bool) -> list[int]:
+    """Return those children of a keeper that are forks of it, or those that are bubblewrap."""
+    forks = processes("keeper.py")
+    return [pid for pid in children(keeper) if (pid in forks) == is_forked]
+
+
+@pytest.mark.parametrize(
+    ("host", "memory_mb", "stays"),
+    [(Process(), 64, False), (Sandbox(), 64, True), (Sandbox(), LEAST_MB - 1, False)],
+    ids=["process", "sandbox that stays", "sandbox"],
+)
 async def test_the_next_guest_is_there_before_its_call(
-    host: Process | Sandbox, left: Leftovers
+    host: Process | Sandbox, memory_mb: int, *, stays: bool, left: Leftovers
 ) -> None:
-    async with at_work(Exec("/bin/echo", "done"), host=host) as guest:
+    limits = Limits(memory_mb=memory_mb)
+    async with at_work(Exec("/bin/echo", "done"), host=host, limits=limits) as guest:
         (keeper,) = keepers()
-        (first,) = children(keeper)
+        first = set(children(keeper))
+        assert first
 
         assert (await guest.run()).stdout == b"done\n"
 
         await left.soon(lambda: bool(children(keeper)))
-        assert first not in children(keeper)
+        assert first & set(children(keeper)) == (first if stays else set())
 
 
-@each_host
+@pytest.mark.parametrize(
+    ("host", "is_forked"),
+    [(Process(), True), (Sandbox(), False), (Sandbox(), True)],
+    ids=["process", "sandbox", "spawner"],
+)
 async def test_a_guest_that_was_killed_while_it_waited_costs_one_call_at_most(
-    host: Process | Sandbox, left: Leftovers
+    host: Process | Sandbox, *, is_forked: bool, left: Leftovers
 ) -> None:
     async with at_work(Exec("/bin/echo", "done"), host=host) as guest:
         (keeper,) = keepers()
-        (waiting,) = children(keeper)
+        (waiting,) = forked_by(keeper, is_forked=is_forked)
         os.kill(waiting, signal.SIGKILL)
         await left.soon(lambda: waiting not in children(keeper))
         with contextlib.suppress(GuestFailed):  # its end may not be known here yet
@@ -173,27 +187,40 @@ def one_group() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_group")
+@pytest.mark.parametrize("memory_mb", [77, LEAST_MB - 1], ids=["stays", "for one run"])
 async def test_what_waits_in_a_sandbox_has_its_rights_and_limits_already(
-    left: Leftovers,
+    memory_mb: int, left: Leftovers
 ) -> None:
-    limits = Limits(scratch_mb=3, memory_mb=77, pids=9)
+    limits = Limits(scratch_mb=3, memory_mb=memory_mb, pids=9)
     async with at_work(Exec("/bin/true"), host=Sandbox(), limits=limits):
-        (outer,) = children(keepers()[0])
+        (keeper,) = keepers()
+        (outer,) = forked_by(keeper, is_forked=False)
         (inner,) = children(outer)
+        spawners = forked_by(keeper, is_forked=True)
+        assert len(spawners) == (memory_mb >= LEAST_MB)
 
         uid = 65534 if os.geteuid() == 0 else os.geteuid()
-        for pid in (outer, inner):
+        for pid in (outer, inner, *spawners):
             assert set(said_of(pid, "Uid")) == {str(uid)}
             assert os.geteuid() or said_of(pid, "Groups") == []
-            assert os.getsid(pid) != os.getsid(keepers()[0])
             assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+        for pid in spawners or (outer, inner):  # what the run is, or is started by
             for group in groups():
                 assert str(pid) in (group / "cgroup.procs").read_text().split()
+        for pid in (outer, inner):
+            assert os.getsid(pid) != os.getsid(keeper)
         assert int(said_of(outer, "SigIgn")[0], 16) & 1 << signal.SIGPIPE - 1 == 0
-        held = Path(f"/proc/{inner}/limits").read_text()
-        for what, most in [("file size", 3 << 20), ("data size", 77 << 20)]:
-            assert re.search(rf"^Max {what} +{most} +{most} ", held, re.MULTILINE)
-        assert re.search("^Max processes +10 +10 ", held, re.MULTILINE)  # and bubblewrap's own
+        for pid in (inner, *spawners):
+            held = Path(f"/proc/{pid}/limits").read_text()
+            for what, most in [("file size", 3 << 20), ("data size", memory_mb << 20)]:
+                assert re.search(rf"^Max {what} +{most} +{most} ", held, re.MULTILINE)
+            # and bubblewrap's own, or the spawner
+            assert re.search("^Max processes +10 +10 ", held, re.MULTILINE)
+        for pid in spawners:
+            assert said_of(pid, "NoNewPrivs") == ["1"]
+            assert said_of(pid, "Seccomp") == ["2"]
+            for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
+                assert int(said_of(pid, f"Cap{kind}")[0], 16) == 0
 
 
 def said_of(pid: int, name: str) -> list[str]:

@@ -1,0 +1,167 @@
+"""The instance's side of a spawner: a sandbox that stays, for one program after another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from rolekit.errors import GuestFailed
+from rolekit.guest.kept import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rolekit.guest.hosts import Launch
+    from rolekit.guest.kept import Keeper
+    from rolekit.guest.limits import Limits
+
+LEAST_MB = 32
+"""A spawner has the limits of its runs, and lives in no less."""
+MAX_BYTES = 1 << 16
+
+
+class CannotSpawn(Exception):
+    """No program can be run by a spawner here; says why."""
+
+
+class Spawning:
+    """A sandbox, and what runs programs in it.
+
+    Args:
+        keeper: Starts it. It runs, and has no other guest.
+        limits: Of each run.
+
+    Attributes:
+        runs: Programs that were run in it.
+        is_clean: Whether none has left anything; one that is not is no use any more.
+        is_over: Whether it is being killed.
+    """
+
+    def __init__(self, keeper: Keeper, limits: Limits) -> None:
+        self._keeper = keeper
+        self._limits = limits
+        self._channel: socket.socket | None = None
+        self._gate: int | None = None
+        self._sandbox: asyncio.Future[Ended] | None = None
+        self._run: asyncio.Task[Ended] | None = None
+        self._born_s = 0.0
+        self.runs = 0
+        self.is_over = False
+        self.is_clean = False
+
+    async def start(self, launch: Launch) -> None:
+        """Start it.
+
+        Raises:
+            CannotSpawn: It is not to be had here.
+            GuestFailed: It did not start in time, or its keeper is gone.
+        """
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.setblocking(False)  # noqa: FBT003 - the only way to say it
+        gate, self._gate = os.pipe2(os.O_CLOEXEC)
+        said, says = os.pipe2(os.O_CLOEXEC)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fds = [nothing, says, says, gate, theirs.fileno(), said]
+            self._sandbox = await self._keeper.launch(launch, fds, ())
+        finally:
+            theirs.close()
+            for fd in (gate, said, says, nothing):
+                os.close(fd)
+        limit_s = self._limits.start_s
+        try:
+            async with asyncio.timeout(limit_s):
+                answer = await self._answer()
+        except TimeoutError:
+            raise GuestFailed(f"its sandbox was not ready in start_s, {limit_s:g} s.") from None
+        if "ready" not in answer:
+            raise CannotSpawn(str(answer.get("never", "its spawner ended at once")))
+        self._born_s = time.monotonic()
+        self.is_clean = True
+
+    @property
+    def fits(self) -> bool:
+        """Whether another program may run in it."""
+        return (
+            self.is_clean
+            and not self.is_over
+            and self._sandbox is not None
+            and not self._sandbox.done()
+            and self.runs < self._limits.uses
+            and time.monotonic() - self._born_s < self._limits.age_s
+        )
+
+    def run(
+        self, pipes: Sequence[int], argv: Sequence[str], env: Mapping[str, str]
+    ) -> asyncio.Future[Ended]:
+        """Run a program; return its end, which comes when nothing runs any more.
+
+        Args:
+            pipes: Descriptors of its stdin, stdout and stderr. The caller closes them.
+            argv: Program, with its path, and arguments.
+            env: All of its environment.
+
+        Raises:
+            GuestFailed: The sandbox is gone.
+        """
+        assert self._channel is not None  # noqa: S101 - `start` was called
+        self.runs += 1
+        self.is_clean = False  # until it has been looked at, also where nobody waits for that
+        told = os.memfd_create("run", os.MFD_CLOEXEC)
+        text = json.dumps({"argv": list(argv), "env": dict(env)}).encode()
+        try:
+            os.set_blocking(told, False)  # it is memory
+            while text:
+                text = text[os.write(told, text) :]
+            os.lseek(told, 0, os.SEEK_SET)
+            self._keeper.go()
+            socket.send_fds(self._channel, [b"{}"], [*pipes, told])
+        except OSError as error:
+            raise GuestFailed(f"its sandbox is gone: {error}.") from error
+        finally:
+            os.close(told)
+        self._run = asyncio.create_task(self._ended())
+        return self._run
+
+    async def _ended(self) -> Ended:
+        answer = await self._answer()
+        self._keeper.rest()
+        status = answer.get("status")
+        because = "memory" if self._keeper.has_killed() else ""
+        self.is_clean = answer.get("is_clean") is True and not because
+        if not self.is_clean:
+            await self._keeper.clear()
+        if self._sandbox is not None and self._sandbox.done():
+            because = because or self._sandbox.result().because
+        return Ended(
+            status if isinstance(status, int) else -signal.SIGKILL,
+            because,
+            str(answer.get("refused", "")),
+        )
+
+    async def _answer(self) -> dict[str, object]:
+        """Return what the spawner says next; nothing where it is gone."""
+        assert self._channel is not None  # noqa: S101 - `start` was called
+        try:
+            text = await asyncio.get_running_loop().sock_recv(self._channel, MAX_BYTES)
+        except OSError:
+            text = b""
+        answer: dict[str, object] = json.loads(text) if text else {}
+        return answer
+
+    async def end(self) -> None:
+        """Have nothing left of it. Safe to call twice."""
+        self.is_clean = False
+        await self._keeper.clear()
+        if self._run is not None:  # it ends with the sandbox
+            await asyncio.wait([self._run])
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            os.close(gate)
+        if self._channel is not None:
+            self._channel.close()
