@@ -6,6 +6,7 @@ a ratio is taken round by round before the median is: what drifts between rounds
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,16 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+def difference(of: Sequence[float], against: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median of the differences, and the interval of 95 % that it lies in.
+
+    Source: the binomial interval of a median, by the normal approximation.
+    """
+    found = sorted(a - b for a, b in zip(of, against, strict=True))
+    low = max(math.floor((len(found) - 1.96 * math.sqrt(len(found))) / 2) - 1, 0)
+    return statistics.median(found), found[low], found[-1 - low]
 
 
 def metric(rounds: Sequence[Round], contender: str, name: str) -> Spread | None:

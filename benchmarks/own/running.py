@@ -78,7 +78,7 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
     await migrate(app.name, job.database, job.broker, queues, partitions=plan.partitions)
     async with (
         open_host(app.name, job.database, job.broker, queues) as host,
-        _traced(job) as tracing,
+        traced(job.options.get("traces")) as tracing,
     ):
         owner = host.epoch << OWNER_BITS | 1
         meters = Meters() if job.options.get("meters") else None
@@ -101,12 +101,12 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
 
 
 @asynccontextmanager
-async def _traced(job: Job) -> AsyncGenerator[Tracing | None]:
-    """Ship spans as an instance does, to a process that throws them away; None: trace nothing.
+async def traced(ratio: float | None) -> AsyncGenerator[Tracing | None]:
+    """Ship spans as an instance does, to a process that throws them away.
 
-    The share that is kept is the job's option `traces`.
+    Args:
+        ratio: The share that is kept; None: trace nothing.
     """
-    ratio = job.options.get("traces")
     if ratio is None:
         yield None
         return

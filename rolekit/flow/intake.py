@@ -202,9 +202,11 @@ class Intake:
     ) -> list[Packet]:
         plan, codec = self._runtime.plan, self._runtime.codec
         name, version, body = codec.encode(message)
-        carried, sending = dict(headers or {}), None
-        if self._runtime.tracing is not None:
-            carried, sending = self._runtime.tracing.entering(carried)
+        tracing = self._runtime.tracing
+        if tracing is not None:
+            carried, sending = tracing.entering(headers)
+        else:
+            carried, sending = dict(headers or {}), None
         head = Head(
             type=name,
             type_version=version,
@@ -222,8 +224,10 @@ class Intake:
         if outside:
             id_ = derive(root, outside_queue(outside)) if targets else root
             packets.append(packet_for(outside, head, id_, body))
-        if self._runtime.tracing is not None:
-            self._runtime.tracing.sent(sending, packets, root)
+        if sending is not None and tracing is not None:
+            tracing.sent(sending, packets, root)
+        elif tracing is not None:
+            tracing.memory.sent(packets, head)
         return packets
 
     async def _check_room(self, targets: Sequence[str]) -> None:

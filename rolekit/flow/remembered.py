@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from rolekit.flow.runtime import Arrival
-    from rolekit.model.envelope import Packet
+    from rolekit.model.envelope import Head, Packet
     from rolekit.model.span import Recall
     from rolekit.observe.tracing import Tracer, Value
     from rolekit.store.base import Step as Recorded
@@ -44,8 +44,8 @@ Chunk = tuple[str, str, float, Sent]
 Step = tuple[str, str, str, str, int, Kind, float, float, Sent]
 """root, id, queue, handler, generation, kind, begin and duration in seconds, and what it sent,
 if that is one message."""
-Intake = tuple[str, float, Sent, Untraced | None]
-"""root, begin in seconds, what was sent, the request that sent it."""
+Intake = tuple[str, int, Sent, Live | Untraced | None]
+"""root, when in milliseconds, what was sent, and what was current then."""
 
 
 class Memory:
@@ -109,11 +109,20 @@ class Memory:
             else:
                 self._chunks.append(chunk)
 
-    def sent(self, packets: Sequence[Packet], root: str) -> None:
-        """Remember what was sent from outside and nobody traces."""
-        request = current.get()
-        by = request if isinstance(request, Untraced) else None
-        self._intakes.append((root, time.time(), _names(packets), by))
+    def sent(self, packets: Sequence[Packet], head: Head) -> None:
+        """Remember what was sent from outside and nobody traces.
+
+        Args:
+            packets: Of one message.
+            head: Of all of them.
+        """
+        by = current.get()
+        if len(packets) == 1:
+            (packet,) = packets
+            sent: Sent = (packet.queue, packet.id)
+        else:
+            sent = _names(packets)
+        self._intakes.append((head.root, head.sent_at_ms, sent, by))
 
     # -- what is wanted after all --------------------------------------------------------------
 
@@ -147,7 +156,7 @@ class Memory:
         traces = {one.root: one.trace for one in some if one.root not in self.wanted}
         since_s = time.time() - KEPT_S
         for intake in [one for one in self._intakes if one[0] in traces]:
-            if intake[1] > since_s:
+            if intake[1] > since_s * 1000:
                 self._tell_intake(intake, traces[intake[0]])
         for step in [one for one in self._steps if one[0] in traces]:
             if step[6] > since_s:
@@ -160,15 +169,16 @@ class Memory:
             del self.wanted[next(iter(self.wanted))]
 
     def _tell_intake(self, intake: Intake, trace: str) -> None:
-        root, at_s, sent, request = intake
-        parent = ""
-        if request is not None:
+        root, at_ms, sent, request = intake
+        parent, at_ns = "", at_ms * 1_000_000
+        if isinstance(request, Untraced):
+            at_ns = max(at_ns, request.begun_ns)  # which is more exact
             parent = send_of(root, "")
             Live(
                 self._tracer, request.name, SpanKind.SERVER, trace=trace, id_=parent,
                 begun_ns=request.begun_ns, attributes={**request.attributes},
             ).end(request.ended_ns)  # fmt: skip
-        self._tell_sends(sent, trace, parent, root, int(at_s * 1e9))
+        self._tell_sends(sent, trace, parent, root, at_ns)
 
     def _tell_step(self, step: Step, trace: str) -> None:
         root, id_, queue, handler, generation, kind, began_s, took_s, sent = step

@@ -281,7 +281,7 @@ class Tracing:
             if sending is not None:
                 sending.end()
 
-    def entering(self, headers: Mapping[str, str]) -> tuple[dict[str, str], Live | None]:
+    def entering(self, headers: Mapping[str, str] | None) -> tuple[dict[str, str], Live | None]:
         """Decide whether what is sent from outside is traced, and what it carries.
 
         A context that the sender gave stays as it is.
@@ -289,7 +289,7 @@ class Tracing:
         Returns:
             Headers, and the span of the send, which `sent` completes; None: not traced.
         """
-        found = {**carried.get(), **headers}
+        found = {**carried.get(), **headers} if headers else carried.get().copy()
         if TRACEPARENT in found and context_of(found[TRACEPARENT]) is not None:
             return found, None
         cause = outer_context()
@@ -305,11 +305,8 @@ class Tracing:
         found[TRACEPARENT] = sending.context.header()
         return found, sending
 
-    def sent(self, sending: Live | None, packets: Sequence[Packet], root: str) -> None:
-        """Say what a send is about, before it leaves; remember one that is not traced."""
-        if sending is None:
-            self.memory.sent(packets, root)
-            return
+    def sent(self, sending: Live, packets: Sequence[Packet], root: str) -> None:
+        """Say what a send is about, before it leaves."""
         queue = packets[0].queue
         sending.name = f"send {queue}" if len(packets) == 1 else "send"
         sending.message = root

@@ -157,14 +157,14 @@ class Allowance:
 
     def __init__(self, per_s: int) -> None:
         self._per_s = per_s
-        self._second = 0
+        self._until_s = 0.0
         self._left = per_s
 
     def take(self) -> bool:
         """Take one, if any is left."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._left = second, self._per_s
+        now_s = time.monotonic()
+        if now_s >= self._until_s:
+            self._until_s, self._left = now_s // 1 + 1, self._per_s
         if self._left <= 0:
             return False
         self._left -= 1
@@ -204,14 +204,17 @@ carried: ContextVar[dict[str, str]] = ContextVar("rolekit_carried", default={}) 
 """What came with a request beside the context of its trace, and goes on with what it sends."""
 
 
+_NOT_KEPT = TraceContext("", "", is_sampled=False)
+_OPENTELEMETRY = "opentelemetry.trace"
+"""OpenTelemetry's API is there if the app uses it: otherwise there is no span of its own."""
+
+
 def outer_context() -> TraceContext | None:
     """Say which span causes what is sent now, if any is known: ours, or OpenTelemetry's."""
     found = current.get()
-    if isinstance(found, Live):
-        return found.context
-    if isinstance(found, Untraced):
-        return TraceContext("", "", is_sampled=False)
-    otel = _opentelemetry()
+    if found is not None:
+        return found.context if isinstance(found, Live) else _NOT_KEPT
+    otel: Any = sys.modules.get(_OPENTELEMETRY)
     if otel is None:
         return None
     span = otel.get_current_span().get_span_context()
@@ -225,7 +228,7 @@ def outer_context() -> TraceContext | None:
 @contextmanager
 def within(span: TraceContext) -> Generator[None]:
     """Let spans that an app begins with OpenTelemetry be children of this one."""
-    otel = _opentelemetry()
+    otel: Any = sys.modules.get(_OPENTELEMETRY)
     if otel is None:
         yield
         return
@@ -241,8 +244,3 @@ def within(span: TraceContext) -> Generator[None]:
         yield
     finally:
         context.detach(token)
-
-
-def _opentelemetry() -> Any:  # noqa: ANN401 - its module, or None
-    """Return OpenTelemetry's API if the app uses it: otherwise there is no span of its own."""
-    return sys.modules.get("opentelemetry.trace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.figures import Bar, Run, exit_code, judge, metric, ratio, spread
+from benchmarks.figures import Bar, Run, difference, exit_code, judge, metric, ratio, spread
 
 OURS, THEIRS = "rolekit", "peer"
 FASTER = Bar(name="consume/peer", of=OURS, against=THEIRS, at_least=3)
@@ -24,6 +24,13 @@ def test_a_spread_is_the_median_with_its_range() -> None:
 
 def test_no_values_have_no_spread() -> None:
     assert spread([]) is None
+
+
+def test_a_difference_is_taken_within_each_round_and_says_where_its_median_lies() -> None:
+    machine = [10.0 * number for number in range(100)]  # slower by the round
+    ours = [base + number for number, base in enumerate(machine)]
+
+    assert difference(ours, machine) == (49.5, 39, 60)
 
 
 def test_rate_and_cpu_are_for_each_message() -> None:
