@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.model.keys import partition_of, partition_queue
-from tests.patience import patient
+from tests.patience import PATIENCE, patient
 from tests.process.keyed_app import Put
 from tests.process.keyed_fleet import Verdict, keyed_fleet, keyed_hosts
 
@@ -147,6 +148,7 @@ async def test_an_owner_that_stood_still_writes_nothing_when_it_goes_on(
             await client.send(Put(who="slow", n=n, wait_s=0.5))
         await asyncio.sleep(0.3)  # the first of them is with its handler now, or a later one
 
+        did_go_on = False  # on a slow machine the supervisor may have killed it by then
         await fleet.signal(stopped, signal.SIGSTOP)
         before = len(await fleet.rows())
         moved_s = await fleet.without(owner)
@@ -156,7 +158,9 @@ async def test_an_owner_that_stood_still_writes_nothing_when_it_goes_on(
         while len(while_stopped) <= before and asyncio.get_running_loop().time() < until_s:
             await asyncio.sleep(0.05)
             while_stopped = await fleet.rows()
-        os.kill(stopped, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped, signal.SIGCONT)
+            did_go_on = True
         await fleet.done(SLOW, 20)
         rows, log = await fleet.rows(), fleet.log
 
@@ -164,7 +168,8 @@ async def test_an_owner_that_stood_still_writes_nothing_when_it_goes_on(
     assert [n for _, n, _ in rows] == list(range(SLOW))
     assert before < SLOW, "it was stopped at work"
     assert moved_s <= MOVED_S
-    assert "another owner" in log
+    assert did_go_on or PATIENCE > 1
+    assert "another owner" in log or not did_go_on
     if not broker:
         # The new owner need not wait for the old one, whose attempt comes to nothing.
         assert len(while_stopped) > before

@@ -71,11 +71,18 @@ class Outcome:
         )
 
 
+@pytest.mark.parametrize("kill_s", [10, pytest.param(30, marks=pytest.mark.load)])
 @pytest.mark.timeout(160)
 async def test_killing_any_process_every_200_ms_loses_repeats_and_reorders_nothing(
-    tmp_path: Path, rolekit_database: str
+    tmp_path: Path, rolekit_database: str, kill_s: int
 ) -> None:
-    plan = Plan(database=rolekit_database, copies=2000, kill_s=30, kills=60, hits=21)
+    plan = Plan(
+        database=rolekit_database,
+        copies=70 * kill_s,
+        kill_s=kill_s,
+        kills=2 * kill_s,
+        hits=7 * kill_s // 10,
+    )
 
     outcome = await _run(tmp_path, plan)
 
