@@ -46,7 +46,7 @@ faults: servers  ## Break network and servers for longer than `test` does (ROLEK
 	$(BIN)/python -m pytest -s -m 'faults or load' $(or $(TESTS),tests/faults)
 
 promises: export ROLEKIT_PATIENCE ?= 1
-promises: servers  ## Measure what is promised of rolls, dashboards, stalls and stopped instances; wants a quiet machine
+promises: servers  ## Measure what is promised of rolls, dashboards, stalls, longer kills and stopped instances; wants a quiet machine
 	$(BIN)/python -m pytest -s -m load $(or $(TESTS),tests/process tests/examples)
 
 load: servers  ## Put mailflow under load, five minutes each on Postgres alone and on RabbitMQ; reports in build/load (FOR=, RATE=)

@@ -97,6 +97,7 @@ async def test_order_holds_when_owners_are_killed(
     assert verdict == Verdict(0, 0, 0)
 
 
+@pytest.mark.load
 @pytest.mark.timeout(60 + 20 * HOST_KILLS)
 async def test_order_holds_when_hosts_are_killed(
     tmp_path: Path, rolekit_database: str, broker: str

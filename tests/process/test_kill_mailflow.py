@@ -99,6 +99,7 @@ def broker_database(rolekit_database_server: DatabaseServer) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.load  # with RabbitMQ what carries messages is apart from the store too
 @pytest.mark.timeout(100)
 async def test_the_same_holds_when_the_broker_is_another_database(
     tmp_path: Path, rolekit_database: str, broker_database: str
