@@ -123,9 +123,9 @@ class Instance:
         role = self.role
         async with AsyncExitStack() as resources:
             attach(role, resources, self._listening, self.pause)
+            settings.apply(role, _own(role, self._values))
             if (tracing := self._services.runtime.tracing) is not None:
                 role._tracer = tracing.tracer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            settings.apply(role, _own(role, self._values))
             if isinstance(role, WebRole):
                 attach_front(role, self._services.client, self._transaction)
             if isinstance(role, VMRole):
