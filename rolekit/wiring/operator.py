@@ -145,46 +145,30 @@ def _text_of(row: DeadLetterRow) -> str:
 async def dead_letters(config: Config) -> AsyncGenerator[DeadLetters]:
     """Open the dead letters of the app that the settings name."""
     app = load_app(config.app)
-    database = Database(config.database, app.name)
-    joins = joins_store(config.database, config.broker)
-    try:
+    async with _opened(config.database, app.name) as database:
         bell = Bell(carry_by_notify(database, 0))
         carrying = asyncio.create_task(bell.run())
-        store = PostgresStore(database, joins=joins)
-        yield DeadLetters(store, bell, app.plan(), AuditLog(database))
+        yield DeadLetters(_store(config, database), bell, app.plan(), AuditLog(database))
         carrying.cancel()
-    finally:
-        await database.close()
 
 
 async def traces_of(config: Config, id_: str) -> list[list[Span]]:
     """Return the traces of a message, or the trace of that id, the newest first."""
-    app = load_app(config.app)
-    database = Database(config.database, app.name)
-    try:
-        return await TraceStore(database).of(id_)
-    finally:
-        await database.close()
+    async with open_traces(config.database, load_app(config.app).name) as traces:
+        return await traces.of(id_)
 
 
 async def acts(config: Config, limit: int) -> list[Act]:
     """Return what operators did with the app, the newest first."""
-    app = load_app(config.app)
-    database = Database(config.database, app.name)
-    try:
+    async with _opened(config.database, load_app(config.app).name) as database:
         return await AuditLog(database).newest(limit)
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
 async def open_traces(database_url: str, app_name: str) -> AsyncGenerator[TraceStore]:
     """Open the traces that an app keeps; nothing is asked before."""
-    database = Database(database_url, app_name)
-    try:
+    async with _opened(database_url, app_name) as database:
         yield TraceStore(database)
-    finally:
-        await database.close()
 
 
 async def holes_of(store: PostgresStore, limit: int) -> Sequence[Line]:
@@ -197,10 +181,18 @@ async def holes_of(store: PostgresStore, limit: int) -> Sequence[Line]:
 
 async def holes(config: Config, limit: int) -> Sequence[Line]:
     """Say which sequences of the app are open, and what each waits for."""
-    app = load_app(config.app)
-    database = Database(config.database, app.name)
+    async with _opened(config.database, load_app(config.app).name) as database:
+        return await holes_of(_store(config, database), limit)
+
+
+@asynccontextmanager
+async def _opened(database_url: str, app_name: str) -> AsyncGenerator[Database]:
+    database = Database(database_url, app_name)
     try:
-        store = PostgresStore(database, joins=joins_store(config.database, config.broker))
-        return await holes_of(store, limit)
+        yield database
     finally:
         await database.close()
+
+
+def _store(config: Config, database: Database) -> PostgresStore:
+    return PostgresStore(database, joins=joins_store(config.database, config.broker))

@@ -153,8 +153,13 @@ def test_an_address_that_others_reach_needs_tls(
     other = make_certificates(tmp_path_factory.mktemp("others"))
     certificate, key = str(made.server), str(made.server_key)
 
-    def with_(**values: str) -> Lock:
-        return locked("0.0.0.0:8710", Config(dashboard_token=TOKEN, **values))  # type: ignore[arg-type]
+    def with_(dashboard_certificate: str = "", dashboard_key: str = "") -> Lock:
+        config = Config(
+            dashboard_token=TOKEN,
+            dashboard_certificate=dashboard_certificate,
+            dashboard_key=dashboard_key,
+        )
+        return locked("0.0.0.0:8710", config)
 
     with pytest.raises(ConfigError, match="must not travel in the clear"):
         with_()
