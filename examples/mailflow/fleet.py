@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import msgspec
 
 from examples.mailflow.load import Target
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
 APP = "examples.mailflow.app:app"
+CONTROL = "mailflow.sock"
+"""Where its supervisor answers, in its home."""
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
 STOP_S = 30.0
@@ -27,6 +30,12 @@ STOP_S = 30.0
 
 class NotStarted(Exception):
     """`rolekit up` ended, or was not ready in time; the text has the end of its log."""
+
+
+class PlaceView(msgspec.Struct):
+    """What is read here of one instance."""
+
+    pid: int | None = None
 
 
 class RoleView(msgspec.Struct):
@@ -38,6 +47,7 @@ class RoleView(msgspec.Struct):
     instances: int
     address: str = ""
     why: str = ""
+    places: list[PlaceView] = []
 
 
 class FleetView(msgspec.Struct):
@@ -121,17 +131,16 @@ class Fleet:
 
 
 async def ps(home: Home) -> FleetView | None:
-    """Ask the fleet how it is; None while nobody answers."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rolekit", "ps", "--json",
-        env=home.environment(), cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    if process.returncode != 0:
-        return None
-    with contextlib.suppress(msgspec.DecodeError):
-        return msgspec.json.decode(out, type=FleetView)
+    """Ask the fleet what `rolekit ps --json` prints; None while nobody answers.
+
+    The control socket is asked, not the command: what waits for a start would else take from
+    it the processor that an interpreter needs for its own.
+    """
+    control = httpx.AsyncHTTPTransport(uds=str(home.folder / CONTROL))
+    async with httpx.AsyncClient(transport=control, base_url="http://rolekit") as http:
+        with contextlib.suppress(httpx.TransportError, msgspec.MsgspecError):
+            answer = await http.get("/ps")
+            return msgspec.json.decode(answer.content, type=FleetView)
     return None
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Literal
 
 import httpx
-import msgspec
 import pytest
 from playwright.async_api import expect
 
@@ -29,25 +26,6 @@ SENDER = "ada@mail.example"
 SAMPLES = {sample.name: sample for sample in all_samples()}
 FILE: FilePayload = {"name": "Übersicht.csv", "mimeType": "text/csv", "buffer": b"a;b\n"}
 SLOW_MS = 30_000
-
-
-class Place(msgspec.Struct):
-    """What is read here of an instance in `rolekit ps --json`."""
-
-    pid: int
-
-
-class Role(msgspec.Struct):
-    """What is read here of a role."""
-
-    role: str
-    places: list[Place]
-
-
-class View(msgspec.Struct):
-    """What is read here of a fleet."""
-
-    roles: list[Role]
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +64,10 @@ async def send(mailflow: fleet.Fleet, raw: bytes, *recipients: str) -> str:
 
 async def pids(mailflow: fleet.Fleet, role: str) -> list[int]:
     """Return the processes of a role."""
-    asked = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rolekit", "ps", "--json",
-        env=mailflow.home.environment(), cwd=fleet.ROOT, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, _ = await asked.communicate()
-    roles = msgspec.json.decode(out, type=View).roles
-    return [place.pid for one in roles if one.role == role for place in one.places]
+    view = await fleet.ps(mailflow.home)
+    assert view is not None
+    places = [place for one in view.roles if one.role == role for place in one.places]
+    return [place.pid for place in places if place.pid is not None]
 
 
 async def numbers(page: Page) -> list[int]:

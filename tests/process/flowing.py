@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 20_000
 """Samples beyond are left out: they test bytes, and cost the time that faults need."""
-UNDER_WAY = 600
+UNDER_WAY = 300
 """Copies under way at once: so many that a fault finds something, and that the end is near."""
 PATIENCE_S = patient(60.0)
 STALLED_S = patient(30.0)

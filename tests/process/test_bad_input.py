@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import socket
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import asyncpg
 import pytest
 
 from examples.mailflow.fleet import ROOT, stop
+from rolekit.cli.main import run
 from rolekit.model.envelope import MAX_BODY_BYTES
 from tests.faults.bench import Anomalies, Job, Script, bench
 from tests.patience import patient
@@ -61,8 +65,18 @@ class Command:
         )  # fmt: skip
 
     async def run(self, *arguments: str) -> Said:
-        """Run one to its end."""
-        return await ended(await self.start(*arguments))
+        """Run one to its end: in this process, whose imports are done, but for `up`."""
+        if arguments[0] == "up":
+            return await ended(await self.start(*arguments))
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self._environment, clear=True),
+            contextlib.chdir(ROOT),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = await asyncio.to_thread(run, arguments)
+        return Said(code, out.getvalue(), err.getvalue())
 
 
 async def ended(process: asyncio.subprocess.Process) -> Said:
