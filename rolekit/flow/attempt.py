@@ -82,7 +82,7 @@ class Attempt:
         if sending is None:
             return
         if step is not None and step.outputs and self._tracing.leaves_later:
-            self._tracing.wait_for(sending)
+            self._tracing.leaving.wait_for(sending)
         else:
             sending.end()
 

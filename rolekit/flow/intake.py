@@ -86,8 +86,8 @@ class Intake:
         if self.meters is not None:
             self.meters.sent.value += len(packets)
         tracing = self._runtime.tracing
-        if tracing is not None and tracing.awaits:
-            tracing.left(packets)
+        if tracing is not None and tracing.leaving.awaits:
+            tracing.leaving.left(packets)
 
     async def _leave_streamed(self, packets: list[Packet], streamed: list[Streamed]) -> None:
         await self.leave(packets, [], None, streamed)

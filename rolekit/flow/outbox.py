@@ -165,8 +165,8 @@ class Outbox:
             return
         if self.meters is not None:
             self.meters.left(count, time.perf_counter() - began_s)
-        if self.tracing is not None and self.tracing.awaits:
-            self.tracing.left(self._waiting[i].packet for i in range(count))
+        if self.tracing is not None and self.tracing.leaving.awaits:
+            self.tracing.leaving.left(self._waiting[i].packet for i in range(count))
         for _ in range(count):
             self._gone(self._waiting.popleft().n)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolekit.flow.attempt import MANY, Attempt
+from rolekit.flow.leaving import Leaving
 from rolekit.flow.remembered import Memory
 from rolekit.model.envelope import Kind
 from rolekit.model.span import (
@@ -35,7 +36,7 @@ from rolekit.model.span import (
 from rolekit.observe.tracing import Live, carried, new_trace_id, outer_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rolekit.flow.runtime import Arrival
     from rolekit.model.conventions import Server
@@ -46,12 +47,6 @@ if TYPE_CHECKING:
 
 LATE_AGAIN_S = 0.1
 """When as many late messages are traced as may be, no other is for so long."""
-LEAVING = 10_000
-"""So many sends are waited for; the oldest is given up beyond."""
-_MARK = b"\xab" + TRACEPARENT.encode() + b"\xd9\x37"
-"""How a head begins to say its trace context: a string of 11 bytes, then one of 55."""
-_CONTEXT_BYTES = 55
-_SPAN_AT = 36
 
 
 class Tracing:
@@ -66,6 +61,7 @@ class Tracing:
         commits: Attributes of commits: where they go.
 
     Attributes:
+        leaving: Sends that have not left yet.
         slow_s: What waits or runs longer is traced from there on.
         memory: Of what nobody traces.
         wanted: Traces that are kept after all, by root.
@@ -95,7 +91,7 @@ class Tracing:
         }
         self._prefix = prefix
         self.leaves_later = leaves_later
-        self._leaving: dict[str, Live] = {}
+        self.leaving = Leaving()
         self.slow_s = tracer.sampling.slow_s
         self.memory = Memory(tracer, self.operation)
         self.wanted = self.memory.wanted
@@ -258,29 +254,6 @@ class Tracing:
             sending.attributes["messaging.message.id"] = packets[0].id
         return sending
 
-    def wait_for(self, sending: Live) -> None:
-        """End this span when `left` tells of one of its packets."""
-        if len(self._leaving) >= LEAVING:
-            self._leaving.pop(next(iter(self._leaving))).end()
-        self._leaving[sending.id] = sending
-
-    @property
-    def awaits(self) -> bool:
-        """Whether `left` is to be called."""
-        return bool(self._leaving)
-
-    def left(self, packets: Iterable[Packet]) -> None:
-        """Note that packets are durable where they go."""
-        for packet in packets:
-            at = packet.head.find(_MARK)
-            if at < 0:
-                continue
-            at += len(_MARK)
-            context = packet.head[at : at + _CONTEXT_BYTES].decode("ascii", "replace")
-            sending = self._leaving.pop(context[_SPAN_AT:][:16], None)
-            if sending is not None:
-                sending.end()
-
     def entering(self, headers: Mapping[str, str] | None) -> tuple[dict[str, str], Live | None]:
         """Decide whether what is sent from outside is traced, and what it carries.
 
@@ -315,7 +288,7 @@ class Tracing:
         sending.attributes["messaging.message.id"] = packets[0].id
         if len(packets) > 1:
             sending.attributes["messaging.batch.message_count"] = len(packets)
-        self.wait_for(sending.begin())
+        self.leaving.wait_for(sending.begin())
 
     def received(self, header: str, type_: str, root: str) -> None:
         """Note that whoever waits for an answer has it now.
