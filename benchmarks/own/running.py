@@ -15,7 +15,7 @@ from benchmarks.own.profiling import profile
 from rolekit.flow.tracing import Tracing
 from rolekit.link import OWNER_BITS
 from rolekit.observe.meters import Meters
-from rolekit.observe.tracing import Sampling, Tracer
+from rolekit.observe.tracing import FIRST_PER_S, Sampling, Tracer
 from rolekit.roles.host import Instance
 from rolekit.wiring import migrate, open_host
 from rolekit.wiring.parts import build, hear
@@ -101,11 +101,14 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
 
 
 @asynccontextmanager
-async def traced(ratio: float | None) -> AsyncGenerator[Tracing | None]:
+async def traced(
+    ratio: float | None, first_per_s: int = FIRST_PER_S
+) -> AsyncGenerator[Tracing | None]:
     """Ship spans as an instance does, to a process that throws them away.
 
     Args:
         ratio: The share that is kept; None: trace nothing.
+        first_per_s: So many that begin in a second are kept in any case.
     """
     if ratio is None:
         yield None
@@ -117,9 +120,8 @@ async def traced(ratio: float | None) -> AsyncGenerator[Tracing | None]:
         )
     _, writer = await asyncio.open_connection(sock=ours)
 
-    tracer = Tracer(
-        Shipping(writer).ship, Sampling(ratio=ratio), role="Stages", instance="Stages/0"
-    )
+    sampling = Sampling(ratio=ratio, first_per_s=first_per_s)
+    tracer = Tracer(Shipping(writer).ship, sampling, role="Stages", instance="Stages/0")
     yield Tracing(tracer, system="rabbitmq", prefix=f"{app.name}.", leaves_later=True)
     writer.close()
     await reader.wait()
