@@ -122,17 +122,16 @@ class Pipeline:
         tracing, began_s = self._tracing, 0.0
         if self._is_watched:
             began_s = time.time()
-            if tracing is not None and (
-                arrival.head.headers
-                or (tracing.wanted and arrival.head.root in tracing.wanted)
-                or (
-                    began_s > tracing.late_again_s
-                    and (arrival.delivery.packet.birth_ms or 0)
-                    < (began_s - tracing.slow_s) * 1000
-                )
-                or arrival.plan.name in self._beginners
-            ):
-                arrival = tracing.begin(arrival, began_s)
+            if tracing is not None:
+                if began_s > tracing.look_s:
+                    tracing.look(began_s)
+                if (
+                    arrival.head.headers
+                    or (arrival.delivery.packet.birth_ms or 0) < tracing.late_ms
+                    or (tracing.wanted and arrival.head.root in tracing.wanted)
+                    or (self._beginners and arrival.plan.name in self._beginners)
+                ):
+                    arrival = tracing.begin(arrival, began_s)
         try:
             outcome = await self._attempt(arrival, work)
             if self._is_watched:

@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rolekit.model.envelope import Kind
+from rolekit.model.plan import HandlerPlan
 from rolekit.model.span import SpanKind, TraceContext, send_of
 from rolekit.observe.tracing import Live, Untraced, current
 
@@ -41,9 +42,10 @@ Sent = tuple[str, ...]
 """Queue and id of each message that was sent, in turns."""
 Chunk = tuple[str, str, float, Sent]
 """root, span of the attempt, when in seconds, some of what it sent."""
-Step = tuple[str, str, str, str, int, Kind, float, float, Sent]
-"""root, id, queue, handler, generation, kind, begin and duration in seconds, and what it sent,
-if that is one message."""
+Step = tuple[str, str, str, HandlerPlan, int, Kind, float, float, str, str]
+"""root, id, queue, handler, generation, kind, begin and duration in seconds, and queue and id
+of what it sent, if that is one message; else they are empty. It is flat, of what is at hand:
+what each message makes and nobody frees soon is what remembering costs."""
 Intake = tuple[str, int, Sent, Live | Untraced | None]
 """root, when in milliseconds, what was sent, and what was current then."""
 
@@ -81,20 +83,20 @@ class Memory:
         direct: Packet | None = None,
     ) -> None:
         """Remember an attempt that nobody traces, and what it gave."""
-        packet, root = arrival.delivery.packet, arrival.head.root
-        sent: Sent = ()
+        packet, head = arrival.delivery.packet, arrival.head
+        to = sent = ""
         if direct is not None:
-            sent = (direct.queue, direct.id)
+            to, sent = direct.queue, direct.id
         elif step is not None and (outputs := step.outputs):
             if len(outputs) == 1:
-                sent = (outputs[0].queue, outputs[0].id)
+                to, sent = outputs[0].queue, outputs[0].id
             else:
                 self._split(arrival, outputs, began_s + took_s)
         attempt = (
-            root, packet.id, packet.queue, arrival.plan.name, packet.generation,
-            arrival.head.kind, began_s, took_s, sent,
+            head.root, packet.id, packet.queue, arrival.plan, packet.generation,
+            head.kind, began_s, took_s, to, sent,
         )  # fmt: skip
-        if self.wanted and (trace := self._one_more(root)):  # wanted since it began
+        if self.wanted and (trace := self._one_more(head.root)):  # wanted since it began
             self._tell_step(attempt, trace)
         else:
             self._steps.append(attempt)
@@ -181,22 +183,22 @@ class Memory:
         self._tell_sends(sent, trace, parent, root, at_ns)
 
     def _tell_step(self, step: Step, trace: str) -> None:
-        root, id_, queue, handler, generation, kind, began_s, took_s, sent = step
+        root, id_, queue, plan, generation, kind, began_s, took_s, to, sent = step
         begun_ns, ended_ns = int(began_s * 1e9), int((began_s + took_s) * 1e9)
         has_sender = not generation and kind not in _SENDERLESS
         process = _process_of(id_, queue, generation)
         Live(
-            self._tracer, f"process {handler}", SpanKind.CONSUMER, trace=trace, id_=process,
+            self._tracer, f"process {plan.name}", SpanKind.CONSUMER, trace=trace, id_=process,
             parent=send_of(id_, queue) if has_sender else "", message=id_, begun_ns=begun_ns,
             attributes={
-                **self._about("process", handler, queue),
+                **self._about("process", plan.name, queue),
                 "messaging.message.id": id_,
                 "messaging.message.conversation_id": root,
                 "rolekit.handler.duration": took_s,
                 "rolekit.remembered": True,
             },
         ).end(ended_ns)  # fmt: skip
-        self._tell_sends(sent, trace, process, root, ended_ns)
+        self._tell_sends((to, sent) if sent else (), trace, process, root, ended_ns)
 
     def _tell_chunk(self, chunk: Chunk, trace: str) -> None:
         root, process, at_s, sent = chunk

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 LATE_AGAIN_S = 0.1
 """When as many late messages are traced as may be, no other is for so long."""
+LOOK_EVERY_S = 0.001
+"""For so long `late_ms` stays: births are in milliseconds, and many messages come in one."""
 
 
 class Tracing:
@@ -65,7 +67,8 @@ class Tracing:
         slow_s: What waits or runs longer is traced from there on.
         memory: Of what nobody traces.
         wanted: Traces that are kept after all, by root.
-        late_again_s: No late message is before this time, seconds since 1970.
+        late_ms: What was born before this time may be late, milliseconds since 1970.
+        look_s: From this time on, seconds since 1970, `look` must be asked before.
     """
 
     def __init__(
@@ -95,9 +98,18 @@ class Tracing:
         self.slow_s = tracer.sampling.slow_s
         self.memory = Memory(tracer, self.operation)
         self.wanted = self.memory.wanted
-        self.late_again_s = 0.0
+        self.late_ms, self.look_s = 0, 0.0
 
     # -- one message -------------------------------------------------------------------------
+
+    def look(self, now_s: float) -> None:
+        """Work out from when on nothing is late, for all messages of a moment at once.
+
+        Args:
+            now_s: The time, seconds since 1970.
+        """
+        self.late_ms = int((now_s - self.slow_s) * 1000)
+        self.look_s = now_s + LOOK_EVERY_S
 
     def begin(self, arrival: Arrival, now_s: float) -> Arrival:
         """Begin an attempt at a message, if it is traced.
@@ -215,7 +227,7 @@ class Tracing:
         """
         if not self.tracer.keeps_late():
             # In a backlog every message is late: they are not asked about one by one.
-            self.late_again_s = time.time() + LATE_AGAIN_S
+            self.late_ms, self.look_s = 0, time.time() + LATE_AGAIN_S
             return arrival
         return self._traced(
             arrival, None, begun_ns=int(since_s * 1e9), is_slow=True, is_late=True
