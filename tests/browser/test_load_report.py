@@ -15,7 +15,7 @@ from rolekit.load.client import Told
 from rolekit.load.report import write
 from rolekit.load.result import Checked, Mark, Recorder, RoleSeen, Seen
 from rolekit.load.scenario import Http, Scenario
-from rolekit.load.traced import Telling
+from rolekit.load.traced import Place, Stages, Telling, Traced
 from rolekit.load.verdict import judge
 from tests.browser.tabs import NARROW, WIDE, chromium, tab
 from tests.unit.fakes_traces import NOON_NS, trace_of
@@ -133,6 +133,95 @@ async def test_the_slowest_traces_are_drawn_as_waterfalls(
             "handler: 10.0 ms, from +430 ms",
             "commit: 2.00 ms, from +440 ms",
         ]
+
+
+TWO_COMMITS = Traced(
+    traces=9,
+    bar_s=2,
+    stages=[
+        Stages(at_s=14, traces=9, us={"queue": 40_000, "commit": 60_000}),
+        Stages(at_s=18, traces=9, us={"queue": 40_000, "commit": 60_000}),
+    ],
+    mean_us={"queue": 40_000, "commit": 60_000},
+    places=[
+        Place(stage="queue", where="A.take", us=40_000),
+        Place(stage="commit", where="A.take", us=35_000),
+        Place(stage="commit", where="B.take", us=25_000),
+    ],
+    slowest=[],
+)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the page of a run with eight requests a second, none of them late."""
+    scenario = Scenario(
+        name="calm",
+        entry=Http(url="http://127.0.0.1:1/"),
+        arrival=Poisson(rate=8),
+        for_s=30,
+        warm_up_s=15,
+        objectives={"p50": "200ms", "p99": "1s", "max": "1000s"},
+    )
+    recorder = Recorder(scenario)
+    for number in range(240):
+        told = Told(due_us=[number * 125_000], took_us=[450_000], end=[0], ways=[], ids=[])
+        recorder.take(0, told)
+    result = recorder.result("run", NOON, "embedded")
+    result.traced = TWO_COMMITS
+    judge(result, recorder.total, scenario.wanted)
+    return write(result, [], tmp_path_factory.mktemp("calm"))[0]
+
+
+DRAWN = """title => {
+    const card = [...document.querySelectorAll("section")].find(
+        (it) => it.querySelector("h2").textContent === title);
+    const plot = card.querySelector(".plot");
+    return plot.data.map((it) => [it.name, it.x[0], it.x[it.x.length - 1]]);
+}"""
+"""The lines of a plot by name, with where they begin and end."""
+
+
+async def test_a_run_with_few_requests_shows_only_lines_that_say_something(
+    browser: Browser, calm: Path
+) -> None:
+    async with tab(browser, "") as one:
+        await one.page.goto(calm.as_uri(), timeout=OPEN_MS)
+        latency = one.page.locator("section", has_text="Latency over time").first
+
+        # Of eight requests, the slowest is p90 and p99 too; the first and the last second are
+        # not answered in themselves.
+        assert await one.page.evaluate(DRAWN, "Latency over time") == [
+            ["p50", 0, 29], ["slowest", 0, 29],
+        ]  # fmt: skip
+        assert await one.page.evaluate(DRAWN, "Throughput") == [
+            ["answered", 1, 28], ["offered", 1, 28],
+        ]  # fmt: skip
+        await expect(latency).to_contain_text("objective: p50 within 200 ms")
+        await expect(latency).to_contain_text("objective: p99 within 1 s")
+        await expect(latency).to_contain_text("The objective max=1000s is above what is drawn.")
+        await expect(latency).to_contain_text("warm-up,not counted")
+        ticks = await latency.locator(".ytick text").all_text_contents()
+        assert {"200", "500", "1,000"} <= set(ticks)
+        tiles = await one.page.locator(".tile").all_inner_texts()
+        assert tiles[0].split("\n") == ["8.0/s", "offered; 8.0/s answered meanwhile"]
+        assert tiles[2].endswith("99 % were faster (p99); objective 1 s")
+
+
+async def test_what_took_most_is_what_the_stack_shows_most_of(
+    browser: Browser, calm: Path
+) -> None:
+    async with tab(browser, "") as one:
+        await one.page.goto(calm.as_uri(), timeout=OPEN_MS)
+        went = one.page.locator("section", has_text="Where the time went").first
+
+        # The largest place is a queue; the largest stage is that of commits at two places.
+        await expect(went).to_contain_text(
+            "Most of it, 60 %, was commit: the database (35 % at A.take alone)."
+        )
+        # The first bar begins with the second that is counted.
+        drawn = await one.page.evaluate(DRAWN, "Where the time went")
+        assert drawn == [["queue", 15.5, 19], ["commit", 15.5, 19]]
 
 
 @pytest.fixture(params=["</script><script>document.title='x'</script>", "<b>x</b>"])
