@@ -20,7 +20,7 @@ class Arrow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sender, taker: Roles, or `OUTSIDE`.
-        names: Of the messages.
+        names: Of the messages, in the order in which handlers declare them.
         is_split: Whether one call may make many of them.
     """
 
@@ -89,11 +89,11 @@ def draw(plan: AppPlan, roles: Iterable[str]) -> Drawing:
 
 
 def _arrows(plan: AppPlan) -> Iterable[Arrow]:
-    found: dict[tuple[str, str], tuple[set[str], bool]] = {}
+    found: dict[tuple[str, str], tuple[dict[str, None], bool]] = {}
 
     def add(sender: str, taker: str, cls: type, *, is_split: bool) -> None:
-        names, split = found.setdefault((sender, taker), (set(), False))
-        names.add(plan.wire_names.get(cls, cls.__name__))
+        names, split = found.setdefault((sender, taker), ({}, False))
+        names[plan.wire_names.get(cls, cls.__name__)] = None
         found[sender, taker] = (names, split or is_split)
 
     made: set[type] = set()
@@ -111,7 +111,7 @@ def _arrows(plan: AppPlan) -> Iterable[Arrow]:
             for taker in takers:
                 add(OUTSIDE, plan.handlers[taker].role, cls, is_split=False)
     for (sender, taker), (names, is_split) in found.items():
-        yield Arrow(sender=sender, taker=taker, names=tuple(sorted(names)), is_split=is_split)
+        yield Arrow(sender=sender, taker=taker, names=tuple(names), is_split=is_split)
 
 
 def _columns(names: list[str], arrows: tuple[Arrow, ...]) -> dict[str, int]:

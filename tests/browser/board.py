@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -174,15 +173,23 @@ def made_up_drawing(columns: int) -> Drawing:
 
 @contextlib.asynccontextmanager
 async def board(
-    options: Options, fleet: MadeUpFleet, console: MadeUpConsole, *, columns: int = 10
+    options: Options,
+    fleet: MadeUpFleet,
+    console: MadeUpConsole,
+    *,
+    columns: int = 10,
+    drawing: Drawing | None = None,
 ) -> AsyncGenerator[str]:
-    """Serve it; give its address."""
+    """Serve it, with a drawing of so many columns or the one given; give its address."""
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncGenerator[MadeUpConsole]:
         yield console
 
-    app = application(fleet, opened, partial(made_up_drawing, columns), options)
+    def drawn() -> Drawing:
+        return made_up_drawing(columns) if drawing is None else drawing
+
+    app = application(fleet, opened, drawn, options)
     with listen("The dashboard", "127.0.0.1:0", "--bind") as listening:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from rolekit.dashboard import Options
+from rolekit.dashboard.drawing import OUTSIDE, Arrow, Box, Drawing, Handling
 from tests.browser.board import ATTACK, LETTER, TRACE, MadeUpConsole, MadeUpFleet, board
 from tests.browser.tabs import NARROW, WIDE, chromium, tab
 
@@ -131,6 +133,84 @@ async def test_a_drawing_turns_with_its_window_and_no_box_covers_another(
             assert await page.evaluate(COVERED) == []
             assert await page.evaluate(SCALE) >= 0.75
         assert one.complaints == []
+
+
+TAKES = (Handling(name="take", kind="handle", takes=("Order",)),)
+SHOP = Drawing(
+    boxes=(
+        Box(role="Front", column=0, row=0, handlers=()),
+        Box(role="Splitter", column=0, row=1, handlers=TAKES),
+        Box(role="Deliverer", column=1, row=0, handlers=TAKES),
+    ),
+    arrows=(
+        Arrow(sender=OUTSIDE, taker="Splitter", names=("shop.order",)),
+        Arrow(
+            sender="Splitter", taker="Deliverer", names=("Delivered", "Bounced"), is_split=True
+        ),
+        Arrow(
+            sender="Deliverer", taker=OUTSIDE, names=("Progress", "Report", "Summary", "End")
+        ),
+    ),
+)  # fmt: skip
+LABELS = """() => [...document.querySelectorAll("#drawing text.name")].map((it) => [
+    [...it.querySelectorAll("tspan")].map((line) => line.textContent),
+    it.querySelector("title").textContent,
+])"""
+"""What arrows are called, by lines, and what hovering over it tells."""
+ENDS = """() => {
+    const box = name => document.querySelector(`#drawing [aria-label=${name}] .box`).getBBox();
+    const [front, splitter, deliverer] = ["Front", "Splitter", "Deliverer"].map(box);
+    return [...document.querySelectorAll("#drawing path.arrow")].map((line) => {
+        const ends = [0, line.getTotalLength()].map((at) => line.getPointAtLength(at));
+        const touched = ends.map(({x}) => x < front.x - 8 ? "before Front"
+            : x < front.x + 2 ? "Front" : x <= front.x + front.width + 1 ? "after Front"
+            : x < splitter.x + 2 ? "Splitter" : x <= splitter.x + splitter.width + 1
+            ? "after Splitter" : x < deliverer.x + 2 ? "Deliverer"
+            : x <= deliverer.x + deliverer.width + 1 ? "after Deliverer" : "behind all");
+        return [...touched, line.getAttribute("marker-end")];
+    });
+}"""
+"""Where each arrow begins and ends from left to right, and what its end looks like."""
+
+
+async def test_arrows_tell_what_flows_from_outside_to_outside(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with (
+        board(Options(), fleet, console, drawing=SHOP) as site,
+        tab(browser, site) as one,
+    ):
+        await one.page.goto("/")
+        await expect(one.page.locator("#drawing .role")).to_have_count(3)
+
+        assert await one.page.evaluate(LABELS) == [
+            [["order"], "shop.order"],
+            [["⇉ Delivered,", "Bounced"], "Delivered, Bounced"],
+            [["Progress,", "Report +2"], "Progress, Report, Summary, End"],
+        ]
+        assert sorted(await one.page.evaluate(ENDS)) == [
+            ["after Deliverer", "behind all", "url(#tip)"],
+            ["after Front", "Splitter", "url(#tip)"],
+            ["after Splitter", "Deliverer", "url(#tip)"],
+            ["before Front", "Front", "url(#tip)"],
+        ]
+        assert one.complaints == []
+
+
+async def test_figures_say_what_they_count_and_nothing_is_not_unknown(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with board(Options(), fleet, console) as site, tab(browser, site) as one:
+        await one.page.goto("/")
+        total = one.page.locator("#totals div", has_text="handled/s")
+        await expect(total).to_have_attribute("title", re.compile("By all roles together"))
+        for name in ("In hand", "Waiting", "Oldest", "Dead letters"):
+            head = one.page.locator("#roles th", has_text=name)
+            await expect(head).to_have_attribute("title", re.compile("."))
+        # Role0 has queues, and nothing waits in them.
+        cells = one.page.locator("#roles tbody tr", has_text=re.compile("^Role0")).locator("td")
+        assert await cells.nth(4).inner_text() == "0"
+        assert await cells.nth(5).inner_text() == "0"
 
 
 async def test_an_update_with_a_thousand_instances_takes_a_tenth_of_a_second_at_most(

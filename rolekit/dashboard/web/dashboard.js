@@ -33,6 +33,7 @@ const bytes = n => n ? (n < 1 << 30 ? figure(n / (1 << 20), n < 10 << 20 ? 1 : 0
 const cores = n => n == null ? "–" : figure(100 * n, n < 0.1 ? 1 : 0) + " %";
 const clock = at => new Date(at * 1000).toLocaleTimeString("en-GB");
 const when = at => Date.now() / 1000 - at < 86000 ? clock(at) : new Date(at * 1000).toLocaleString("en-GB");
+const oldest = role => role.waiting === 0 && !role.oldest_s ? "0" : span(role.oldest_s || null);
 const mood = role => role.state === "ready" ? "good" : ["crash-looping", "refused"].includes(role.state) ? "bad" : "busy";
 
 function notice(text, isBad) {
@@ -65,7 +66,7 @@ function showRoles(roles) {
       rows.set(role.role, row);
       body.append(row);
     }
-    const cells = [role.role, role.state, `${role.ready}/${role.instances}`, figure(role.in_hand), figure(role.waiting), span(role.oldest_s || null), rate(role.rate), cores(role.cpu), bytes(role.memory_bytes), figure(role.restarts), figure(role.dead)];
+    const cells = [role.role, role.state, `${role.ready}/${role.instances}`, figure(role.in_hand), figure(role.waiting), oldest(role), rate(role.rate), cores(role.cpu), bytes(role.memory_bytes), figure(role.restarts), figure(role.dead)];
     cells.forEach((text, n) => set(row.cells[n], text));
     row.cells[1].className = mood(role);
     row.cells[10].className = "n" + (role.dead ? " bad" : "");
@@ -147,9 +148,9 @@ function show(now) {
   set($("app"), now.app); document.title = `${now.app} · rolekit`;
   const worst = all.some(role => mood(role) === "bad") ? "bad" : now.state === "ready" ? "good" : "busy";
   set(chip, worst === "bad" ? "in trouble" : now.state); chip.className = "chip " + worst;
-  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`], ["messages/s", rate(sum("rate"))], ["waiting", figure(sum("waiting"))], ["CPU", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu)], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
+  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`], ["handled/s", rate(sum("rate")), "By all roles together: a message counts at each role that handles it, a request at its front"], ["waiting", figure(sum("waiting"))], ["CPU", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu)], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
   const list = $("totals");
-  if (!list.children.length) list.append(...totals.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", {}))));
+  if (!list.children.length) list.append(...totals.map(([name, , title]) => el("div", {title}, el("dt", {}, name), el("dd", {}))));
   totals.forEach(([, text], n) => set(list.children[n].lastChild, text));
   const dead = sum("dead");
   $("dead-count").hidden = !dead; set($("dead-count"), figure(dead));
