@@ -23,6 +23,7 @@ from rolekit.errors import RolekitError
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_MADV_COLLAPSE = 25
 _OPEN_FILES = 65_536
 _LOOK_S = 0.5
 
@@ -131,6 +132,25 @@ def has_one_thread() -> bool:
     to is no longer shared with the instances that it forked before.
     """
     return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208 - see above
+
+
+def use_large_pages() -> None:
+    """Put what this process has written to memory so far into large pages, where that can be.
+
+    A fork then notes one for each 2 MiB instead of one for each 4 KiB; what is written to
+    later is still copied 4 KiB at a time. Does nothing before Linux 6.1.
+
+    Source: madvise(2), on MADV_COLLAPSE; proc_pid_maps(5).
+    """
+    if not is_here():
+        return
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, may, _, _, inode, *_ = line.split()
+        if may == "rw-p" and inode == "0":  # no file's
+            begin, end = (int(one, 16) for one in span.split("-"))
+            _libc().madvise(
+                ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_COLLAPSE
+            )
 
 
 def raise_file_limit() -> None:

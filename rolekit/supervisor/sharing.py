@@ -11,6 +11,7 @@ references to whatever it looks at. That cannot be helped, but this can:
   before, and what an instance makes comes to lie together.
 - A garbage collection writes to every object that it looks at. So those that are there are
   kept from it.
+- A fork notes each page of 4 KiB by itself. So what is there is put into large ones.
 - Code is written to when it runs, and what runs in an instance lies among much that does not.
   So it is copied to one place.
 """
@@ -21,6 +22,8 @@ import gc
 import sys
 from types import FunctionType
 from typing import TYPE_CHECKING
+
+from rolekit.supervisor import linux
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +47,7 @@ def freeze() -> None:
     gc.disable()
     _fill()
     gc.freeze()
+    linux.use_large_pages()
 
 
 def gather(used: Iterable[CodeType]) -> None:
