@@ -220,7 +220,8 @@ def main() -> int:
     if options.record:
         options.record.write_bytes(msgspec.json.encode(record))
     if options.picture:
-        options.picture.write_text(draw(record.messages, record.samples), encoding="utf-8")
+        drawn = draw(record.messages, record.samples, record.flaps())
+        options.picture.write_text(drawn, encoding="utf-8")
     is_whole = record.rows == record.distinct == record.messages
     return 0 if is_whole and not record.flaps() else 1
 

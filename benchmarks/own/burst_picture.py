@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH, PANEL, GAP, LEFT, TOP, RIGHT = 760, 120, 34, 64, 44, 16
-INK, GRID, FONT = "#333", "#ddd", "font-family='system-ui, sans-serif'"
+WIDTH, PANEL, GAP, LEFT, TOP, RIGHT, FOOT = 760, 120, 34, 64, 66, 16, 24
+INK, GRID, MARK, FONT = "#333", "#ddd", "#888", "font-family='system-ui, sans-serif'"
 
 
 class Seen(Protocol):
@@ -21,6 +21,7 @@ class Seen(Protocol):
     instances: int
     ready: int
     waiting: int
+    in_hand: int
     rate: float
     oldest_s: float
 
@@ -34,9 +35,54 @@ class Line:
     is_step: bool = False
 
 
-def draw(messages: int, samples: Sequence[Seen]) -> str:
-    """Draw instances, queue, rate and age over time."""
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What a reader looks for, in seconds since the burst.
+
+    Attributes:
+        least, most: Instances at the begin, and as many as there were.
+        up_s: When so many were ready, or as many as became so.
+        empty_s: Since when nothing waited or was in hand.
+        down_s: When there were as many as at the begin again.
+    """
+
+    least: int
+    most: int
+    up_s: float
+    empty_s: float
+    down_s: float
+
+    def told(self, messages: int, flaps: int) -> str:
+        """Say what happened in one sentence; `flaps`: how often it went up after down."""
+        flapped = f"{flaps} flaps" if flaps else "no flap"
+        return (
+            f"{messages:,} messages at once: {self.least} → {self.most} instances in "
+            f"{self.up_s:.0f} s, empty after {self.empty_s:.0f} s, back to {self.least} after "
+            f"{self.down_s - self.empty_s:.0f} s more, {flapped}"
+        )
+
+
+def moments(samples: Sequence[Seen]) -> Moments:
+    """Find them in what was seen of a burst from before it until it was over.
+
+    Each is when it was first seen to be so: it came to be so since the look before.
+    """
+    least, most = samples[0].instances, max(one.ready for one in samples)
+    last_busy = max(n for n, one in enumerate(samples) if one.waiting or one.in_hand)
+    over = samples[last_busy + 1 :] or samples[-1:]
+    return Moments(
+        least=least,
+        most=most,
+        up_s=next(one.at_s for one in samples if one.ready == most),
+        empty_s=over[0].at_s,
+        down_s=next((one.at_s for one in over if one.ready == least), over[-1].at_s),
+    )
+
+
+def draw(messages: int, samples: Sequence[Seen], flaps: int) -> str:
+    """Draw instances, queue, rate and age over time; above all, say what happened."""
     times = [one.at_s for one in samples]
+    found = moments(samples)
     panels = [
         (
             "instances: wanted (line) and ready (dots)",
@@ -46,18 +92,49 @@ def draw(messages: int, samples: Sequence[Seen]) -> str:
             ],
         ),
         ("messages waiting", [Line([one.waiting for one in samples], "#c2410c")]),
-        ("settled a second", [Line([one.rate for one in samples], "#15803d")]),
-        ("age of the oldest, s", [Line([one.oldest_s for one in samples], "#7e22ce")]),
+        (
+            "handled a second, on average of the 5 seconds before",
+            [Line([one.rate for one in samples], "#15803d")],
+        ),
+        (
+            "how long the oldest that waits has waited, in seconds",
+            [Line([one.oldest_s for one in samples], "#7e22ce")],
+        ),
     ]
-    height = TOP + len(panels) * (PANEL + GAP) + 12
+    foot = TOP + len(panels) * (PANEL + GAP) - GAP + 14
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}'>",
-        f"<rect width='{WIDTH}' height='{height}' fill='white'/>",
-        _text(LEFT, 24, f"A burst of {messages:,} messages; seconds below", size=15),
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{foot + FOOT}'>",
+        f"<rect width='{WIDTH}' height='{foot + FOOT}' fill='white'/>",
+        _text(12, 24, found.told(messages, flaps), size=14),
     ]
     for number, (title, lines) in enumerate(panels):
         parts += _panel(TOP + number * (PANEL + GAP), title, times, lines)
+    parts += _marks(found, max(times), foot - 14)
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(_text(middle, foot + 16, "seconds since the burst", anchor="middle"))
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _marks(found: Moments, end_s: float, foot: float) -> list[str]:
+    """Draw a line through all panels at each moment, with its name above."""
+    parts: list[str] = []
+    for at_s, name, anchor in (
+        (found.up_s, f"{found.most} ready", "start"),
+        (found.empty_s, "empty", "end"),
+        (found.down_s, f"back to {found.least}", "end"),
+    ):
+        at = _x(at_s, end_s)
+        parts.append(
+            f"<path d='M{at:.1f},{TOP - 14}V{foot:.1f}' stroke='{MARK}' "
+            "stroke-dasharray='4 3'/>"
+        )
+        beside = 3 if anchor == "start" else -3
+        parts.append(_text(at + beside, TOP - 6, name, anchor=anchor))
+    return parts
+
+
+def _x(at_s: float, end_s: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * at_s / end_s
 
 
 def _panel(top: int, title: str, times: Sequence[float], lines: Sequence[Line]) -> list[str]:
@@ -66,9 +143,6 @@ def _panel(top: int, title: str, times: Sequence[float], lines: Sequence[Line]) 
     ceiling = max(math.ceil(most / step), 1) * step
     end_s = max(times)
     x_step = _nice(end_s / 8)
-
-    def x(at_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * at_s / end_s
 
     def y(value: float) -> float:
         return top + PANEL - (PANEL - 18) * value / ceiling
@@ -79,11 +153,13 @@ def _panel(top: int, title: str, times: Sequence[float], lines: Sequence[Line]) 
         parts.append(_rule(LEFT, level, WIDTH - RIGHT, level))
         parts.append(_text(LEFT - 6, level + 4, f"{n * step:,.10g}", anchor="end"))
     for n in range(int(end_s / x_step) + 1):
-        at = x(n * x_step)
+        at = _x(n * x_step, end_s)
         parts.append(_rule(at, y(ceiling), at, top + PANEL))
         parts.append(_text(at, top + PANEL + 14, f"{n * x_step:,.10g}", anchor="middle"))
     for number, line in enumerate(lines):
-        points = [(x(at_s), y(value)) for at_s, value in zip(times, line.values, strict=True)]
+        points = [
+            (_x(at_s, end_s), y(value)) for at_s, value in zip(times, line.values, strict=True)
+        ]
         if number:
             parts += [
                 f"<circle cx='{a:.1f}' cy='{b:.1f}' r='1.6' fill='{INK}'/>" for a, b in points
