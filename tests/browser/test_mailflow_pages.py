@@ -75,7 +75,7 @@ async def numbers(page: Page) -> list[int]:
 
 
 async def until_closed(page: Page, copies: int) -> None:
-    text = f"All {copies} copies closed"
+    text = f"All {copies} delivered or bounced"
     await expect(page.locator("#count")).to_have_text(text, timeout=SLOW_MS)
 
 
@@ -102,6 +102,11 @@ async def test_a_mail_written_with_the_keyboard_alone_is_reported_live_and_deliv
             "1 delivered",
             "1 bounced",
         ]
+        bar = page.locator("#parts")
+        await expect(bar).to_have_attribute("viewBox", "0 0 2 1")
+        for outcome, x in (("delivered", "0"), ("bounced", "1")):
+            await expect(bar.locator(f".{outcome}")).to_have_attribute("x", x)
+            await expect(bar.locator(f".{outcome}")).to_have_attribute("width", "1")
         await expect(page.locator("h1")).to_have_text("Minutes")
         await page.goto("/mailboxes/bob@mail.example")
         await page.get_by_role("link", name="Minutes").click()
@@ -121,6 +126,11 @@ async def test_a_report_goes_on_where_it_was_when_its_front_is_killed(
         page = opened.page
         await page.goto(await send(mailflow, SAMPLES["plain"].raw, *people))
         await expect(page.locator("#lines > li")).to_have_count(300, timeout=SLOW_MS)
+        underway = "300 of 600 delivered or bounced, 300 under way"
+        await expect(page.locator("#count")).to_have_text(underway)
+        await page.reload()  # as it comes from the server, the same
+        await expect(page.locator("#count")).to_have_text(underway)
+        await expect(page.locator("#parts .delivered")).to_have_attribute("width", "300")
 
         async with page.expect_request("**/live", timeout=SLOW_MS) as again:
             for pid in fronts:

@@ -5,6 +5,7 @@
 
 const live = document.getElementById("live");
 const bar = document.getElementById("bar");
+const parts = document.getElementById("parts");
 const count = document.getElementById("count");
 const list = document.getElementById("lines");
 const trouble = document.getElementById("trouble");
@@ -38,10 +39,23 @@ function add(line) {
   sum.hidden = false;
 }
 
-function show(text) {
+const numberOf = (outcome) => Number(sums.get(outcome).firstElementChild.textContent);
+
+// The bar has a part for each outcome; they stand in the order of the sums below it.
+function show() {
+  const ended = numberOf("lost") ? "delivered, bounced or lost" : "delivered or bounced";
   bar.max = of || 1;
   bar.value = done;
-  count.textContent = text;
+  parts.setAttribute("viewBox", `0 0 ${of || 1} 1`);
+  let x = 0;
+  for (const part of parts.children) {
+    const number = numberOf(part.getAttribute("class"));
+    part.setAttribute("x", x);
+    part.setAttribute("width", number);
+    x += number;
+  }
+  count.textContent =
+    done < of ? `${done} of ${of} ${ended}, ${of - done} under way` : `All ${of} ${ended}`;
 }
 
 function say(text) {
@@ -67,7 +81,7 @@ function onProgress(event) {
   say("");
   of = progress.of;
   progress.lines.forEach(add);
-  show(`${done} of ${of} copies closed`);
+  show();
   if (!isNamed) name().catch(() => {}); // only a title; the report goes on
 }
 
@@ -75,7 +89,7 @@ function onReport(source, event) {
   source.close();
   of = JSON.parse(event.data).of;
   say("");
-  show(`All ${of} copies closed`);
+  show();
   live.classList.add("is-done");
 }
 

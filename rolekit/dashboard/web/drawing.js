@@ -2,7 +2,7 @@
 /* The pipeline as a drawing: columns from left to right, or, where the window is too narrow for
    that, lines from top to bottom. Both go through `drawn`, which knows nothing of directions. */
 
-const BOX = {width: 176, height: 86, across: 92, down: 26};
+const BOX = {width: 184, height: 86, across: 92, down: 26};
 const LABEL = 14;       // letters of a label that fit between two boxes
 const SMALLEST = 0.8;   // a drawing that would be smaller is scrolled instead
 const BESIDE = 96;      // room for an arrow that comes from outside, or goes there
