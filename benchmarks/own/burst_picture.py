@@ -93,7 +93,7 @@ def draw(messages: int, samples: Sequence[Seen], flaps: int) -> str:
         ),
         ("messages waiting", [Line([one.waiting for one in samples], "#c2410c")]),
         (
-            "handled a second, on average of the 5 seconds before",
+            "handled a second, on average of the last 5 seconds, or up to 20 once idle",
             [Line([one.rate for one in samples], "#15803d")],
         ),
         (
