@@ -219,6 +219,9 @@ async def test_a_report_shows_what_has_closed_before_the_script_runs(site: Site)
     outline = Outline(page.text)
     [live] = [attributes for _, attributes in outline.tags if attributes.get("id") == "live"]
     assert (live["data-done"], live["data-of"]) == ("1", "2")
+    assert "1 of 2 delivered or bounced, 1 under way" in page.text
+    [part] = [one for one in outline.all("rect") if one.get("class") == "delivered"]
+    assert (part["x"], part["width"]) == ("0", "1")
     assert RCPT in page.text
 
 
