@@ -6,11 +6,10 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
 BENCH := .venv-bench/.set-up
 TESTS ?=
-# Three at once on two cores: a third of what servers, guests and kills take is waiting. Files
-# in the order of their names: many short ones, of tests/unit, come last, so that no worker is
-# alone with a long one. A worker that died is not replaced: xdist would repeat its file, and
-# die of it, again and again.
-AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# Files in the order of their names: many short ones, of tests/unit, come last, so that no
+# worker is alone with a long one. A worker that died is not replaced: xdist would repeat its
+# file, and die of it, again and again.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo secrets servers test compose-test faults promises load simulate fuzz check bench bench-quick bench-profile format clean

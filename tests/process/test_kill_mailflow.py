@@ -71,7 +71,7 @@ class Outcome:
         )
 
 
-@pytest.mark.parametrize("kill_s", [10, pytest.param(30, marks=pytest.mark.load)])
+@pytest.mark.parametrize("kill_s", [6, pytest.param(30, marks=pytest.mark.load)])
 @pytest.mark.timeout(160)
 async def test_killing_any_process_every_200_ms_loses_repeats_and_reorders_nothing(
     tmp_path: Path, rolekit_database: str, kill_s: int

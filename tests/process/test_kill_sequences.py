@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.faults]
 
-SEQUENCES = int(os.environ.get("ROLEKIT_SEQUENCES", "120"))
-KILLS = int(os.environ.get("ROLEKIT_KILLS", "20"))
+SEQUENCES = int(os.environ.get("ROLEKIT_SEQUENCES", "60"))
+KILLS = int(os.environ.get("ROLEKIT_KILLS", "12"))
 EVERY_S = float(os.environ.get("ROLEKIT_KILL_EVERY_S", "0.25"))
 STALLED_S = patient(40.0)
 INSTANCES = {"SPLITTING": 2, "WORKING": 3, "GATHERING": 3, "FEEDING": 1}
