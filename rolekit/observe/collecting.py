@@ -156,8 +156,13 @@ class Collector:
         while self._waiting:
             count = min(BATCH, len(self._waiting))
             some = [self._waiting.popleft() for _ in range(count)]
-            if not await self._tried(self._keep(some)):
-                self._waiting.extendleft(reversed(some[: WAITING - len(self._waiting)]))
+            is_kept = False
+            try:
+                is_kept = await self._tried(self._keep(some))
+            finally:  # cancelled in the middle, too: what is kept twice replaces itself
+                if not is_kept:
+                    self._waiting.extendleft(reversed(some[: WAITING - len(self._waiting)]))
+            if not is_kept:
                 return False
         self._has_some.clear()
         return True

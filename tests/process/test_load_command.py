@@ -84,6 +84,7 @@ class Stub:
         self._started.set()
         await ended.wait()
         server.close()
+        await asyncio.sleep(0.1)  # what was just accepted has a task then, whose end closes it
 
     async def _connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

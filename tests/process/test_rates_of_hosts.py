@@ -56,19 +56,18 @@ async def test_hosts_together_keep_a_rate_and_come_up_to_it(
             home = tmp_path / str(n)
             hosts.enter_context(host("paced_app:app", "Paced", home, database_url, broker))
         async with asyncio.timeout(patient(60)):
-            while len(await noted(connection, "")) < LIMIT * 9:  # noqa: ASYNC110 - a table
+            while len(await noted(connection, "")) < LIMIT * 12:  # noqa: ASYNC110 - a table
                 await asyncio.sleep(0.2)
 
     times = await noted(connection, "")
-    steady = [at for at in times if times[0] + 2 <= at < times[0] + 2 + WINDOW_S]
+    steady = most_within(times, WINDOW_S)  # whenever the last of the hosts was there
     busy = await noted(connection, "busy")
     others = await connection.fetchval("select count(*) from call where who like 'w%'")
     attempts = await connection.fetchval("select max(attempt) from call")
     await connection.close()
-    print(f"{len(steady) / WINDOW_S:.1f}/s, at most {most_within(times, 1)} in a second")  # noqa: T201
-    assert LIMIT * WINDOW_S * 0.9 <= len(steady) <= LIMIT * WINDOW_S * 1.1
+    print(f"{steady / WINDOW_S:.1f}/s, at most {most_within(times, 1)} in a second")  # noqa: T201
     # Loops are late now and then, and slots that are a quarter of a second late still go.
-    assert most_within(times, WINDOW_S) <= LIMIT * (WINDOW_S + 0.25) + BURST + 1
+    assert LIMIT * WINDOW_S * 0.9 <= steady <= LIMIT * (WINDOW_S + 0.25) + BURST + 1
     assert len(busy) == 60
     assert most_within(busy, WINDOW_S) <= 10 * (WINDOW_S + 0.25) + 2
     assert others == 20

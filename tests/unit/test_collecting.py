@@ -109,3 +109,27 @@ async def test_what_comes_last_is_kept_when_it_ends() -> None:
     await asyncio.gather(running, return_exceptions=True)
 
     assert [one.id[-1] for one in keeper.kept] == ["1"]
+
+
+async def test_what_is_being_kept_when_it_ends_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collecting, "EVERY_S", 0)
+    kept, begun = list[Span](), asyncio.Event()
+
+    async def keep(spans: Sequence[Span]) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        kept.extend(spans)
+
+    collector = Collector(keep, Keeper().tidy)
+    running = asyncio.create_task(collector.run())
+    collector.take("Worker/0 7", span(1, ended_ns=5))
+    await begun.wait()
+    collector.take("Worker/0 7", span(2, ended_ns=6))
+
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert [one.id[-1] for one in kept] == ["1", "2"]
