@@ -101,7 +101,7 @@ class MailflowFleet:
         self.ready_share = 1.0
         self._process: asyncio.subprocess.Process | None = None
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(home / "mailflow.sock")),
+            transport=httpx.AsyncHTTPTransport(uds=str(home / fleet.CONTROL)),
             base_url="http://rolekit",
             timeout=patient(5),
         )
