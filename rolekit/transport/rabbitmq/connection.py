@@ -181,8 +181,10 @@ class BrokerConnection:
             why = await asyncio.shield(session.lost)
             self._session = None
             self._up.clear()
-            await session.close()
+            # At once: saying good-bye takes up to seconds, and a front refuses meanwhile
+            # what comes in while the broker is said to take nothing.
             self._blocked_at_s = None
+            await session.close()
             if session.is_blocked:
                 self.on_block(False)  # noqa: FBT003 - as the broker says it
             self.reconnects += 1
