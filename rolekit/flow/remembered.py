@@ -2,7 +2,8 @@
 
 For each attempt and each send it keeps a tuple, of names, ids and times: no span, nothing of
 bodies. When a trace is kept after all, since something of it failed or was slow, spans are
-made of what is still there. What comes of such a trace later is traced as it happens.
+made of what is still there. What comes of such a trace later is traced as it happens. A
+process that is so busy that this would reach back for no time remembers a share of all traces.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from rolekit.flow.share import Share
 from rolekit.model.envelope import Kind
 from rolekit.model.plan import HandlerPlan
 from rolekit.model.span import SpanKind, TraceContext, send_of
@@ -70,6 +72,7 @@ class Memory:
         self._steps: deque[Step] = deque(maxlen=MOST)
         self._chunks: deque[Chunk] = deque(maxlen=CHUNKS)
         self._intakes: deque[Intake] = deque(maxlen=MOST)
+        self._share, self._share_of_intakes = Share(MOST), Share(MOST)
         self.wanted: dict[str, tuple[str, int]] = {}
 
     # -- remembering --------------------------------------------------------------------------
@@ -83,7 +86,10 @@ class Memory:
         direct: Packet | None = None,
     ) -> None:
         """Remember an attempt that nobody traces, and what it gave."""
-        packet, head = arrival.delivery.packet, arrival.head
+        head = arrival.head
+        if self._share.leaves_out(head.root) and head.root not in self.wanted:
+            return
+        packet = arrival.delivery.packet
         to = sent = ""
         if direct is not None:
             to, sent = direct.queue, direct.id
@@ -100,6 +106,7 @@ class Memory:
             self._tell_step(attempt, trace)
         else:
             self._steps.append(attempt)
+            self._share.took(began_s)
 
     def _split(self, arrival: Arrival, outputs: Sequence[Packet], at_s: float) -> None:
         packet, root = arrival.packet, arrival.head.root
@@ -118,6 +125,8 @@ class Memory:
             packets: Of one message.
             head: Of all of them.
         """
+        if self._share_of_intakes.leaves_out(head.root):
+            return
         by = current.get()
         if len(packets) == 1:
             (packet,) = packets
@@ -125,6 +134,7 @@ class Memory:
         else:
             sent = _names(packets)
         self._intakes.append((head.root, head.sent_at_ms, sent, by))
+        self._share_of_intakes.took(head.sent_at_ms / 1000)
 
     # -- what is wanted after all --------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rolekit import WorkerRole, handle
-from rolekit.flow import remembered
+from rolekit.flow import remembered, share
 from rolekit.model.envelope import decode_head
 from rolekit.model.span import Recall, SpanKind, TraceContext, context_of, may_be_sampled
 from rolekit.observe.current import in_hand
@@ -166,6 +166,7 @@ async def test_what_is_under_way_when_it_is_wanted_and_what_comes_later_is_trace
 async def test_what_is_remembered_is_bounded_in_number_and_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(share, "REACH_S", 0.0)  # of all traces, however many come
     monkeypatch.setattr(remembered, "MOST", 2)
     monkeypatch.setattr(remembered, "CHUNKS", 2)
     monkeypatch.setattr(remembered, "CHUNK", 3)
