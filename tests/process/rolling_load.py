@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Self
 
 import asyncpg
 
+from rolekit.cli.client import Control
 from tests.patience import patient
 from tests.process.supervised import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from rolekit.supervisor.status import RoleStatus
 
 HERE = Path(__file__).parent
 PATIENCE_S = patient(30)
@@ -67,6 +70,11 @@ class RollFleet:
     def log(self) -> str:
         """All that it wrote."""
         return self._log.read_text()
+
+    async def role(self, name: str) -> RoleStatus:
+        """Ask how a role is; without a program of its own, which would take its CPU."""
+        status = await asyncio.to_thread(Control(self._home / "roll.sock").status)
+        return next(role for role in status.roles if role.role == name)
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run `rolekit` against it; return its exit code and output."""

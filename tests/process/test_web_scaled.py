@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -59,8 +58,8 @@ async def come_to(fleet: RollFleet, desks: int) -> None:
     """Wait until so many desks are ready, and no other runs."""
     until_s = time.monotonic() + patient(30)
     while True:
-        _, said = await fleet.command("ps", "--json")
-        desk = next(one for one in json.loads(said)["roles"] if one["role"] == "Desk")
-        if desk["ready"] == desk["running"] == desks:
+        desk = await fleet.role("Desk")
+        if desk.ready == desk.running == desks:
             return
         assert time.monotonic() < until_s, desk
+        await asyncio.sleep(0.05)
