@@ -13,14 +13,13 @@ On the channel (SOCK_SEQPACKET, JSON):
     in    {"start": …} with descriptors    {"kill": true}
           {"inside": …} with a socket, over which the answer goes, and other descriptors
           {"go": true}: what waits has been told what to become; {"rest": true}: that is over
-    out   {"ready": true}    {"started": pid, "scratch": folder}    {"refused": why}
-          {"ended": status, "because": "memory" | "pids" | "", "never": why it never ran}
+    out   {"ready": true}    {"started": pid}    {"refused": why}
+          {"ended": status, "because": "memory" | "pids" | ""}
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -30,7 +29,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -40,29 +38,30 @@ if TYPE_CHECKING:
     from rolekit.guest.orders import Start, Terms
 
 if TYPE_CHECKING or __package__:
-    from rolekit.guest import inside, kin, rights, spawner, starting
+    from rolekit.guest import inside, kin, rights, sandboxed, scratches, spawner, starting
 else:  # as a script: from beside it, and nothing else from there
     sys.path.insert(0, str(Path(__file__).parent))
     import inside
     import kin
     import rights
+    import sandboxed
+    import scratches
     import spawner
     import starting
 
     del sys.path[0]
 
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LOOK_MS = 50
 """How often a guest without a cgroup is looked at: what it uses, and how many it is."""
 SPARE = 10
 """Times its own limit, for what else a user starts, where only that user can be limited."""
-CLEAR_S = 10.0
+PIPES, FILTER = 3, 4
+"""Descriptors that come with an order: so many pipes first; the place of the filter."""
 BWRAP_PIDS = 2
 """Bubblewrap is a process outside of its sandbox and one inside, beside the guest's."""
 SOCKET = "guest.sock"
 """Where a server with the files of the machine listens, in the keeper's folder."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Keeper:
@@ -82,7 +81,6 @@ class Keeper:
         self._runs = 0
         self._main = 0
         self._beside = 0
-        self._said: int | None = None
         self._waits = False
         self._because = ""
         self._scratch_place = ""
@@ -139,6 +137,7 @@ class Keeper:
             try:
                 self._start(cast("Start", order["start"]), fds)
             except OSError as error:
+                self._clear()
                 self._tell({"refused": str(error)})
         elif "inside" in order:
             if self._main:
@@ -154,46 +153,68 @@ class Keeper:
     def _start(self, order: Start, fds: list[int]) -> None:
         scratch = self._scratch(order["folders"]) if order["has_scratch"] else None
         self._scratch_place = str(scratch or order["env"].get("HOME", ""))
-        inner = (
-            () if order["pids"] is None else (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
-        )
-        theirs = fds[:-2] if order["has_spawner"] else fds
-        pid, said, why = self._made(order, starting.numbered(order, theirs, inner), scratch)
-        if inner:
-            why = self._bound(order, inner, pid, is_bare=said is None) or why
+        has_spawner, is_boxed = order["has_spawner"], order["pids"] is not None
+        ours = 1 if has_spawner else BWRAP_PIDS if is_boxed else 0
+        self._groups.allow(self._terms["pids"] + ours)
+        if is_boxed:
+            pid, why = self._start_boxed(order, fds)
+        elif scratch is not None and has_spawner:
+            place = scratches.Scratches(scratch)
+            pid, why = self._spawner(fds[0], place, self._limits(order)), ""
+        else:
+            pid, why = self._start_plain(order, fds, scratch)
         if why:
-            if said is not None:
-                os.close(said)
             self._clear()
             self._tell({"refused": why})
             return
-        self._main, self._said, self._waits = pid, said, order["waits"]
-        self._beside = BWRAP_PIDS if inner else 0
-        if order["has_spawner"]:
-            self._beside += 1  # the shell
-            if self._inside is not None:
-                made = spawner.fork(order, fds, self._inside, self._groups.join)
-                self._helpers.add(made)
-        self._tell({"started": pid, "scratch": str(scratch or "")})
+        self._main, self._waits = pid, order["waits"]
+        # Where one stays, a shell keeps it.
+        self._beside = BWRAP_PIDS + has_spawner if is_boxed else 0
+        self._tell({"started": pid})
 
-    def _made(
-        self, order: Start, places: dict[int, int], scratch: Path | None
-    ) -> tuple[int, int | None, str]:
-        """Start it; return its process, where it says what goes wrong, and what went wrong.
+    def _start_plain(
+        self, order: Start, fds: list[int], scratch: Path | None
+    ) -> tuple[int, str]:
+        """Start a program without a sandbox; return its process, and what went wrong."""
+        pipes, files = fds[:PIPES], fds[PIPES:]
+        for name, data in zip(order["files"], files, strict=True):
+            inside.put(inside.order("put", path=".", name=name), data, str(scratch))
+        places = starting.numbered(order, pipes, ())
+        return starting.fork(order, places, scratch, self._groups.join, self._limits(order))
 
-        In place of where it says that, None: it has no limits yet, and no cgroup.
-        """
-        if order["waits"] and order["pids"] is not None:
-            try:
-                return starting.spawn(order, places), None, ""
-            except OSError as error:
-                return 0, None, str(error)
-        limits = order["limits"]
-        if self._user_limit:
-            limits = limits | {"RLIMIT_NPROC": self._user_limit}
-        pid, said = starting.fork(order, places, scratch, self._groups.join, limits)
-        why = os.read(said, 4096).decode().removeprefix(starting.WAITS)
-        return pid, said, why
+    def _start_boxed(self, order: Start, fds: list[int]) -> tuple[int, str]:
+        """Start a sandbox, with a spawner where it stays; likewise."""
+        inner = (*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC))
+        has_spawner = order["has_spawner"]
+        theirs = fds[:-2] if has_spawner else fds
+        places = starting.numbered(order, theirs, inner)
+        pid, why = 0, ""
+        try:
+            if order["waits"]:
+                pid = starting.spawn(order, places)
+            else:
+                limits = order["limits"]
+                pid, why = starting.fork(order, places, None, self._groups.join, limits)
+        except OSError as error:
+            why = str(error)
+        why = self._bound(order, inner, pid, is_bare=order["waits"]) or why
+        if has_spawner and not why and self._inside is not None:
+            channel, said = fds[-2:]
+            place = sandboxed.Sandboxed(self._inside, fds[FILTER], said)
+            # Itself is one of them.
+            most = {"RLIMIT_NPROC": cast("int", order["pids"])}
+            self._spawner(channel, place, order["limits"] | most)
+        return pid, why
+
+    def _spawner(self, channel: int, place: spawner.Place, limits: dict[str, int]) -> int:
+        pid = spawner.fork(channel, place, limits, self._groups.join)
+        self._helpers.add(pid)
+        return pid
+
+    def _limits(self, order: Start) -> dict[str, int]:
+        """Limits of a guest that is a process of our user, as all are without a sandbox."""
+        own = {"RLIMIT_NPROC": self._user_limit} if self._user_limit else {}
+        return order["limits"] | own
 
     def _scratch(self, folders: list[str]) -> Path:
         self._runs += 1
@@ -260,49 +281,24 @@ class Keeper:
 
     def _clear(self, status: int | None = None) -> None:
         """Kill what there is of the guest, until there is nothing, and report its end."""
-        until_s = time.monotonic() + CLEAR_S
-        while pids := self._frozen():
-            for pid in pids:
-                kin.send_signal(pid, signal.SIGKILL)
-            gone = 0
-            for pid, code in kin.ended():
-                gone += 1
-                self._helpers.discard(pid)
-                if pid == self._main and status is None:
-                    status = os.waitstatus_to_exitcode(code)
-            if not gone:
-                if time.monotonic() > until_s:
-                    break
-                time.sleep(0.001)
+        first = [] if status is None else [status]
+
+        def note(pid: int, code: int) -> None:
+            self._helpers.discard(pid)
+            if pid == self._main and not first:
+                first.append(os.waitstatus_to_exitcode(code))
+
+        kin.kill_all(self._living, note)
         if self._main:
             self._main = 0
-            never = self._last_said()
             because = "memory" if self._groups.has_killed() else self._because
             self._because = ""
-            ended = -signal.SIGKILL if status is None else status
-            self._tell({"ended": ended, "because": because, "never": never})
+            ended = first[0] if first else -signal.SIGKILL
+            self._tell({"ended": ended, "because": because})
         if self._inside is not None:
             self._inside.close()
             self._inside = None
         self._end_scratch()
-
-    def _last_said(self) -> str:
-        """Return why the guest, which is gone, never became a program; empty: it did."""
-        if self._said is None:
-            return ""
-        said = starting.read_all(self._said).decode(errors="replace")
-        os.close(self._said)
-        self._said = None
-        return said.removeprefix(starting.WAITS)
-
-    def _frozen(self) -> set[int]:
-        """Stop all of them before any is killed: who is stopped starts no others."""
-        known: set[int] = set()
-        while new := self._living() - known:
-            for pid in new:
-                kin.send_signal(pid, signal.SIGSTOP)
-            known |= new
-        return known
 
     def _living(self) -> set[int]:
         return {*kin.descendants(), *self._groups.pids()}
@@ -314,8 +310,6 @@ class Keeper:
 
     def _look(self) -> None:
         """Judge a guest by what it uses, where no cgroup does it."""
-        if self._said is not None and not select.select([self._said], [], [], 0)[0]:
-            return  # it has not become a program yet: that would have closed the pipe
         used_bytes = count = 0
         page = resource.getpagesize()
         for pid in set(kin.descendants()) - self._helpers:
@@ -339,7 +333,7 @@ def _only_wake(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    kin.adopt_orphans()
     for inherited in sys.argv[1:3]:  # channel and lock: a guest must have neither
         os.set_inheritable(int(inherited), False)  # noqa: FBT003 - its only way
     Keeper(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[3])).run()

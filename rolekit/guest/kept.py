@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import cgroups, inside, keeper, kin, leftovers, orders, starting
+from rolekit.guest import cgroups, inside, keeper, kin, leftovers, ordering, orders
 from rolekit.guest.asking import asked, connected
 from rolekit.guest.going import HOLD, SCRIPT, SHELL
 from rolekit.guest.hosts import MIB
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rolekit.guest.limits import Limits
 
 READY_S = 30.0
-GATE = 3
-"""Place of a gate among the descriptors for a guest."""
+PIPES = 3
+"""Of a guest; behind them comes its gate."""
 END_S = 15.0
 """A keeper has cleared up after a guest within this, or is given up."""
 OUT_OF_TIME = (-signal.SIGXCPU, 128 + signal.SIGXCPU)
@@ -82,7 +82,6 @@ class Keeper:
         self._started: asyncio.Future[int] | None = None
         self._ended: asyncio.Future[Ended] | None = None
         self._killed = kin.Groups([])
-        self.scratch = ""
         self.is_lost = False
         self.is_spent = False
         self.pid = 0
@@ -160,47 +159,49 @@ class Keeper:
 
         Args:
             launch: How.
-            pipes: Descriptors of its stdin, stdout and stderr, and of its gate, where it shall
-                wait for `going.told` and has no program before. For a sandbox that stays,
-                then those of its spawner, see `Start`. The caller closes them.
+            pipes: Descriptors of its stdin, stdout and stderr, and in a sandbox of its gate,
+                where it shall wait for `going.told` and has no program before. The caller
+                closes them.
             argv: Program, with its path, and arguments.
             env: Besides that of the launch.
-            files: For a sandbox: put into the folder that it starts in, by name.
+            files: Put into the folder that it starts in, by name.
             is_reached: Whether `connect` will be called for it.
 
         Returns:
-            Its end. Before, `scratch` is the folder that it starts in, without a sandbox.
+            Its end.
 
         Raises:
             GuestFailed: It did not start; says why.
         """
-        given = files or {}
-        wanted = [] if launch.filter is None else [("filter", launch.filter)]
-        wanted += given.items()
-        held: list[int] = []
-        try:
-            if wanted:  # may be large, so not on the loop
-                await asyncio.to_thread(_hold, held, wanted)
-            pipes, spawner = pipes[: GATE + 1], pipes[GATE + 1 :]
-            waits = len(pipes) > GATE
-            if waits and launch.filter is not None:
-                argv = (SHELL, "-c", HOLD if spawner else SCRIPT)
-            order = orders.Start(
-                argv=[*_prefix(launch, list(given), env or {}), *argv],
-                env=launch.env | dict(env or {}),
-                limits=launch.limits,
-                pids=launch.pids,
-                uid=launch.uid,
-                has_scratch=launch.filter is None,
-                is_reached=is_reached,
-                waits=waits,
-                folders=list(launch.folders),
-                has_spawner=bool(spawner),
-            )
-            return await self._order(order, [*pipes, *held, *spawner])
-        finally:
-            for fd in held:
-                os.close(fd)
+        given, waits = files or {}, len(pipes) > PIPES
+        if waits:
+            argv = (SHELL, "-c", SCRIPT)
+        order: orders.Start = {
+            **ordering.order_of(launch),
+            "argv": [*ordering.prefix(launch, list(given), env or {}), *argv],
+            "env": launch.env | dict(env or {}),
+            "is_reached": is_reached,
+            "waits": waits,
+            "files": [] if launch.filter else list(given),
+        }
+        async with ordering.held(launch, given) as fds:
+            return await self._order(order, [*pipes, *fds])
+
+    async def launch_spawner(
+        self, launch: Launch, pipes: Sequence[int], spawner: Sequence[int]
+    ) -> asyncio.Future[Ended]:
+        """Start what runs programs; see `launch`.
+
+        Args:
+            launch: How its runs are started.
+            pipes: Of the shell that keeps its sandbox, likewise; none without a sandbox.
+            spawner: Its own descriptors, see `Start`.
+        """
+        order: orders.Start = {**ordering.order_of(launch), "waits": True, "has_spawner": True}
+        if launch.filter is not None:
+            order["argv"] = [*ordering.prefix(launch, [], {}), SHELL, "-c", HOLD]
+        async with ordering.held(launch, {}) as fds:
+            return await self._order(order, [*pipes, *fds, *spawner])
 
     async def _order(self, order: orders.Start, fds: list[int]) -> asyncio.Future[Ended]:
         if self._channel is None or self.is_lost:
@@ -249,7 +250,7 @@ class Keeper:
         self._say_of_watch(b'{"go": true}')
 
     def rest(self) -> None:
-        """Say that nothing runs in a sandbox that stays: it is watched no more."""
+        """Say that a spawner runs nothing: it is watched no more."""
         self._say_of_watch(b'{"rest": true}')
 
     def _say_of_watch(self, what: bytes) -> None:
@@ -313,16 +314,15 @@ class Keeper:
         match report:
             case {"ready": True}:
                 self._ready.set()
-            case {"started": int(pid), "scratch": str(scratch)} if self._started is not None:
-                self.scratch = scratch
+            case {"started": int(pid)} if self._started is not None:
                 if not self._started.done():
                     self._started.set_result(pid)
             case {"refused": str(why)} if self._started is not None:
                 if not self._started.done():
                     self._started.set_exception(GuestFailed(f"it was not started: {why}."))
                 self._is_over(Ended(-9))
-            case {"ended": int(status), "because": str(because), "never": str(why)}:
-                self._is_over(Ended(status, because, why))
+            case {"ended": int(status), "because": str(because)}:
+                self._is_over(Ended(status, because))
             case _:
                 pass
 
@@ -351,32 +351,3 @@ async def _connected(address: Address) -> socket.socket:
         made.close()
         raise
     return made
-
-
-def _prefix(launch: Launch, files: list[str], env: Mapping[str, str]) -> list[str]:
-    """Return what stands before the command: nothing, or a sandbox with its files in it."""
-    if launch.filter is None:
-        return []
-    named = [
-        part
-        for number, name in enumerate(files, starting.FIRST_FILE_FD)
-        for part in ("--file", str(number), f"{launch.env['HOME']}/{name}")
-    ]
-    home = launch.env["HOME"]
-    made = [part for name in launch.folders for part in ("--dir", f"{home}/{name}")]
-    told = [
-        part
-        for name, value in (launch.env | dict(env)).items()
-        for part in ("--setenv", name, value)
-    ]
-    return [*launch.prefix, *made, *named, *told, "--"]
-
-
-def _hold(held: list[int], wanted: list[tuple[str, bytes]]) -> None:
-    """Put bytes where a descriptor leads to them."""
-    for name, data in wanted:
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        held.append(fd)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(data)
-        os.lseek(fd, 0, os.SEEK_SET)

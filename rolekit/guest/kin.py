@@ -2,21 +2,25 @@
 
 Like `keeper`, of which it is a part, it imports nothing of rolekit.
 
-Source: proc_pid_task(5), on `children`; cgroups(7).
+Source: proc_pid_task(5), on `children`; cgroups(7); PR_SET_CHILD_SUBREAPER(2const).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+PR_SET_CHILD_SUBREAPER = 36
+CLEAR_S = 10.0
+"""Who has not died of SIGKILL within this hangs in the kernel."""
 REMOVE_S = 3.0
 
 
@@ -25,7 +29,7 @@ class Groups:
 
     def __init__(self, folders: list[str]) -> None:
         self.folders = [Path(folder) for folder in folders]
-        self._kills = 0
+        self._kills = self._allowed = 0
         self._counts: list[int] = []
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
@@ -38,6 +42,14 @@ class Groups:
         for folder in self.folders:
             for pid in pids or (0,):
                 (folder / "cgroup.procs").write_text(str(pid))
+
+    def allow(self, pids: int) -> None:
+        """Let so many processes be in it."""
+        for folder in self.folders if pids != self._allowed else ():
+            most = folder / "pids.max"
+            if most.exists():  # not in that of memory, in version 1
+                most.write_text(str(pids))
+        self._allowed = pids
 
     def pids(self) -> Iterator[int]:
         """Yield who is in it."""
@@ -73,6 +85,11 @@ class Groups:
                     time.sleep(0.005)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of whoever below this process loses its own."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def ended() -> Iterator[tuple[int, int]]:
     """Reap; yield who has ended, and how."""
     while True:
@@ -92,10 +109,56 @@ def descendants() -> Iterator[int]:
         parent = parents.pop()
         with contextlib.suppress(OSError):
             for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 - names only
-                text = Path(f"/proc/{parent}/task/{thread}/children").read_text()
-                children = text.split()
+                children = _read(f"/proc/{parent}/task/{thread}/children").decode().split()
                 yield from map(int, children)
                 parents += children
+
+
+def _read(path: str) -> bytes:
+    """Read it by three system calls, as it is read after each run."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 20)
+    finally:
+        os.close(fd)
+
+
+def kill_all(
+    living: Callable[[], Iterable[int]],
+    note: Callable[[int, int], None] = lambda _pid, _status: None,
+) -> bool:
+    """Kill processes, and reap, until there is none.
+
+    Args:
+        living: Says who there is.
+        note: Told who was reaped, and how it ended.
+
+    Returns:
+        Whether none is left; False: some are, after `CLEAR_S`.
+    """
+    until_s = time.monotonic() + CLEAR_S
+    while pids := _stopped(living):
+        for pid in pids:
+            send_signal(pid, signal.SIGKILL)
+        gone = 0
+        for pid, status in ended():
+            gone += 1
+            note(pid, status)
+        if not gone:
+            if time.monotonic() > until_s:
+                return False
+            time.sleep(0.001)
+    return True
+
+
+def _stopped(living: Callable[[], Iterable[int]]) -> set[int]:
+    """Stop all of them before any is killed: who is stopped starts no others."""
+    known: set[int] = set()
+    while new := set(living()) - known:
+        for pid in new:
+            send_signal(pid, signal.SIGSTOP)
+        known |= new
+    return known
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

@@ -11,9 +11,9 @@ from typing import TypedDict
 class Start(TypedDict):
     """How to start a guest. With it come stdin, stdout, stderr, then others, in order.
 
-    The others are the gate of a guest that waits to become a program, and for a sandbox its
-    filter and files; last, for one that stays, the channel of its spawner, and where the
-    shell in it says that it is there.
+    The others are, for a sandbox, the gate of a guest that waits to become a program and the
+    filter; then files; last, where one stays, the channel of its spawner, and where the shell
+    in it says that it is there. Without a sandbox, a spawner has its channel alone.
 
     Attributes:
         argv: Program, with its path, and arguments.
@@ -23,9 +23,11 @@ class Start(TypedDict):
         uid: To become; None: stay.
         has_scratch: Whether to make a scratch folder and to start in it.
         is_reached: Whether somebody will connect to it, or look into its folders.
-        waits: Whether there is a gate, over which arguments come when they are known.
+        waits: Whether its arguments come when they are known: to a sandbox over a gate, or to
+            a spawner. It runs nothing before.
         folders: Made in its scratch folder.
-        has_spawner: Whether the sandbox stays, for one program after another.
+        files: Names of files that come with it, put there. For a sandbox, `argv` has them.
+        has_spawner: Whether a spawner runs one program after another there.
     """
 
     argv: list[str]
@@ -37,6 +39,7 @@ class Start(TypedDict):
     is_reached: bool
     waits: bool
     folders: list[str]
+    files: list[str]
     has_spawner: bool
 
 

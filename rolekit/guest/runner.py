@@ -2,12 +2,14 @@
 
     ready ──go──▶ running ──▶ ended ──▶ ready again, while nobody waits
 
-What takes long is done ahead: pipes, a process with its limits in its cgroup, a scratch
-folder, or a whole sandbox. There it waits for what only the call knows, arguments and
-environment, and becomes the program. Each run has a guest of its own, which is used once.
+What takes long is done ahead: pipes, a scratch folder, a process with its limits in its cgroup
+that is to start the program (see `spawning`), a whole sandbox. There they wait for what only
+the call knows, arguments and environment. A spawner stays for many runs, and has nothing left
+of one before the next.
 
 A sandbox in which a run has left nothing at all is as good as a new one, and the next run has
-it (see `spawning`). Where programs leave something time and again, each has a new one.
+it. Where programs leave something time and again, each has a new one, in which a shell waits
+and becomes the program.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
 SIGNAL_BASE = 128
 """What a dead guest had said is read within this: its pipe may be in the hands of others."""
 WORTH_RUNS, SHORT_LIVES = 3, 3
-"""A sandbox that stays costs more than one for one run: where so many in turn did not last
-for so many runs, there are no more."""
+"""A spawner costs more than what is for one run: where so many in turn did not last for so
+many runs, there are no more."""
 AT_ONCE_BYTES = 1 << 16
 """A pipe that is empty takes so much without a wait."""
 
@@ -55,16 +57,15 @@ class _Ready:
 
     Attributes:
         gate: Where it is told what to be; closed, it ends. None: it is started by the call.
-        scratch: Its folder, where we can write to it; else empty.
-        sandbox: That it is started in, one of many.
+        ended: Its end, where it waits at a gate.
+        spawning: That starts it, one of many.
     """
 
     pipes: Pipes
     born_s: float
     gate: int | None = None
     ended: asyncio.Future[Ended] | None = None
-    scratch: str = ""
-    sandbox: Spawning | None = None
+    spawning: Spawning | None = None
 
     def close(self) -> None:
         """Let go of it: what has not been told to go ends."""
@@ -90,11 +91,10 @@ class Runner:
         self._limits = limits
         self._keeper = keeper
         self._making: asyncio.Task[_Ready] | None = None
-        self._sandbox: Spawning | None = None
+        self._spawning: Spawning | None = None
         self._short_lives = 0
-        self._may_stay = (
-            launch.filter is not None and launch.can_wait and limits.memory_mb >= LEAST_MB
-        )
+        self._is_boxed = launch.filter is not None
+        self._may_stay = launch.can_wait and limits.memory_mb >= LEAST_MB
         self._is_over = False
 
     @property
@@ -131,8 +131,8 @@ class Runner:
         try:
             return await self._run(ready, stdin, arguments, files)
         except BaseException:
-            if ready.sandbox is not None:
-                ready.sandbox.is_over = True
+            if ready.spawning is not None:
+                ready.spawning.is_over = True
             self._keeper.kill()
             raise
         finally:
@@ -156,13 +156,16 @@ class Runner:
         return await self._make(files)
 
     def _fits(self, ready: _Ready, files: Mapping[str, bytes]) -> bool:
-        if ready.sandbox is not None:
-            return ready.sandbox.fits and not files
+        if ready.spawning is not None:
+            return ready.spawning.fits and self._can_have(files)
         if ready.ended is None:
             return True
-        if ready.ended.done() or time.monotonic() - ready.born_s > self._limits.age_s:
-            return False
-        return not files or bool(ready.scratch)
+        is_old = time.monotonic() - ready.born_s > self._limits.age_s
+        return not ready.ended.done() and not is_old and self._can_have(files)
+
+    def _can_have(self, files: Mapping[str, bytes]) -> bool:
+        """Whether what is made before its call can be given these files: not in a sandbox."""
+        return not files or not self._is_boxed
 
     def _make_ahead(self) -> None:
         if not self._is_over and not self._keeper.is_lost:
@@ -170,15 +173,15 @@ class Runner:
             self._making.add_done_callback(_seen)
 
     async def _make(self, files: Mapping[str, bytes]) -> _Ready:
-        if self._sandbox is None or not self._sandbox.fits or files:
+        if self._spawning is None or not self._spawning.fits or not self._can_have(files):
             await self._clear()
         pipes = Pipes(self._place, self._limits.output_mb * MIB)
         ready = _Ready(pipes=pipes, born_s=time.monotonic())
         try:
             await pipes.open()
-            if self._may_stay and not files:
-                ready.sandbox = await self._staying()
-            if self._launch.can_wait and ready.sandbox is None:
+            if self._may_stay and self._can_have(files):
+                ready.spawning = await self._staying()
+            if self._is_boxed and self._launch.can_wait and ready.spawning is None:
                 await self._start(ready, files)
         except BaseException:
             ready.close()
@@ -187,44 +190,44 @@ class Runner:
         return ready
 
     async def _staying(self) -> Spawning | None:
-        """Return the sandbox that stays, or make one; None: there is none to be had."""
-        if self._sandbox is None:
-            self._sandbox = Spawning(self._keeper, self._limits)
-            try:
-                await self._sandbox.start(self._launch)
-            except CannotSpawn as error:
-                log.info("a sandbox cannot stay", guest=self._place, why=str(error))
-                await self._clear()
-        return self._sandbox
+        """Return the spawner that stays, or make one; None: there is none to be had."""
+        try:
+            if self._spawning is None:
+                self._spawning = Spawning(self._keeper, self._limits)
+                await self._spawning.start(self._launch)
+            else:
+                await self._spawning.ready()
+        except CannotSpawn as error:
+            log.info("a spawner cannot stay", guest=self._place, why=str(error))
+            await self._clear()
+        return self._spawning
 
     async def _start(self, ready: _Ready, files: Mapping[str, bytes]) -> None:
+        """Have a sandbox for one run, with these files in it, wait at its gate."""
         theirs, ready.gate = os.pipe2(os.O_CLOEXEC)
         try:
-            # Where we can write to its folder, files are put there once it is made.
-            given = None if self._launch.filter is None else files
             ready.ended = await self._keeper.launch(
-                self._launch, [*ready.pipes.theirs, theirs], (), files=given
+                self._launch, [*ready.pipes.theirs, theirs], (), files=files
             )
         finally:
             os.close(theirs)
-        ready.scratch = self._keeper.scratch
         ready.pipes.give_away()
 
     async def _after(self, ready: _Ready) -> None:
         """Have nothing left of a run."""
-        if ready.sandbox is None or not ready.sandbox.fits:
+        if ready.spawning is None or not ready.spawning.fits:
             await self._clear()
         ready.close()
 
     async def _clear(self) -> None:
-        """Have no guest, and no sandbox."""
-        sandbox, self._sandbox = self._sandbox, None
-        if sandbox is None:
+        """Have no guest, and no spawner."""
+        spawning, self._spawning = self._spawning, None
+        if spawning is None:
             await self._keeper.clear()
             return
-        self._short_lives = self._short_lives + 1 if sandbox.runs < WORTH_RUNS else 0
+        self._short_lives = self._short_lives + 1 if spawning.runs < WORTH_RUNS else 0
         self._may_stay = self._may_stay and self._short_lives < SHORT_LIVES
-        await sandbox.end()
+        await spawning.end()
 
     # -- a run -------------------------------------------------------------------------------
 
@@ -251,8 +254,10 @@ class Runner:
     ) -> asyncio.Future[Ended]:
         """Have the guest become the program."""
         argv = (self._launch.command[0], *arguments)
-        if ready.sandbox is not None:
-            end = ready.sandbox.run(ready.pipes.theirs, argv, self._launch.env | dict(env))
+        if ready.spawning is not None:
+            if files:
+                await asyncio.to_thread(_put, Path(ready.spawning.scratch), files)
+            end = ready.spawning.run(ready.pipes.theirs, argv, self._launch.env | dict(env))
             ready.pipes.give_away()
             return end
         if ready.ended is None or ready.gate is None:
@@ -261,9 +266,7 @@ class Runner:
             )
             ready.pipes.give_away()
             return end
-        if files and ready.scratch:
-            await asyncio.to_thread(_put, Path(ready.scratch), files)
-        told = going.told(self._launch, argv, env)
+        told = going.told(argv, env)
         self._keeper.go()
         gate, ready.gate = ready.gate, None
         if len(told) <= AT_ONCE_BYTES:
@@ -281,7 +284,7 @@ class Runner:
             raise GuestFailed(
                 f"{self._place}:{why}", status=ended.status, stderr_tail=output.stderr_tail
             )
-        if self._launch.filter is not None and output.status > SIGNAL_BASE:
+        if self._is_boxed and output.status > SIGNAL_BASE:
             # bubblewrap says it as a shell does
             return Output(output.stdout, output.stderr_tail, SIGNAL_BASE - output.status)
         return output

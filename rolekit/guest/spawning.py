@@ -1,4 +1,4 @@
-"""The instance's side of a spawner: a sandbox that stays, for one program after another."""
+"""The instance's side of a spawner, which runs one program after another."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ class CannotSpawn(Exception):
 
 
 class Spawning:
-    """A sandbox, and what runs programs in it.
+    """What runs programs, and its sandbox, if it has one.
 
     Args:
         keeper: Starts it. It runs, and has no other guest.
         limits: Of each run.
 
     Attributes:
-        runs: Programs that were run in it.
+        runs: Programs that were run by it.
+        scratch: Folder that the next starts in, where we can write to it; else empty.
         is_clean: Whether none has left anything; one that is not is no use any more.
         is_over: Whether it is being killed.
     """
@@ -47,10 +48,12 @@ class Spawning:
         self._limits = limits
         self._channel: socket.socket | None = None
         self._gate: int | None = None
-        self._sandbox: asyncio.Future[Ended] | None = None
+        self._end: asyncio.Future[Ended] | None = None
         self._run: asyncio.Task[Ended] | None = None
         self._born_s = 0.0
+        self._is_ready = False
         self.runs = 0
+        self.scratch = ""
         self.is_over = False
         self.is_clean = False
 
@@ -63,35 +66,58 @@ class Spawning:
         """
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setblocking(False)  # noqa: FBT003 - the only way to say it
-        gate, self._gate = os.pipe2(os.O_CLOEXEC)
-        said, says = os.pipe2(os.O_CLOEXEC)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fds = [nothing, says, says, gate, theirs.fileno(), said]
-            self._sandbox = await self._keeper.launch(launch, fds, ())
-        finally:
-            theirs.close()
-            for fd in (gate, said, says, nothing):
-                os.close(fd)
+        with theirs:
+            if launch.filter is None:
+                self._end = await self._keeper.launch_spawner(launch, (), [theirs.fileno()])
+            else:
+                await self._start_in_sandbox(launch, theirs)
+        self._born_s = time.monotonic()
+        self.is_clean = True
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until it can run the next; it runs none now.
+
+        Raises:
+            CannotSpawn: It cannot.
+            GuestFailed: It takes too long.
+        """
+        if self._is_ready:
+            return
         limit_s = self._limits.start_s
         try:
             async with asyncio.timeout(limit_s):
                 answer = await self._answer()
         except TimeoutError:
-            raise GuestFailed(f"its sandbox was not ready in start_s, {limit_s:g} s.") from None
+            raise GuestFailed(f"its spawner was not ready in start_s, {limit_s:g} s.") from None
         if "ready" not in answer:
-            raise CannotSpawn(str(answer.get("never", "its spawner ended at once")))
-        self._born_s = time.monotonic()
-        self.is_clean = True
+            self.is_clean = False
+            raise CannotSpawn(str(answer.get("never", "its spawner ended")))
+        self.scratch = str(answer["scratch"])
+        self._is_ready = True
+
+    async def _start_in_sandbox(self, launch: Launch, theirs: socket.socket) -> None:
+        """Start a sandbox that stays until its gate closes, and the spawner in it."""
+        gate, self._gate = os.pipe2(os.O_CLOEXEC)
+        said, says = os.pipe2(os.O_CLOEXEC)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pipes = [nothing, says, says, gate]
+            self._end = await self._keeper.launch_spawner(
+                launch, pipes, [theirs.fileno(), said]
+            )
+        finally:
+            for fd in (gate, said, says, nothing):
+                os.close(fd)
 
     @property
     def fits(self) -> bool:
-        """Whether another program may run in it."""
+        """Whether it may run another program."""
         return (
             self.is_clean
             and not self.is_over
-            and self._sandbox is not None
-            and not self._sandbox.done()
+            and self._end is not None
+            and not self._end.done()
             and self.runs < self._limits.uses
             and time.monotonic() - self._born_s < self._limits.age_s
         )
@@ -104,16 +130,18 @@ class Spawning:
         Args:
             pipes: Descriptors of its stdin, stdout and stderr. The caller closes them.
             argv: Program, with its path, and arguments.
-            env: All of its environment.
+            env: All of its environment, but HOME and TMPDIR where it has a scratch folder.
 
         Raises:
-            GuestFailed: The sandbox is gone.
+            GuestFailed: The spawner is gone.
         """
         assert self._channel is not None  # noqa: S101 - `start` was called
         self.runs += 1
+        self._is_ready = False
         self.is_clean = False  # until it has been looked at, also where nobody waits for that
         told = os.memfd_create("run", os.MFD_CLOEXEC)
-        text = json.dumps({"argv": list(argv), "env": dict(env)}).encode()
+        own = {"HOME": self.scratch, "TMPDIR": self.scratch} if self.scratch else {}
+        text = json.dumps({"argv": list(argv), "env": {**env, **own}}).encode()
         try:
             os.set_blocking(told, False)  # it is memory
             while text:
@@ -122,7 +150,7 @@ class Spawning:
             self._keeper.go()
             socket.send_fds(self._channel, [b"{}"], [*pipes, told])
         except OSError as error:
-            raise GuestFailed(f"its sandbox is gone: {error}.") from error
+            raise GuestFailed(f"its spawner is gone: {error}.") from error
         finally:
             os.close(told)
         self._run = asyncio.create_task(self._ended())
@@ -136,8 +164,8 @@ class Spawning:
         self.is_clean = answer.get("is_clean") is True and not because
         if not self.is_clean:
             await self._keeper.clear()
-        if self._sandbox is not None and self._sandbox.done():
-            because = because or self._sandbox.result().because
+        if self._end is not None and self._end.done():
+            because = because or self._end.result().because
         return Ended(
             status if isinstance(status, int) else -signal.SIGKILL,
             because,

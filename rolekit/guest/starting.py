@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import resource
 import signal
@@ -42,8 +41,6 @@ SECCOMP_FD, INFO_FD, BLOCK_FD, GATE_FD, FIRST_FILE_FD = 3, 4, 5, 6, 7
 where what it runs is told what to become; where bubblewrap finds files."""
 ABOVE = 64
 """Descriptors are moved above these before they get the numbers that the guest expects."""
-WAITS = "\0"
-"""Said by a guest that has come to its gate."""
 OOM_SCORE = b"500"
 IGNORED_S = 1
 """So much processor time later than told by SIGXCPU, a process that ignores it is killed."""
@@ -110,7 +107,7 @@ def fork(
     scratch: Path | None,
     join: Callable[[], None],
     limits: Mapping[str, int],
-) -> tuple[int, int]:
+) -> tuple[int, str]:
     """Start a guest.
 
     Args:
@@ -121,8 +118,7 @@ def fork(
         limits: By the name that `resource` has for them.
 
     Returns:
-        Its process; where it says what goes wrong: `WAITS` first, if it has come to its
-        gate, then why it is no program, and an end when it is one.
+        Its process, and why it is no program; empty: it is one.
     """
     said, fault = os.pipe2(os.O_CLOEXEC)
     me, pid = os.getpid(), os.fork()
@@ -130,12 +126,14 @@ def fork(
         try:
             _prepare(order, join, me)
             fault = fcntl.fcntl(fault, fcntl.F_DUPFD_CLOEXEC, ABOVE)
-            _become(order, places, scratch, fault, limits)
+            _become(order, places, scratch, limits)
         except BaseException as error:  # noqa: BLE001 - the edge of a process
             os.write(fault, str(error).encode()[:4096])
         os._exit(127)
     os.close(fault)
-    return pid, said
+    why = read_all(said).decode(errors="replace")
+    os.close(said)
+    return pid, why
 
 
 def _prepare(order: Start, join: Callable[[], None], parent: int) -> None:
@@ -158,7 +156,6 @@ def _become(
     order: Start,
     places: Mapping[int, int],
     scratch: Path | None,
-    fault: int,
     limits: Mapping[str, int],
 ) -> NoReturn:
     """Turn this forked process into the guest."""
@@ -169,14 +166,7 @@ def _become(
     high = {fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE): n for fd, n in places.items()}
     for fd, number in high.items():
         os.dup2(fd, number)
-    if not argv:
-        os.write(fault, WAITS.encode())
-        if not (told := read_all(GATE_FD)):
-            os._exit(0)  # it is not wanted any more
-        going = json.loads(told)
-        argv, env = going["argv"], env | going["env"]
-        os.set_inheritable(GATE_FD, False)  # noqa: FBT003 - its only way
-    limit(0, limits)  # what waits is larger than some programs may be
+    limit(0, limits)  # late, as this process is larger than some programs may be
     os.execve(argv[0], argv, env)  # noqa: S606 - what a keeper is for
 
 

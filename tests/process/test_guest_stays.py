@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import Exec, ExecGuest, Guest, Limits, Sandbox
+from rolekit.guest import Exec, ExecGuest, Guest, Limits, Process, Sandbox
 from rolekit.guest.crew import guests_running
 from rolekit.guest.spawning import CannotSpawn, Spawning
 from tests.process.guest_programs import (
@@ -207,14 +207,19 @@ async def test_who_kills_its_sandbox_kills_itself_only(victim: str, left: Leftov
 
 @pytest.mark.parametrize("fault", ["exit", "kill", "hang", "flood", "bomb", "hog", "stray"])
 @pytest.mark.parametrize("groups", ["group", "no group"])
+@pytest.mark.parametrize("host", [Process(), Sandbox()], ids=["process", "sandbox"])
 async def test_a_fault_after_good_runs_concerns_its_own_run(
-    fault: str, groups: str, left: Leftovers, monkeypatch: pytest.MonkeyPatch
+    host: Process | Sandbox,
+    fault: str,
+    groups: str,
+    left: Leftovers,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if groups == "no group":
         monkeypatch.setattr("rolekit.guest.cgroups.make", no_groups)
 
     class Role:
-        guest = Guest(Exec(*once(left.token)), host=Sandbox(), limits=limits_of(fault))
+        guest = Guest(Exec(*once(left.token)), host=host, limits=limits_of(fault))
 
     role = Role()
     async with guests_running(role):
