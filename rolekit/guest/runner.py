@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 SIGNAL_BASE = 128
 """What a dead guest had said is read within this: its pipe may be in the hands of others."""
 WORTH_RUNS, SHORT_LIVES = 3, 3
-"""A spawner costs more than what is for one run: where so many in turn did not last for so
-many runs, there are no more."""
+"""A sandbox that stays costs more than one for one run: where so many in turn did not last
+for so many runs, there are no more. Without a sandbox, one run is worth a spawner."""
 AT_ONCE_BYTES = 1 << 16
 """A pipe that is empty takes so much without a wait."""
 
@@ -225,7 +225,8 @@ class Runner:
         if spawning is None:
             await self._keeper.clear()
             return
-        self._short_lives = self._short_lives + 1 if spawning.runs < WORTH_RUNS else 0
+        worth = WORTH_RUNS if self._is_boxed else 1
+        self._short_lives = self._short_lives + 1 if spawning.runs < worth else 0
         self._may_stay = self._may_stay and self._short_lives < SHORT_LIVES
         await spawning.end()
 

@@ -64,6 +64,14 @@ async def test_runs_have_one_spawner_and_each_its_own_session_and_folder(
         assert folder.startswith(str(left.folder))
 
 
+async def test_a_spawner_is_worth_it_for_one_run(left: Leftovers) -> None:
+    limits = replace(LIMITS, uses=1)
+    async with at_work(Exec("sh", "-c", "{}"), host=Process(), limits=limits) as guest:
+        parents = [await lines(guest, "echo $PPID") for _ in range(6)]
+
+    assert len({parent for (parent,) in parents}) == 6  # a keeper would be one and the same
+
+
 @pytest.mark.parametrize(
     "leave",
     [
