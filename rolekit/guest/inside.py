@@ -177,7 +177,7 @@ def _answer(order: Order, fds: list[int], where: Namespaces | None, scratch: str
             case "open":
                 made.append(_folder(scratch, order["path"]))
             case _:
-                put(order, fds[1], scratch)
+                _put(order, fds[1], scratch)
         socket.send_fds(answer, [b"{}"], made)
     except OSError as error:
         told = {"errno": error.errno or 0, "error": error.strerror or str(error)}
@@ -190,7 +190,7 @@ def _folder(scratch: str, name: str) -> int:
     return os.open(f"{scratch}/{name}", flags)
 
 
-def put(order: Order, data: int, scratch: str) -> None:
+def _put(order: Order, data: int, scratch: str) -> None:
     """Let a file appear with all that is in it."""
     folder, name = _folder(scratch, order["path"]), order["name"]
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -82,6 +82,8 @@ class Keeper:
         self._started: asyncio.Future[int] | None = None
         self._ended: asyncio.Future[Ended] | None = None
         self._killed = kin.Groups([])
+        self._spawner: int | None = None
+        self._spawner_pid = 0
         self.is_lost = False
         self.is_spent = False
         self.pid = 0
@@ -183,6 +185,7 @@ class Keeper:
             "is_reached": is_reached,
             "waits": waits,
             "files": [] if launch.filter else list(given),
+            "sizes": [] if launch.filter else [len(data) for data in given.values()],
         }
         async with ordering.held(launch, given) as fds:
             return await self._order(order, [*pipes, *fds])
@@ -211,10 +214,21 @@ class Keeper:
         try:
             socket.send_fds(self._channel, [json.dumps({"start": order}).encode()], fds)
         except OSError as error:
+            self._is_over(Ended(-signal.SIGKILL))
             raise GuestFailed(f"it was not started: {error}.") from error
         ended = self._ended
-        await self._started
+        pid = await self._started
+        if order["has_spawner"] and order["has_scratch"]:
+            self._hold(pid)
         return ended
+
+    def _hold(self, pid: int) -> None:
+        """Have a spawner at hand that no sandbox ends."""
+        if self._spawner is not None:
+            os.close(self._spawner)
+        self._spawner, self._spawner_pid = None, pid
+        with contextlib.suppress(OSError):  # gone already
+            self._spawner = os.pidfd_open(pid)
 
     def socket_path(self, launch: Launch) -> str:
         """Return where a guest shall make its Unix socket, as it sees it."""
@@ -274,7 +288,9 @@ class Keeper:
             self.kill()
             await asyncio.wait([self._ended], timeout=END_S)
             if not self._ended.done():
-                self.is_lost = True  # it is replaced
+                self._lose()  # it is replaced
+        if self._spawner is not None and self.is_lost:
+            await asyncio.to_thread(self._end_spawner)
 
     async def stop(self) -> None:
         """End the keeper, and so its guest. Safe to call twice, and before the start."""
@@ -294,8 +310,16 @@ class Keeper:
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()
+        self._end_spawner()
         if self._folder:
             leftovers.remove(Path(self._folder), self._groups)
+
+    def _end_spawner(self) -> None:
+        """End a spawner that was stopped, so that it could not end with its keeper."""
+        pidfd, self._spawner = self._spawner, None
+        if pidfd is not None:
+            kin.kill_tree(self._spawner_pid, pidfd)
+            os.close(pidfd)
 
     def _read(self, channel: socket.socket) -> None:
         try:

@@ -102,9 +102,9 @@ def ended() -> Iterator[tuple[int, int]]:
         yield pid, status
 
 
-def descendants() -> Iterator[int]:
-    """Yield every process that descends from this one."""
-    parents = [str(os.getpid())]
+def descendants(of: int = 0) -> Iterator[int]:
+    """Yield every process that descends from a process; 0: from this one."""
+    parents = [str(of or os.getpid())]
     while parents:
         parent = parents.pop()
         with contextlib.suppress(OSError):
@@ -159,6 +159,20 @@ def _stopped(living: Callable[[], Iterable[int]]) -> set[int]:
             send_signal(pid, signal.SIGSTOP)
         known |= new
     return known
+
+
+def kill_tree(pid: int, pidfd: int) -> None:
+    """Kill a process, which may be gone or stopped, with all below; wait for none of them.
+
+    Args:
+        pid: Which.
+        pidfd: Of the same: it is never another.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        for one in _stopped(lambda: descendants(pid)):
+            send_signal(one, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

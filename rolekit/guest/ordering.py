@@ -47,16 +47,19 @@ def order_of(launch: Launch) -> orders.Start:
         waits=False,
         folders=list(launch.folders),
         files=[],
+        sizes=[],
         has_spawner=False,
     )
 
 
 @contextlib.asynccontextmanager
 async def held(launch: Launch, files: Mapping[str, bytes]) -> AsyncGenerator[list[int]]:
-    """Have filter and files where a descriptor leads to them."""
+    """Have filter and files where a descriptor leads to them; without a sandbox, one to all."""
     wanted = [*files.items()]
     if launch.filter is not None:
         wanted.insert(0, ("filter", launch.filter))
+    elif files:
+        wanted = [("files", b"".join(files.values()))]
     held: list[int] = []
     try:
         if wanted:  # may be large, so not on the loop

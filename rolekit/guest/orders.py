@@ -27,6 +27,7 @@ class Start(TypedDict):
             a spawner. It runs nothing before.
         folders: Made in its scratch folder.
         files: Names of files that come with it, put there. For a sandbox, `argv` has them.
+        sizes: Of each, in bytes: they come in one piece.
         has_spawner: Whether a spawner runs one program after another there.
     """
 
@@ -40,6 +41,7 @@ class Start(TypedDict):
     waits: bool
     folders: list[str]
     files: list[str]
+    sizes: list[int]
     has_spawner: bool
 
 

@@ -2,7 +2,9 @@
 
 A run has the rights, the files and the network of the instance, so only this is its own: a
 folder that it starts in, and processes. Both are ended before the next begins. The spawner is
-the parent of every orphan below it, so it finds each, also in a session of its own.
+the parent of every orphan below it, so it finds each, also in a session of its own. A run may
+change what the spawner passes on, as it may of every process of its user: its limits, its
+cgroup, how nice it is. Then the next run has another spawner.
 
 A run cannot be told by the kernel to die with the spawner: only a process itself can ask for
 that, and a program does not. So a spawner whose keeper dies is told instead, and ends all
@@ -60,10 +62,25 @@ class Scratches:
         self._children = os.open(f"/proc/self/task/{me}/children", os.O_RDONLY | os.O_CLOEXEC)
         self._make()
         starting.limit(0, limits)
+        self._states = [
+            os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            for name in ("oom_score_adj", "cgroup", "limits")
+        ]
+        self._before = self._passed_on()
 
     def is_left_clean(self) -> bool:
-        """Have no process left of a run; whether that is possible."""
-        return not os.pread(self._children, 1, 0) or kin.kill_all(kin.descendants)
+        """Have no process left of a run; whether that is possible, and all is as before."""
+        has_left = bool(os.pread(self._children, 1, 0))
+        is_ended = not has_left or (
+            # Of those it cannot find, as where a run took its descriptors, it has the list.
+            kin.kill_all(kin.descendants) and not os.pread(self._children, 1, 0)
+        )
+        return is_ended and self._passed_on() == self._before
+
+    def _passed_on(self) -> tuple[object, ...]:
+        """What each run has from here."""
+        states = [os.pread(fd, 1 << 14, 0) for fd in self._states]
+        return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0), states
 
     def renew(self) -> None:
         """Have a new folder in place of the last."""

@@ -93,12 +93,25 @@ def fork(
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sys.path.clear()  # nothing is to be imported from what a guest sees
-        starting.OWN_SCORE.write_bytes(starting.OOM_SCORE)
-        join()
-        _only(channel, *place.fds)
-        _serve(socket.socket(fileno=channel), place, limits, me)
+        _live(socket.socket(fileno=channel), place, limits, join, me)
     finally:
         os._exit(0)
+
+
+def _live(
+    channel: socket.socket,
+    place: Place,
+    limits: Mapping[str, int],
+    join: Callable[[], None],
+    parent: int,
+) -> None:
+    try:
+        starting.OWN_SCORE.write_bytes(starting.OOM_SCORE)
+        join()
+        _only(channel.fileno(), *place.fds)
+        _serve(channel, place, limits, parent)
+    except Exception as error:  # noqa: BLE001 - the edge of a process
+        channel.send(json.dumps({"never": f"{type(error).__name__}: {error}"}).encode())
 
 
 def _serve(
@@ -107,14 +120,10 @@ def _serve(
     # What is started has our limits from its first moment. That of processor time is of each
     # process, so a spawner is given up before it has used much of it itself.
     own_s = limits.get("RLIMIT_CPU", math.inf) * OWN_SHARE
-    try:
-        place.enter(limits)
-        # Behind a change of user, which would clear it.
-        _libc.prctl(starting.PR_SET_PDEATHSIG, place.death_signal, 0, 0, 0)
-        if os.getppid() != parent:
-            return
-    except (OSError, ValueError) as error:
-        channel.send(json.dumps({"never": str(error)}).encode())
+    place.enter(limits)
+    # Behind a change of user, which would clear it.
+    _libc.prctl(starting.PR_SET_PDEATHSIG, place.death_signal, 0, 0, 0)
+    if os.getppid() != parent:
         return
     while True:
         channel.send(json.dumps({"ready": True, "scratch": place.scratch}).encode())
@@ -129,11 +138,7 @@ def _serve(
         except OSError as error:
             answer = {"refused": str(error)}
         channel.send(json.dumps(answer).encode())
-        try:  # whoever waits for the run need not wait for this
-            place.renew()
-        except OSError as error:
-            channel.send(json.dumps({"never": str(error)}).encode())
-            return
+        place.renew()  # whoever waits for the run need not wait for this
 
 
 def _run(fds: list[int]) -> int:
@@ -152,7 +157,10 @@ def _run(fds: list[int]) -> int:
     finally:
         for fd in fds:
             os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    while True:
+        ended, status = os.waitpid(-1, 0)  # orphans too: one not reaped counts as a process
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _spawned(argv: list[str], env: dict[str, str], fds: list[int]) -> int:
@@ -162,7 +170,7 @@ def _spawned(argv: list[str], env: dict[str, str], fds: list[int]) -> int:
         env,
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds[:3])],
         setsid=True,
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores them, programs do not
+        setsigdef=starting.IGNORED,
     )
 
 

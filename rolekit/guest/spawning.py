@@ -157,7 +157,7 @@ class Spawning:
         return self._run
 
     async def _ended(self) -> Ended:
-        answer = await self._answer()
+        answer = await self._answer_while_kept()
         self._keeper.rest()
         status = answer.get("status")
         because = "memory" if self._keeper.has_killed() else ""
@@ -169,8 +169,21 @@ class Spawning:
         return Ended(
             status if isinstance(status, int) else -signal.SIGKILL,
             because,
-            str(answer.get("refused", "")),
+            str(answer.get("refused", answer.get("never", ""))),
         )
+
+    async def _answer_while_kept(self) -> dict[str, object]:
+        """Return what it says next; nothing where its keeper knows of its end, or is gone.
+
+        A spawner that was stopped says nothing, and does not end with its keeper.
+        """
+        assert self._end is not None  # noqa: S101 - `start` was called
+        answer = asyncio.ensure_future(self._answer())
+        try:
+            await asyncio.wait((answer, self._end), return_when=asyncio.FIRST_COMPLETED)
+            return answer.result() if answer.done() else {}
+        finally:
+            answer.cancel()
 
     async def _answer(self) -> dict[str, object]:
         """Return what the spawner says next; nothing where it is gone."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -44,6 +45,8 @@ ABOVE = 64
 OOM_SCORE = b"500"
 IGNORED_S = 1
 """So much processor time later than told by SIGXCPU, a process that ignores it is killed."""
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""By Python, and not by programs."""
 PR_SET_PDEATHSIG = 1
 OWN_SCORE = Path("/proc/self/oom_score_adj")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -86,7 +89,7 @@ def spawn(order: Start, places: Mapping[int, int]) -> int:
             order["env"],
             file_actions=actions,
             setsid=True,
-            setsigdef=[signal.SIGPIPE],  # Python ignores it, programs do not
+            setsigdef=IGNORED,
         )
 
 
@@ -139,7 +142,8 @@ def fork(
 def _prepare(order: Start, join: Callable[[], None], parent: int) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs do not
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     OWN_SCORE.write_bytes(OOM_SCORE)
     join()
@@ -167,7 +171,12 @@ def _become(
     for fd, number in high.items():
         os.dup2(fd, number)
     limit(0, limits)  # late, as this process is larger than some programs may be
-    os.execve(argv[0], argv, env)  # noqa: S606 - what a keeper is for
+    try:
+        os.execve(argv[0], argv, env)  # noqa: S606 - what a keeper is for
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        os.execve("/bin/sh", ["/bin/sh", *argv], env)  # noqa: S606 - as execvp does
 
 
 def limit(pid: int, limits: Mapping[str, int]) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from rolekit.errors import GuestFailed
-from rolekit.guest import Exec, ExecGuest, Process, Sandbox
+from rolekit.guest import Exec, ExecGuest, Process, Sandbox, cgroups
 from rolekit.guest.spawning import LEAST_MB
 from tests.patience import patient
 from tests.process.guest_programs import (
@@ -162,3 +162,87 @@ async def test_files_come_to_a_guest_that_has_no_spawner(
         done = await guest.run(b"", files={"a": b"one\n", "b": b"two\n"})
 
     assert done.stdout.split() == [b"one", b"two", b"a", b"b"]
+
+
+async def test_any_number_of_files_comes_and_nothing_of_them_stays_open(
+    left: Leftovers,
+) -> None:
+    limits = replace(LIMITS, memory_mb=LEAST_MB - 1)
+    files = {f"file{n}": b"%d\n" % n for n in range(300)}
+    look = "cat file*; ls /proc/$PPID/fd | wc -l >&2"
+
+    async with at_work(Exec("sh", "-c", look), host=Process(), limits=limits) as guest:
+        runs = [await guest.run(b"", files=files) for _ in range(3)]
+
+    for run in runs:
+        assert sorted(map(int, run.stdout.split())) == list(range(300))
+    assert len({run.stderr_tail for run in runs}) == 1
+
+
+@pytest.mark.parametrize("make_groups", [cgroups.make, no_groups], ids=["cgroup", "none"])
+async def test_orphans_that_have_ended_do_not_count(
+    make_groups: object, left: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rolekit.guest.cgroups.make", make_groups)
+    limits = replace(LIMITS, pids=8)
+    orphans = "for i in $(seq 40); do (true &); sleep 0.01; done; echo fine"
+
+    async with at_work(Exec("sh", "-c", orphans), host=Process(), limits=limits) as guest:
+        assert (await guest.run()).stdout == b"fine\n"
+
+
+@pytest.mark.parametrize(
+    "change", ["renice -n 5 -p $PPID", "prlimit --pid $PPID --core=0:0 --nofile=60:60"]
+)
+async def test_what_a_run_does_to_its_spawner_reaches_no_other(
+    change: str, left: Leftovers
+) -> None:
+    look = "echo $PPID; nice; ulimit -n; ulimit -c; cat /proc/self/cgroup"
+    async with at_work(Exec("sh", "-c", "{}"), host=Process(), limits=LIMITS) as guest:
+        before = await lines(guest, look)
+        await lines(guest, f"{change} > /dev/null")
+        after = await lines(guest, look)
+
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]
+
+
+async def test_a_spawner_that_was_stopped_ends_with_its_keeper_all_the_same(
+    left: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rolekit.guest.cgroups.make", no_groups)
+    program = f"echo $PPID $$ > {left.folder}/said; kill -STOP $PPID; exec sleep 1000"
+    limits = replace(LIMITS, time_s=600)
+
+    async with at_work(
+        Exec("sh", "-c", program, left.token), host=Process(), limits=limits
+    ) as guest:
+        asked = asyncio.ensure_future(guest.run())
+        said = left.folder / "said"
+        await left.soon(lambda: said.exists() and said.read_text().endswith("\n"))
+        spawner, run = (psutil.Process(int(pid)) for pid in said.read_text().split())
+        await left.soon(lambda: spawner.status() == psutil.STATUS_STOPPED)
+        keeper = spawner.parent()
+        assert keeper is not None
+        assert keeper.pid != os.getpid()
+        os.kill(keeper.pid, signal.SIGKILL)
+
+        async with asyncio.timeout(patient(5)):
+            with pytest.raises(GuestFailed):
+                await asked
+            await left.soon(lambda: not any(map(_lives, [spawner, run])))
+
+
+@pytest.mark.parametrize("memory_mb", [64, LEAST_MB - 1], ids=["stays", "for one run"])
+async def test_a_run_is_the_same_with_and_without_a_spawner(
+    memory_mb: int, left: Leftovers, tmp_path: Path
+) -> None:
+    script = tmp_path / "script"
+    script.write_text("trap - XFSZ; dd if=/dev/zero of=large bs=1M count=2; echo $?\n")
+    script.chmod(0o755)
+    limits = replace(LIMITS, memory_mb=memory_mb, scratch_mb=1)
+
+    async with at_work(Exec(str(script)), host=Process(), limits=limits) as guest:
+        done = await guest.run()
+
+    assert done.stdout.split() == [b"%d" % (128 + signal.SIGXFSZ)]
