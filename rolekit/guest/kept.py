@@ -82,8 +82,7 @@ class Keeper:
         self._started: asyncio.Future[int] | None = None
         self._ended: asyncio.Future[Ended] | None = None
         self._killed = kin.Groups([])
-        self._spawner: int | None = None
-        self._spawner_pid = 0
+        self._spawner: tuple[int, int] | None = None
         self.is_lost = False
         self.is_spent = False
         self.pid = 0
@@ -224,11 +223,10 @@ class Keeper:
 
     def _hold(self, pid: int) -> None:
         """Have a spawner at hand that no sandbox ends."""
-        if self._spawner is not None:
-            os.close(self._spawner)
-        self._spawner, self._spawner_pid = None, pid
+        if (before := self._taken()) is not None:
+            os.close(before[1])
         with contextlib.suppress(OSError):  # gone already
-            self._spawner = os.pidfd_open(pid)
+            self._spawner = pid, os.pidfd_open(pid)
 
     def socket_path(self, launch: Launch) -> str:
         """Return where a guest shall make its Unix socket, as it sees it."""
@@ -289,8 +287,8 @@ class Keeper:
             await asyncio.wait([self._ended], timeout=END_S)
             if not self._ended.done():
                 self._lose()  # it is replaced
-        if self._spawner is not None and self.is_lost:
-            await asyncio.to_thread(self._end_spawner)
+        if self.is_lost:
+            await asyncio.to_thread(_end, self._taken())
 
     async def stop(self) -> None:
         """End the keeper, and so its guest. Safe to call twice, and before the start."""
@@ -299,9 +297,9 @@ class Keeper:
             asyncio.get_running_loop().remove_reader(channel)
             channel.close()
         self._lose()
-        await asyncio.to_thread(self._bury)
+        await asyncio.to_thread(self._bury, self._taken())
 
-    def _bury(self) -> None:
+    def _bury(self, spawner: tuple[int, int] | None) -> None:
         """Wait for the keeper; do what it leaves undone."""
         self._killed.close()
         if self._popen is not None:
@@ -310,16 +308,14 @@ class Keeper:
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()
-        self._end_spawner()
+        _end(spawner)
         if self._folder:
             leftovers.remove(Path(self._folder), self._groups)
 
-    def _end_spawner(self) -> None:
-        """End a spawner that was stopped, so that it could not end with its keeper."""
-        pidfd, self._spawner = self._spawner, None
-        if pidfd is not None:
-            kin.kill_tree(self._spawner_pid, pidfd)
-            os.close(pidfd)
+    def _taken(self) -> tuple[int, int] | None:
+        """Take the spawner that is held, if one is, to end it."""
+        spawner, self._spawner = self._spawner, None
+        return spawner
 
     def _read(self, channel: socket.socket) -> None:
         try:
@@ -361,6 +357,13 @@ class Keeper:
     def _is_over(self, ended: Ended) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(ended)
+
+
+def _end(spawner: tuple[int, int] | None) -> None:
+    """End a spawner that was stopped, so that it could not end with its keeper."""
+    if spawner is not None:
+        kin.kill_tree(*spawner)
+        os.close(spawner[1])
 
 
 async def _connected(address: Address) -> socket.socket:
