@@ -131,9 +131,13 @@ class PrivateEngine:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until_s:
                 self.stop()
-                said = (self._folder / "engine.log").read_bytes()[-SAID_BYTES:]
-                raise NoEngine(f"dockerd does not run here: {said.decode(errors='replace')}")
+                raise NoEngine(f"dockerd does not run here: {self._said()}")
             time.sleep(0.05)
+
+    def _said(self) -> str:
+        """Return the end of what it said, without what it says of its being busy."""
+        lines = (self._folder / "engine.log").read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if "level=info" not in line)[-SAID_BYTES:]
 
     def _options(self) -> list[str]:
         folder = self._folder
