@@ -13,7 +13,7 @@ from rolekit.guest import Container, Guest, Limits, Session, Talks
 from rolekit.guest.crew import guests_running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     import pytest
 
@@ -139,6 +139,14 @@ def leftovers_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Leftovers:
     folder.chmod(0o755)
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return Leftovers(f"token-{os.getpid()}-{os.urandom(4).hex()}", folder)
+
+
+def left_in_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
+    """Have each run where the one before it was; in the end, nothing is left."""
+    monkeypatch.setattr("rolekit.guest.pool.SPARE", 0)
+    leftovers = leftovers_in(tmp_path, monkeypatch)
+    yield leftovers
+    assert leftovers.all() == []
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from tests.process.guest_programs import (
     LIMITS,
     Leftovers,
     at_work,
-    leftovers_in,
+    left_in_one_place,
     no_groups,
 )
 
@@ -37,11 +37,7 @@ LOOK = "echo $PPID; ps -o sid= -p $$; echo $$; pwd; echo $HOME $TMPDIR; ls -A; u
 
 @pytest.fixture
 def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
-    # One place: a run is where the one before it was, and not in one more.
-    monkeypatch.setattr("rolekit.guest.pool.SPARE", 0)
-    leftovers = leftovers_in(tmp_path, monkeypatch)
-    yield leftovers
-    assert leftovers.all() == []
+    yield from left_in_one_place(tmp_path, monkeypatch)
 
 
 async def lines(guest: ExecGuest, script: str) -> list[str]:

@@ -22,7 +22,7 @@ from tests.process.guest_programs import (
     Leftovers,
     at_work,
     groups,
-    leftovers_in,
+    left_in_one_place,
     limits_of,
     no_groups,
     once,
@@ -102,11 +102,7 @@ LEFT = {
 
 @pytest.fixture
 def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
-    # One place: a run is where the one before it was, and not in one more.
-    monkeypatch.setattr("rolekit.guest.pool.SPARE", 0)
-    leftovers = leftovers_in(tmp_path, monkeypatch)
-    yield leftovers
-    assert leftovers.all() == []
+    yield from left_in_one_place(tmp_path, monkeypatch)
 
 
 @asynccontextmanager
