@@ -288,7 +288,7 @@ class Keeper:
             if not self._ended.done():
                 self._lose()  # it is replaced
         if self.is_lost:
-            await asyncio.to_thread(_end, self._taken())
+            await asyncio.shield(asyncio.to_thread(_end, self._taken()))
 
     async def stop(self) -> None:
         """End the keeper, and so its guest. Safe to call twice, and before the start."""
@@ -362,8 +362,10 @@ class Keeper:
 def _end(spawner: tuple[int, int] | None) -> None:
     """End a spawner that was stopped, so that it could not end with its keeper."""
     if spawner is not None:
-        kin.kill_tree(*spawner)
-        os.close(spawner[1])
+        try:
+            kin.kill_tree(*spawner)
+        finally:
+            os.close(spawner[1])
 
 
 async def _connected(address: Address) -> socket.socket:

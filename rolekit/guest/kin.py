@@ -168,7 +168,7 @@ def kill_tree(pid: int, pidfd: int) -> None:
         pid: Which.
         pidfd: Of the same: it is never another.
     """
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(OSError):
         signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
         for one in _stopped(lambda: descendants(pid)):
             send_signal(one, signal.SIGKILL)

@@ -55,11 +55,11 @@ def order_of(launch: Launch) -> orders.Start:
 @contextlib.asynccontextmanager
 async def held(launch: Launch, files: Mapping[str, bytes]) -> AsyncGenerator[list[int]]:
     """Have filter and files where a descriptor leads to them; without a sandbox, one to all."""
-    wanted = [*files.items()]
+    wanted = [(name, [data]) for name, data in files.items()]
     if launch.filter is not None:
-        wanted.insert(0, ("filter", launch.filter))
+        wanted.insert(0, ("filter", [launch.filter]))
     elif files:
-        wanted = [("files", b"".join(files.values()))]
+        wanted = [("files", [*files.values()])]
     held: list[int] = []
     try:
         if wanted:  # may be large, so not on the loop
@@ -70,11 +70,11 @@ async def held(launch: Launch, files: Mapping[str, bytes]) -> AsyncGenerator[lis
             os.close(fd)
 
 
-def _hold(held: list[int], wanted: list[tuple[str, bytes]]) -> None:
+def _hold(held: list[int], wanted: list[tuple[str, list[bytes]]]) -> None:
     """Put bytes where a descriptor leads to them."""
     for name, data in wanted:
         fd = os.memfd_create(name, os.MFD_CLOEXEC)
         held.append(fd)
         with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(data)
+            file.writelines(data)
         os.lseek(fd, 0, os.SEEK_SET)

@@ -80,7 +80,8 @@ class Scratches:
     def _passed_on(self) -> tuple[object, ...]:
         """What each run has from here."""
         states = [os.pread(fd, 1 << 14, 0) for fd in self._states]
-        return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0), states
+        nice, policy = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+        return nice, policy, os.sched_getaffinity(0), states
 
     def renew(self) -> None:
         """Have a new folder in place of the last."""

@@ -133,12 +133,21 @@ def _serve(
         answer: dict[str, object]
         try:
             status = _run(fds)
-            is_clean = place.is_left_clean() and time.process_time() < own_s
-            answer = {"status": status, "is_clean": is_clean}
         except OSError as error:
             answer = {"refused": str(error)}
+        else:
+            is_clean = _is_left_clean(place) and time.process_time() < own_s
+            answer = {"status": status, "is_clean": is_clean}
         channel.send(json.dumps(answer).encode())
         place.renew()  # whoever waits for the run need not wait for this
+
+
+def _is_left_clean(place: Place) -> bool:
+    """Whether nothing is left, for all we can tell: a run may have taken us our memory."""
+    try:
+        return place.is_left_clean()
+    except (OSError, MemoryError):
+        return False
 
 
 def _run(fds: list[int]) -> int:

@@ -188,15 +188,21 @@ async def test_orphans_that_have_ended_do_not_count(
 
 
 @pytest.mark.parametrize(
-    "change", ["renice -n 5 -p $PPID", "prlimit --pid $PPID --core=0:0 --nofile=60:60"]
+    "change",
+    [
+        "renice -n 5 -p $PPID",
+        "chrt -i -p 0 $PPID",
+        "prlimit --pid $PPID --core=0:0 --nofile=60:60",
+        "(sleep 1000 &) >/dev/null 2>&1; prlimit --pid $PPID --as=1",
+    ],
 )
 async def test_what_a_run_does_to_its_spawner_reaches_no_other(
     change: str, left: Leftovers
 ) -> None:
-    look = "echo $PPID; nice; ulimit -n; ulimit -c; cat /proc/self/cgroup"
+    look = "echo $PPID; nice; chrt -p 0 | grep -c IDLE; ulimit -a; cat /proc/self/cgroup"
     async with at_work(Exec("sh", "-c", "{}"), host=Process(), limits=LIMITS) as guest:
         before = await lines(guest, look)
-        await lines(guest, f"{change} > /dev/null")
+        assert await lines(guest, f"{change} > /dev/null; echo fine") == ["fine"]
         after = await lines(guest, look)
 
     assert after[0] != before[0]
