@@ -57,7 +57,8 @@ LOOK_MS = 50
 SPARE = 10
 """Times its own limit, for what else a user starts, where only that user can be limited."""
 PIPES, FILTER = 3, 4
-"""Descriptors that come with an order: so many pipes first; the place of the filter."""
+"""Descriptors that come with an order: so many pipes first, and behind them the gate of one
+that waits; then the place of the filter."""
 BWRAP_PIDS = 2
 """Bubblewrap is a process outside of its sandbox and one inside, beside the guest's."""
 SOCKET = "guest.sock"

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from rolekit.guest.limits import Limits
 
 READY_S = 30.0
-PIPES = 3
-"""Of a guest; behind them comes its gate."""
 END_S = 15.0
 """A keeper has cleared up after a guest within this, or is given up."""
 OUT_OF_TIME = (-signal.SIGXCPU, 128 + signal.SIGXCPU)
@@ -174,7 +172,7 @@ class Keeper:
         Raises:
             GuestFailed: It did not start; says why.
         """
-        given, waits = files or {}, len(pipes) > PIPES
+        given, waits = files or {}, len(pipes) > keeper.PIPES
         if waits:
             argv = (SHELL, "-c", SCRIPT)
         order: orders.Start = {
@@ -340,7 +338,7 @@ class Keeper:
             case {"refused": str(why)} if self._started is not None:
                 if not self._started.done():
                     self._started.set_exception(GuestFailed(f"it was not started: {why}."))
-                self._is_over(Ended(-9))
+                self._is_over(Ended(-signal.SIGKILL))
             case {"ended": int(status), "because": str(because)}:
                 self._is_over(Ended(status, because))
             case _:
@@ -352,7 +350,7 @@ class Keeper:
         self._ready.set()
         if self._started is not None and not self._started.done():
             self._started.set_exception(GuestFailed("its keeper died."))
-        self._is_over(Ended(-9))
+        self._is_over(Ended(-signal.SIGKILL))
 
     def _is_over(self, ended: Ended) -> None:
         if self._ended is not None and not self._ended.done():

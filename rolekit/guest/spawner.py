@@ -13,6 +13,8 @@ Its channel (SOCK_SEQPACKET, JSON):
     in    {} with stdin, stdout, stderr and a file: {"argv": […], "env": {…}}
     out   {"status": status, "is_clean": …}    {"refused": why}    then as at first
 
+`never` may come in place of each of these: then the spawner has failed, and is gone.
+
 Like `keeper`, of which it is a part, it imports nothing of rolekit.
 
 Source: posix_spawn(3), setrlimit(2).
