@@ -2,7 +2,7 @@
 
 A page of memory is shared between processes until one of them writes to it; then the kernel
 copies it, which takes time as well. CPython writes where nothing changes, since it counts
-references to whatever it looks at. That cannot be helped, but this can:
+references to whatever it looks at. Python 3.11 cannot be kept from that, but this helps:
 
 - Types remember where they found attributes, in a table that holds the names of them all. An
   entry that replaces another writes to a name that nobody asked for, anywhere in memory. So
@@ -12,6 +12,8 @@ references to whatever it looks at. That cannot be helped, but this can:
 - A garbage collection writes to every object that it looks at. So those that are there are
   kept from it.
 - A fork notes each page of 4 KiB by itself. So what is there is put into large ones.
+- References are counted in the object itself. So where Python has objects whose references
+  are not counted, those that are there become such; see `immortal.py`.
 - Code is written to when it runs, and what runs in an instance lies among much that does not.
   So it is copied to one place.
 """
@@ -23,7 +25,7 @@ import sys
 from types import FunctionType
 from typing import TYPE_CHECKING
 
-from rolekit.supervisor import linux
+from rolekit.supervisor import immortal, linux
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +47,7 @@ def freeze() -> None:
     sys._clear_type_cache()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     gc.collect()
     gc.disable()
+    immortal.make_all()
     _fill()
     gc.freeze()
     linux.use_large_pages()
