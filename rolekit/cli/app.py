@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rolekit.cli.console import FAILED, out, out_json, table
+from rolekit.cli.console import FAILED, out, out_json
 from rolekit.cli.ground import database_of
 from rolekit.cli.mermaid import draw
 from rolekit.cli.options import (
@@ -21,6 +21,7 @@ from rolekit.cli.options import (
     loaded,
     settings,
 )
+from rolekit.cli.tables import table
 from rolekit.config import Config, redact
 from rolekit.supervisor.wire import AppBroken
 

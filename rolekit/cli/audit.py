@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolekit.cli.console import out, out_json, table, visible
+from rolekit.cli.console import out, out_json, visible
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import (
     AppOption,
@@ -18,6 +18,7 @@ from rolekit.cli.options import (
     settings,
     target,
 )
+from rolekit.cli.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

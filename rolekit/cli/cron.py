@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolekit.cli.console import out, out_json, table
+from rolekit.cli.console import out, out_json
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, loaded, settings
+from rolekit.cli.tables import table
 from rolekit.clock import as_datetime
 
 if TYPE_CHECKING:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvicorn
 
 from rolekit.cli.board_option import DEFAULT_BIND
 from rolekit.cli.client import find
@@ -28,17 +24,17 @@ from rolekit.supervisor.sockets import listen
 from rolekit.supervisor.usage import FleetUsage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
 
     from rolekit.cli.client import Control
     from rolekit.config import Config
-    from rolekit.dashboard import Console, Fleet
     from rolekit.dashboard.drawing import Drawing
+    from rolekit.dashboard.pages import Console, Fleet
     from rolekit.supervisor.status import FleetStatus
 
 _WAIT_S = 10
-_APP_S, _LOOK_S, _END_S = 120, 0.2, 3
+_LOOK_S = 0.2
 
 
 def dashboard(  # noqa: PLR0913 - each is an option of the command
@@ -85,33 +81,6 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         asyncio.run(_serve(config, fleet, bind, lock, may_change=changes))
 
 
-@contextlib.contextmanager
-def beside(
-    config: Config, bind: str, sets: list[str] | None, config_file: str
-) -> Generator[None]:
-    """Have a dashboard stand beside this process, and end with it; without `bind`, none.
-
-    Raises:
-        ConfigError: It could be reached from elsewhere, and it is not locked.
-    """
-    if not bind:
-        yield
-        return
-    locked(bind, config)
-    command = [sys.executable, "-m", "rolekit", "dashboard", "--bind", bind]
-    command += ["--wait", str(_APP_S), "--parent", str(os.getpid()), "--app", config.app]
-    command += ["--config", config_file] if config_file else []
-    for one in sets or ():
-        command += ["--set", one]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - ourselves
-    try:
-        yield
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
-
-
 def _found(config: Config, wait_s: float) -> tuple[Control, FleetStatus]:
     give_up = time.monotonic() + wait_s
     while True:
@@ -145,7 +114,9 @@ class _Fleet:
 async def _serve(
     config: Config, fleet: Fleet, bind: str, lock: Lock, *, may_change: bool
 ) -> None:
-    from rolekit.dashboard import Options, application  # noqa: PLC0415 - only here
+    import uvicorn  # noqa: PLC0415 - `rolekit dashboard --help` should not wait for these
+
+    from rolekit.dashboard.pages import Options, application  # noqa: PLC0415
 
     def draw() -> Drawing:
         from rolekit.dashboard import drawing  # noqa: PLC0415

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from rolekit.cli.console import FAILED, console, out, out_json, say, table
+from rolekit.cli.console import FAILED, out, out_json, say
 from rolekit.cli.dead_choice import (
     AllOption,
     AnsweredOption,
@@ -29,6 +29,7 @@ from rolekit.cli.dead_choice import (
 )
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings, target
+from rolekit.cli.tables import console, table
 from rolekit.clock import as_datetime
 from rolekit.errors import RolekitError
 

@@ -12,6 +12,7 @@ from rolekit.cli.console import out, out_json
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.errors import ConfigError, RolekitError
 from rolekit.supervisor.control import (
+    AUTO,
     Drained,
     DrainOrder,
     Scaled,
@@ -19,7 +20,6 @@ from rolekit.supervisor.control import (
     StopOrder,
     Stopping,
 )
-from rolekit.supervisor.counts import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolekit.cli.console import out, out_json, table
+from rolekit.cli.console import out, out_json
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings, target
+from rolekit.cli.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from rolekit.cli.client import find
 from rolekit.cli.console import out_ready, visible
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.observe.logs import prettier
-from rolekit.supervisor.journal import LogLine, LogsOrder
+from rolekit.supervisor.control_logs import LogLine, LogsOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,10 @@ from rich.console import Group
 from rich.text import Text
 
 from rolekit.cli.client import find, is_ready
-from rolekit.cli.console import FAILED, console, grid, out, out_json, visible
+from rolekit.cli.console import FAILED, out, out_json, visible
 from rolekit.cli.glance import NOT_READY, READY
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
+from rolekit.cli.tables import console, grid
 from rolekit.cli.watching import again
 from rolekit.cli.why import told
 

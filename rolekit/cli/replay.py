@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolekit.cli.console import out, out_json, say, table
+from rolekit.cli.console import out, out_json, say
 from rolekit.cli.ground import database_of
 from rolekit.cli.options import (
     AppOption,
@@ -20,6 +20,7 @@ from rolekit.cli.options import (
     settings,
     target,
 )
+from rolekit.cli.tables import table
 from rolekit.cli.times import time_ms
 from rolekit.errors import RolekitError
 from rolekit.store.sent import SentBetween

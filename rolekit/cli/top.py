@@ -9,9 +9,10 @@ from rich.console import Group
 from rich.text import Text
 
 from rolekit.cli.client import find
-from rolekit.cli.console import grid, visible
+from rolekit.cli.console import visible
 from rolekit.cli.options import AppOption, ConfigOption, JsonOption, SetOption, settings
 from rolekit.cli.ps import COLUMNS, LAST_COLUMNS, NONE, cells, last_cells
+from rolekit.cli.tables import grid
 from rolekit.cli.watching import again
 from rolekit.config import nearest
 from rolekit.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rolekit.cli.console import FAILED, out, out_json, say, table
+from rolekit.cli.console import FAILED, out, out_json, say
 from rolekit.cli.options import (
     AppOption,
     ConfigOption,
@@ -18,6 +18,7 @@ from rolekit.cli.options import (
     described,
     settings,
 )
+from rolekit.cli.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

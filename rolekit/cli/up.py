@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolekit.cli.beside import beside
 from rolekit.cli.board_option import DEFAULT_BIND
 from rolekit.cli.console import say
-from rolekit.cli.dashboard import beside
 from rolekit.cli.ground import database_of, ground
 from rolekit.cli.options import (
     AppArgument,

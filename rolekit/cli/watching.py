@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from rich.live import Live
 
-from rolekit.cli.console import console, out
+from rolekit.cli.console import out
+from rolekit.cli.tables import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

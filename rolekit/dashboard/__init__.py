@@ -15,7 +15,3 @@ door       who may look, who may change something
 pages      the addresses
 web/       the page: no framework, no build step, nothing from elsewhere
 """
-
-from rolekit.dashboard.pages import Console, Fleet, Options, application
-
-__all__ = ["Console", "Fleet", "Options", "application"]

@@ -9,16 +9,17 @@ its processes hand in what they still have.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from rolekit.model.span import Recall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rolekit.model.span import Span
+    from rolekit.observe.recalls import Recalls
 
 log = structlog.get_logger("rolekit.traces")
 
@@ -29,22 +30,6 @@ WAITING = 1_000
 """So many wait to be noted; others are counted as cut beyond."""
 KNOWN = 10_000
 """Of so many it is known that they were asked for already."""
-
-
-class Recalls(Protocol):
-    """Keeps which traces are asked for."""
-
-    async def recall(self, some: Sequence[tuple[Recall, str]]) -> None:
-        """Ask for some, each with the span that its first kept one stands behind."""
-        ...
-
-    async def recalled(self) -> Sequence[Recall]:
-        """Return those that were asked for lately, by anybody."""
-        ...
-
-    async def drop_recalls(self) -> int:
-        """Forget old ones; return of how many too little was remembered."""
-        ...
 
 
 class Recalling:

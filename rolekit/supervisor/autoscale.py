@@ -20,7 +20,8 @@ import structlog
 from rolekit.model.gauging import Ages, Counted, Gauge, Look
 from rolekit.model.policy import Scale
 from rolekit.model.scaling import Damping, Load, Past, decide
-from rolekit.supervisor.counts import AUTO, has_rule
+from rolekit.supervisor.control import AUTO
+from rolekit.supervisor.counts import has_rule
 from rolekit.supervisor.host import is_told
 
 if TYPE_CHECKING:

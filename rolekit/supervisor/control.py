@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
+from rolekit.supervisor.control_logs import LogLine, LogsOrder
 from rolekit.supervisor.control_restart import RestartNews, RestartOrder
-from rolekit.supervisor.journal import LogLine, LogsOrder
 from rolekit.supervisor.status import FleetStatus
 from rolekit.supervisor.usage import FleetUsage
 
@@ -34,8 +34,12 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An order without particulars."""
 
 
+AUTO = "auto"
+"""Said instead of a number of instances: the role's rule decides."""
+
+
 class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many instances a role should have: "5", "+2" or "-2"."""
+    """How many instances a role should have: "5", "+2" or "-2", or "auto"."""
 
     role: str
     count: str

@@ -8,14 +8,12 @@ import structlog
 
 from rolekit.errors import ConfigError
 from rolekit.model.policy import MOST_INSTANCES
+from rolekit.supervisor.control import AUTO
 
 if TYPE_CHECKING:
     from rolekit.supervisor.wire import RoleSummary
 
 _log = structlog.get_logger("rolekit.supervisor")
-
-AUTO = "auto"
-"""Said instead of a number: the role's rule decides."""
 
 
 def has_rule(role: RoleSummary) -> bool:

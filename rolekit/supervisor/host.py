@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from rolekit.observe.recalling import Recalls
+from rolekit.observe.recalls import Recalls
 
 if TYPE_CHECKING:
     from rolekit.model.span import Span

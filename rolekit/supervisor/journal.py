@@ -14,13 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from rolekit.config import nearest
 from rolekit.errors import ConfigError
+from rolekit.supervisor.control_logs import LogLine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from rolekit.supervisor.control_logs import LogsOrder
 
 SUPERVISOR = "(supervisor)"
 KEPT_BYTES = 4 * 1024 * 1024
@@ -28,45 +29,6 @@ _LINE_BYTES = 64 * 1024  # a longer one is cut into several
 _READ_BYTES = 64 * 1024
 _AHEAD = 10_000  # lines that a slow follower is behind, at most
 _OVERHEAD_BYTES = 200  # of a line that is kept, beside its text
-
-
-class LogsOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which lines: of a role, an instance ("Deliverer/3"), that name a message by its id.
-
-    Attributes:
-        lines: Of those that are kept, so many of the last.
-        follow: Go on with those that come.
-    """
-
-    role: str = ""
-    instance: str = ""
-    message: str = ""
-    lines: int = 100
-    follow: bool = False
-
-    def wants(self, line: LogLine) -> bool:
-        """Say whether this is one of them."""
-        return (
-            (not self.role or line.role == self.role)
-            and (not self.instance or line.instance == self.instance)
-            and (not self.message or self.message in line.text)
-        )
-
-
-class LogLine(msgspec.Struct, frozen=True):
-    """One line that an instance, or the supervisor, wrote.
-
-    Attributes:
-        number: Counts all lines of this supervisor, from 1.
-        at: When it was read, seconds since 1970.
-        instance: "Deliverer/3"; "(supervisor)" for its own.
-    """
-
-    number: int
-    at: float
-    role: str
-    instance: str
-    text: str
 
 
 @dataclass(slots=True)

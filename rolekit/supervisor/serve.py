@@ -24,7 +24,7 @@ from rolekit.supervisor.fleet import Fleet
 from rolekit.supervisor.forker import DEFAULT_TARGET, Forker
 from rolekit.supervisor.host import Ground
 from rolekit.supervisor.instance import Patience
-from rolekit.supervisor.journal import SUPERVISOR, Journal, LogLine, LogsOrder
+from rolekit.supervisor.journal import SUPERVISOR, Journal
 from rolekit.supervisor.launchers import Launchers
 from rolekit.supervisor.lock import only_one
 from rolekit.supervisor.notify import Systemd
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rolekit.config import Config
+    from rolekit.supervisor.control_logs import LogLine, LogsOrder
 
 _log = structlog.get_logger("rolekit.supervisor")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from rolekit.dashboard import Options, application
 from rolekit.dashboard.drawing import Arrow, Box, Drawing, Handling
+from rolekit.dashboard.pages import Options, application
 from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.flow.holes import Line
 from rolekit.model.envelope import Packet

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from playwright.async_api import expect
 
-from rolekit.dashboard import Options
 from rolekit.dashboard.drawing import OUTSIDE, Arrow, Box, Drawing, Handling
+from rolekit.dashboard.pages import Options
 from tests.browser.board import ATTACK, LETTER, TRACE, MadeUpConsole, MadeUpFleet, board
 from tests.browser.tabs import NARROW, WIDE, chromium, tab
 

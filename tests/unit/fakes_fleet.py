@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolekit.errors import ConfigError
-from rolekit.supervisor.journal import Journal, LogLine, LogsOrder
+from rolekit.supervisor.journal import Journal
 from rolekit.supervisor.status import FleetStatus
 from rolekit.supervisor.upgrades import Outcome, Restart, Wish
 from rolekit.supervisor.usage import FleetUsage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from rolekit.supervisor.control_logs import LogLine, LogsOrder
 
 
 class FakeFleet:

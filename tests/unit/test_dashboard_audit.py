@@ -8,7 +8,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from rolekit.dashboard import Options
+from rolekit.dashboard.pages import Options
 from tests.browser.board import LETTER, MadeUpConsole, MadeUpFleet, board
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.errors import ConfigError
-from rolekit.supervisor.journal import Journal, LogLine, LogsOrder
+from rolekit.supervisor.control_logs import LogLine, LogsOrder
+from rolekit.supervisor.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
