@@ -10,6 +10,9 @@ Observers run in the instance where it happened, in a thread of their own, one e
 other. One that raises is logged; one that is slow lets events wait, 10,000 at most, and those
 beyond are dropped and counted. Messages never wait for an observer.
 
+None runs in the supervisor, which does not import the app: that an instance was killed or a
+role crashes in a loop is in its log, in `rolekit.restarts` and in `rolekit ps`.
+
 Events tell, they decide nothing: after a crash one may be missing, and after an unknown commit
 one may come twice. What must happen with each dead letter belongs in a handler of
 `DeadLetter[M]`, which is told in the transaction.

@@ -256,7 +256,7 @@ class _Driver:
                 await asyncio.to_thread(fleet.restart, chaos.restart)
         except (RolekitError, OSError) as error:
             problem = str(error)
-        return Mark(at_s=at_s, text=text, problem=problem)
+        return Mark(at_s=at_s, text=text, took_s=self.at_s() - at_s, problem=problem)
 
     async def _cut(self, text: str) -> tuple[str, str]:
         if self.job.cut is None:

@@ -74,11 +74,13 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was done to the app.
 
     Attributes:
+        took_s: How long it took; a restart is over when what was restarted is there again.
         problem: Why it could not be done; empty: it was.
     """
 
     at_s: float
     text: str
+    took_s: float = 0
     problem: str = ""
 
 

@@ -289,7 +289,7 @@ def _row(span: Span, depth: int, by_id: dict[str, Span], times_ns: tuple[int, in
     note = f"{span.error}: {span.detail}" if span.error else ""
     count = span.attributes.get("messaging.batch.message_count")
     if count is not None:
-        note = f"{count} messages"
+        note = f"{count} {'message' if count == 1 else 'messages'}"
     return Row(
         name=span.name,
         depth=depth,

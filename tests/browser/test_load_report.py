@@ -18,7 +18,7 @@ from rolekit.load.scenario import Http, Scenario
 from rolekit.load.traced import Place, Stages, Telling, Traced
 from rolekit.load.verdict import judge
 from tests.browser.tabs import NARROW, WIDE, chromium, tab
-from tests.unit.fakes_traces import NOON_NS, trace_of
+from tests.unit.fakes_traces import NOON_NS, message_of, trace_of
 from tests.unit.fakes_traces import request as a_request
 
 if TYPE_CHECKING:
@@ -59,15 +59,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             0,
             Told(
                 due_us=[number * 20_000],
-                took_us=[900_000 if number % 40 == 0 else 3000 + number],
+                took_us=[900_000 + number if number % 40 == 0 else 3000 + number],
                 end=[int(number % 300 == 0)],
                 ways=["HTTP 503"],
-                ids=[(0, number, f"m{number}", "")],
+                # The app's name for the slowest one is all that leads to its trace.
+                ids=[(0, number, message_of(59) if number == 960 else f"m{number}", "")],
             ),
         )
     role = RoleSeen(role="Deliverer", running=4, waiting=9, in_hand=1, oldest_s=1, dead=0)
     recorder.seen = [Seen(at_s=second, roles=(role,)) for second in range(20)]
-    recorder.marks = [Mark(at_s=8, text="kill -9 Deliverer/2")]
+    recorder.marks = [
+        Mark(at_s=8, text="kill -9 Deliverer/2"),
+        Mark(at_s=8.5, text="restart the broker", took_s=4),
+        Mark(at_s=9, text="false", problem="it ended with 1: "),
+        Mark(at_s=17, text="restart all by turns", took_s=0.5),
+    ]
     result = recorder.result("run", NOON, PLACE)
     result.checked = Checked(notes=("100 mails.",))
     telling = Telling(
@@ -100,10 +106,44 @@ async def test_the_report_tells_its_story_without_a_network(
         assert {"Throughput", "Latency over time", "Instances", "Objectives"} <= set(titles)
         took = one.page.locator("section", has_text="What took most of it").first
         await expect(took.locator("tbody tr").first).to_contain_text("queueDeliverer.deliver")
-        assert await one.page.get_by_text("kill -9 Deliverer/2").count() >= 2
+        assert await one.page.evaluate(ABOVE, "Throughput") == (
+            ["kill -9 Deliverer/2", "restart the broker", "false", "restart all by turns"]
+            if width == WIDE
+            else ["1", "2", "3", "4"]
+        )
+        done = one.page.locator("section", has_text="What was done to the app").last
+        assert [await row.inner_text() for row in await done.locator("tr").all()][-4:] == [
+            "1\t8.0 s\tkill -9 Deliverer/2\t0 µs",
+            "2\t8.5 s\trestart the broker\t4.00 s",
+            "3\t9.0 s\tfalse: it ended with 1:\t0 µs",
+            "4\t17.0 s\trestart all by turns\t500 ms",
+        ]
+        assert await one.page.evaluate(SHADED, "Throughput") == [[0, 2], [8.5, 12.5]]
         assert one.complaints == []
         assert await one.overflow() == 0
         assert await one.faint() == []
+
+
+async def test_names_of_marks_cover_no_other(browser: Browser, report: Path) -> None:
+    async with tab(browser, "") as one:
+        await one.page.goto(report.as_uri(), timeout=OPEN_MS)
+        await expect(one.page.locator(".plot svg.main-svg").first).to_be_visible()
+        names = one.page.locator("section", has_text="Throughput").first.locator(".annotation")
+
+        boxes = [await it.bounding_box() for it in await names.all() if await it.is_visible()]
+        found = [box for box in boxes if box is not None]
+        assert len(found) == 5
+        for number, box in enumerate(found):
+            for other in found[:number]:
+                is_beside = (
+                    box["x"] >= other["x"] + other["width"]
+                    or other["x"] >= box["x"] + box["width"]
+                )
+                is_above = (
+                    box["y"] >= other["y"] + other["height"] - 4
+                    or other["y"] >= box["y"] + box["height"] - 4
+                )
+                assert is_beside or is_above, (box, other)
 
 
 async def test_the_slowest_traces_are_drawn_as_waterfalls(
@@ -118,6 +158,11 @@ async def test_the_slowest_traces_are_drawn_as_waterfalls(
         await expect(falls.first.locator("summary")).to_contain_text(
             "444 ms at 19.7 s; 423 ms of it queue at Deliverer.deliver"
         )
+        slow = one.page.locator("section", has_text="The slowest requests").locator("tbody tr")
+        assert await slow.nth(0).locator("code").all_inner_texts() == [
+            message_of(59), trace_of(59)
+        ]  # fmt: skip
+        assert await slow.nth(1).locator("code").all_inner_texts() == ["m920", "\N{EN DASH}"]
         await falls.nth(1).locator("summary").click()
         await expect(falls.nth(1).locator(".name").last).to_be_visible()
         way, *steps = await falls.first.locator(".strip").all()
@@ -173,6 +218,21 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(result, [], tmp_path_factory.mktemp("calm"))[0]
 
 
+ABOVE = """title => {
+    const card = [...document.querySelectorAll("section")].find(
+        (it) => it.querySelector("h2").textContent === title);
+    return card.querySelector(".plot").layout.annotations
+        .map((it) => it.text).filter((it) => !it.startsWith("warm-up"));
+}"""
+"""What is written above the marks of a plot."""
+SHADED = """title => {
+    const card = [...document.querySelectorAll("section")].find(
+        (it) => it.querySelector("h2").textContent === title);
+    return card.querySelector(".plot").layout.shapes
+        .filter((it) => it.type === "rect").map((it) => [it.x0, it.x1])
+        .sort((one, other) => one[0] - other[0]);
+}"""
+"""From when until when a plot is shaded."""
 DRAWN = """title => {
     const card = [...document.querySelectorAll("section")].find(
         (it) => it.querySelector("h2").textContent === title);

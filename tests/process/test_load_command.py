@@ -336,6 +336,7 @@ def test_messages_of_a_running_app_are_asked_while_an_instance_is_killed(
     assert killed.startswith("kill -9 Echo/")
     assert int(cut.removeprefix("cut sessions with the database: ")) >= 1
     assert [mark["problem"] for mark in result["marks"]] == ["", ""]
+    assert all(mark["took_s"] > 0 for mark in result["marks"])
     assert re.fullmatch(r"\d+(\.\d+)+", result["versions"]["PostgreSQL"])
     assert {role["role"] for seen in result["seen"] for role in seen["roles"]} >= {"Echo"}
     assert result["unaccounted"] == {}
