@@ -7,8 +7,9 @@ Users import everything from here, and what belongs to one topic from `rolekit.w
 # Loaded when it is first asked for: `rolekit ps --ready`, which containers run again and
 # again, needs none of it, and took 0.5 s of CPU instead of 0.05 (November 2026).
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from rolekit.late import loader
 
 if TYPE_CHECKING:
     from rolekit.errors import Reject, Retry
@@ -74,19 +75,7 @@ _MODULES = {
     "rolekit.roles.web": ("WebRole",),
     "rolekit.roles.worker": ("WorkerRole",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name
-
-    def __getattr__(name: str) -> object:
-        """Load what has this name; Python asks once, and remembers."""
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found: object = getattr(import_module(_MODULE_OF[name]), name)
-        globals()[name] = found
-        return found
-
-    def __dir__() -> list[str]:
-        """List what is there, loaded or not."""
-        return sorted({*globals(), *_MODULE_OF})
+    __getattr__, __dir__ = loader(__name__, _MODULES)

@@ -6,12 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING, cast
 
 from rolekit.errors import ConfigError
-from rolekit.guest.launching import Launching
 
 if TYPE_CHECKING:
     import socket
 
     from rolekit.guest.container import Order
+    from rolekit.guest.launching import Launching
     from rolekit.supervisor.host import Ground
     from rolekit.supervisor.wire import Described
 
@@ -27,7 +27,8 @@ class Launchers:
     """
 
     def __init__(self, app: str) -> None:
-        self._launching = Launching(app)
+        self._app = app
+        self._launching: Launching | None = None
         self.doors: dict[str, socket.socket] = {}
 
     async def open(self, app: Described) -> None:
@@ -40,7 +41,7 @@ class Launchers:
             if role.containers:
                 orders = cast("tuple[Order, ...]", role.containers)
                 try:
-                    self.doors[role.name] = await self._launching.door(role.name, orders)
+                    self.doors[role.name] = await self._started().door(role.name, orders)
                 except ConfigError as error:
                     guest = f"{role.name}.{orders[0]['guest']}"
                     raise ConfigError(f"{guest}: {error.what}", fix=error.fix) from error
@@ -56,4 +57,13 @@ class Launchers:
 
     async def stop(self) -> None:
         """End the launcher, and so what it has started."""
-        await self._launching.stop()
+        if self._launching is not None:
+            await self._launching.stop()
+
+    def _started(self) -> Launching:
+        if self._launching is None:
+            # Loads all that guests are made of, and few apps have one in a container.
+            from rolekit.guest.launching import Launching  # noqa: PLC0415
+
+            self._launching = Launching(self._app)
+        return self._launching

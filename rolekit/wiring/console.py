@@ -11,8 +11,9 @@ from rolekit.database import Database
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.audit import AuditLog
 from rolekit.store.postgres.traces import TraceStore
+from rolekit.wiring.broker import joins_store
 from rolekit.wiring.operator import DeadLetters, holes_of
-from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
+from rolekit.wiring.parts import carry_by_notify, load_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

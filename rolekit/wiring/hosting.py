@@ -21,8 +21,8 @@ from rolekit.store.postgres.traces import TraceStore
 from rolekit.supervisor.host import Backlog, OpenSequences
 from rolekit.transport.base import DEAD_QUEUE, INBOUND, Depth
 from rolekit.transport.postgres import PostgresTransport
+from rolekit.wiring.broker import joins_store, rabbit_transport, refuse_sources
 from rolekit.wiring.holding import consumer_timeout_s, is_rabbit
-from rolekit.wiring.parts import joins_store, rabbit_transport, refuse_sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence

@@ -21,7 +21,8 @@ from rolekit.store.letters import Letters, readable
 from rolekit.store.postgres import PostgresStore
 from rolekit.store.postgres.audit import AuditLog
 from rolekit.store.postgres.traces import TraceStore
-from rolekit.wiring.parts import carry_by_notify, joins_store, load_app
+from rolekit.wiring.broker import joins_store
+from rolekit.wiring.parts import carry_by_notify, load_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

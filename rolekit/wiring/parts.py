@@ -22,11 +22,12 @@ from rolekit.store.postgres import PostgresStore
 from rolekit.transport.base import INBOUND
 from rolekit.transport.long_work import LongWorkTransport
 from rolekit.transport.postgres import PostgresTransport
+from rolekit.wiring.broker import joins_store, rabbit_transport, refuse_sources
 from rolekit.wiring.handlers import changed_handlers
 from rolekit.wiring.holding import is_rabbit, long_queues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rolekit.config import Config
     from rolekit.flow.tracing import Tracing
@@ -34,11 +35,7 @@ if TYPE_CHECKING:
     from rolekit.model.sample import Sample
     from rolekit.observe.meters import Meters
     from rolekit.transport.base import Transport
-    from rolekit.transport.rabbitmq import RabbitTransport
-    from rolekit.transport.rabbitmq.topology import QueueType
 
-BROKER_FILE = "ROLEKIT_BROKER_FILE"
-"""Names a file with the URL of the broker, which is read anew for each connection."""
 CONNECTIONS = 12
 NOTIFY_BYTES = 7000
 """Postgres takes 8000; a longer list of topics becomes "all"."""
@@ -96,11 +93,6 @@ class Parts:
 def codec_of(plan: AppPlan) -> Codec:
     """Make what turns an app's messages into bytes."""
     return Codec(plan.types, plan.wire_names, plan.codec)
-
-
-def joins_store(database: str, broker: str) -> bool:
-    """Whether queues and state are in one database, so that a commit takes both."""
-    return not broker or broker == database
 
 
 def build(  # noqa: PLR0913 - each is a setting of the process
@@ -174,30 +166,6 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     return Parts(Services(runtime, intake_limit=_intake_limit()), state, of_broker)
 
 
-def rabbit_transport(
-    app: str,
-    broker: str,
-    *,
-    sole_types: Mapping[str, str] | None = None,
-    sources: Mapping[str, str] | None = None,
-    made: Iterable[str] = (),
-) -> RabbitTransport:
-    """Make the transport to a RabbitMQ broker; the driver is imported only here."""
-    from rolekit.transport.rabbitmq import RabbitTransport  # noqa: PLC0415 - 60 ms for nothing
-    from rolekit.transport.rabbitmq.address import UrlFile  # noqa: PLC0415 - likewise
-
-    file = os.environ.get(BROKER_FILE)
-    return RabbitTransport(
-        UrlFile(broker, Path(file)) if file else broker,
-        app=app,
-        queue_type=_queue_type(),
-        sole_types=sole_types,
-        sources=sources,
-        made=made,
-        is_plain=os.environ.get("ROLEKIT_RABBITMQ_PLAIN") == "1",
-    )
-
-
 def _sole_types(plan: AppPlan) -> dict[str, str]:
     """Name the message of each handler that takes one class only."""
     return {
@@ -210,32 +178,6 @@ def _sole_types(plan: AppPlan) -> dict[str, str]:
 def sources_of(plan: AppPlan) -> dict[str, str]:
     """Name the queue of another program for each handler that takes from one."""
     return {name: one.reads_from for name, one in plan.handlers.items() if one.reads_from}
-
-
-def refuse_sources(sources: Mapping[str, str]) -> None:
-    """Refuse to take from another program's queue where there is no broker to share.
-
-    Raises:
-        ConfigError: A handler takes from one.
-    """
-    for handler, source in sources.items():
-        raise ConfigError(
-            f"{handler} takes its messages from the queue {source} of another program, and "
-            "there is no RabbitMQ: messages travel through Postgres.",
-            fix="Name the broker that has it: ROLEKIT_BROKER=amqp://…",
-        )
-
-
-def _queue_type() -> QueueType:
-    found = os.environ.get("ROLEKIT_QUEUE_TYPE", "quorum")
-    if found == "quorum":
-        return "quorum"
-    if found == "classic":
-        return "classic"
-    raise ConfigError(
-        f"ROLEKIT_QUEUE_TYPE is {found!r}; quorum or classic is expected.",
-        fix="Leave it out for quorum queues, which survive the loss of a broker node.",
-    )
 
 
 def _intake_limit() -> int:

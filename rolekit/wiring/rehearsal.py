@@ -22,7 +22,8 @@ from rolekit.roles.declare import handle
 from rolekit.roles.worker import WorkerRole
 from rolekit.transport.rabbitmq.stand_in import StandIn
 from rolekit.wiring import instance
-from rolekit.wiring.parts import BROKER_FILE, build, codec_of
+from rolekit.wiring.broker import BROKER_FILE
+from rolekit.wiring.parts import build, codec_of
 from rolekit.wiring.warming import Common
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rolekit.database import Database
 from rolekit.errors import ConfigError
 from rolekit.store.postgres import PostgresStore
-from rolekit.wiring.parts import joins_store, load_app
+from rolekit.wiring.broker import joins_store
+from rolekit.wiring.parts import load_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rolekit.database import Database, load_queries
 from rolekit.errors import RolekitError
+from rolekit.wiring.broker import rabbit_transport
 from rolekit.wiring.holding import is_rabbit
-from rolekit.wiring.parts import rabbit_transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

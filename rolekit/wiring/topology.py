@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rolekit.database import Database
 from rolekit.store.postgres.host import count_hosts
 from rolekit.transport.base import DEAD_QUEUE, INBOUND
+from rolekit.wiring.broker import rabbit_transport
 from rolekit.wiring.holding import is_rabbit
-from rolekit.wiring.parts import rabbit_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence

@@ -10,8 +10,8 @@ from rolekit.database import schema_of
 from rolekit.flow.tracing import Tracing
 from rolekit.model.conventions import server_of
 from rolekit.observe.tracing import Sampling, Tracer
+from rolekit.wiring.broker import joins_store
 from rolekit.wiring.holding import is_rabbit
-from rolekit.wiring.parts import joins_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

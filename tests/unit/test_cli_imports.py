@@ -94,3 +94,18 @@ def test_help_shows_all_commands_in_their_order() -> None:
     names = [one.name for one in cli.registered_commands]
     groups = [one.name for one in cli.registered_groups]
     assert [*names, *groups] == list(COMMANDS)
+
+
+def test_a_supervisor_loads_neither_roles_nor_guests_nor_what_instances_run() -> None:
+    asking = (
+        "import sys, rolekit.cli.up;"
+        "from rolekit.wiring import check_pooler, migrate, open_host;"
+        "from rolekit.supervisor.launchers import Launchers; Launchers('app');"
+        "print(*sys.modules)"
+    )
+
+    said = subprocess.check_output([sys.executable, "-c", asking], text=True)
+
+    loaded = set(said.split())
+    assert "rolekit.wiring.hosting" in loaded
+    assert not loaded & {"aio_pika", "rolekit.flow", "rolekit.guest", "rolekit.roles"}

@@ -16,7 +16,7 @@ from rolekit.transport.rabbitmq import connection, seam, wire
 from rolekit.transport.rabbitmq.plain import PlainSession, properties_of
 from rolekit.transport.rabbitmq.session import Session
 from rolekit.transport.rabbitmq.transport import RabbitTransport
-from rolekit.wiring import parts
+from rolekit.wiring.broker import rabbit_transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,7 @@ def test_a_setting_does_without_it(
     monkeypatch.setenv("ROLEKIT_RABBITMQ_PLAIN", value)
     monkeypatch.setattr("rolekit.transport.rabbitmq.transport.BrokerConnection", Noted)
 
-    assert isinstance(parts.rabbit_transport("a", "amqp://one"), RabbitTransport)
+    assert isinstance(rabbit_transport("a", "amqp://one"), RabbitTransport)
     assert kinds == [kind, kind]
 
 
