@@ -188,6 +188,8 @@ async def test_arrows_tell_what_flows_from_outside_to_outside(
             [["⇉ Delivered,", "Bounced"], "Delivered, Bounced"],
             [["Progress,", "Report +2"], "Progress, Report, Summary, End"],
         ]
+        # What is drawn later covers: no line crosses the name of another.
+        assert await one.page.locator("#drawing text.name ~ path.arrow").count() == 0
         assert sorted(await one.page.evaluate(ENDS)) == [
             ["after Deliverer", "behind all", "url(#tip)"],
             ["after Front", "Splitter", "url(#tip)"],

@@ -126,7 +126,7 @@ function down(drawing, room) {
   return {place, lines, width, height: line * step - DOWN.down, top: first.length ? -26 : 0};
 }
 function drawn(drawing, {place, lines, width, height, top = 0}) {
-  const made = svg("svg", {}), beside = new Map();
+  const made = svg("svg", {}), beside = new Map(), names = [];
   let above = top, below = height;
   made.append(svg("defs", {}, svg("marker", {id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse"}, svg("path", {d: "M0 0 8 4 0 8z", class: "tip"}))));
   boxes.clear();
@@ -142,9 +142,10 @@ function drawn(drawing, {place, lines, width, height, top = 0}) {
     const key = `${Math.round(x / 50)}:${Math.round(y / 10)}`, taken = beside.get(key) || 0;
     beside.set(key, taken + texts.length);
     const begin = y - 5 - higher + 13 * taken;
-    made.append(svg("text", {y: begin, class: "name", "text-anchor": anchor}, all(), ...texts.map((text, n) => svg("tspan", {x, dy: n ? 13 : 0}, document.createTextNode(text)))));
+    names.push(svg("text", {y: begin, class: "name", "text-anchor": anchor}, all(), ...texts.map((text, n) => svg("tspan", {x, dy: n ? 13 : 0}, document.createTextNode(text)))));
     above = Math.min(above, begin - 15); below = Math.max(below, begin + 13 * texts.length - 8);
   }
+  made.append(...names);  // over all lines: a line that crosses a name ends beside it
   for (const box of drawing.boxes) {
     const {x, y} = place.get(box.role);
     const lamp = svg("circle", {cx: x + 16, cy: y + 19, r: 5.5, class: "lamp"});
