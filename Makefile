@@ -32,7 +32,10 @@ servers: $(SETUP)
 	$(BIN)/python -m tests.servers
 	$(BIN)/python -m tests.engine
 
+# Hundreds of tests start processes. Where Python is told to write no bytecode, as in many
+# images, each of them would compile rolekit again.
 test: servers  ## Run every test (TESTS='tests/unit -k retry': only those)
+	@$(BIN)/python -m compileall -q rolekit examples
 	$(BIN)/python -m pytest $(or $(TESTS),$(AT_ONCE))
 
 secrets:  ## Make the passwords of docker-compose.yml, in deploy/secrets
