@@ -14,11 +14,12 @@ from rolekit.flow.drawing import draw_id
 from rolekit.flow.joined import Reminder
 from rolekit.flow.other_apps import packet_for
 from rolekit.flow.streaming import Streaming
+from rolekit.grouped import Grouped
 from rolekit.model.envelope import Head, Packet
 from rolekit.model.graph_streams import ways_of
 from rolekit.model.ids import derive, given_by
 from rolekit.model.message import wire_name
-from rolekit.store.base import Commit, Due, KeyRow, Saved, Streamed
+from rolekit.store.base import Accept, Commit, Due, KeyRow, Saved, Streamed
 from rolekit.transport.base import outside_queue
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Intake:
         self.meters: FlowMeters | None = None
         self.reminder = Reminder(runtime.bell)
         self.streams = Streaming(runtime, self._leave_streamed, limit)
+        self._accepting: Grouped[Accept, KeyRow | None] = Grouped(
+            self._accept_all, _size_of, "accept requests"
+        )
 
     @property
     def at_once(self) -> int:
@@ -76,11 +80,19 @@ class Intake:
                 await self._runtime.transport.publish(packets)
             self._note_left(packets)
             return None
-        commit, other = await self._runtime.store.accept(packets, later, key, streamed)
+        if streamed:
+            commit, other = await self._runtime.store.accept(packets, later, key, streamed)
+            self._announce(commit)
+        else:
+            other = await self._accepting.ask(Accept(packets, later, key))
         self._note_left([*packets, *(due.packet for due in later)])
         self._note_left([one.packet for one in streamed])
-        self._announce(commit)
         return other
+
+    async def _accept_all(self, requests: Sequence[Accept]) -> list[KeyRow | None]:
+        commit, others = await self._runtime.store.accept_all(requests)
+        self._announce(commit)
+        return others
 
     def _note_left(self, packets: Sequence[Packet]) -> None:
         if self.meters is not None:
@@ -280,6 +292,7 @@ class Intake:
     async def close(self) -> None:
         """Look no more."""
         await self.streams.close()
+        await self._accepting.close()
         for looking in list(self._looking):
             looking.cancel()
         await asyncio.gather(*self._looking, return_exceptions=True)
@@ -329,6 +342,11 @@ class Scope:
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("request_scope", default=None)
+
+
+def _size_of(request: Accept) -> tuple[int, int]:
+    packets = [*request.packets, *(due.packet for due in request.later)]
+    return len(packets) + 1, sum(len(packet.body) + len(packet.head) for packet in packets)
 
 
 def _check_streams(plan: AppPlan, cls: type) -> None:

@@ -21,6 +21,7 @@ from rolekit.store.records import (
     OUTBOX,
     REPLIES,
     SCHEDULE,
+    Accept,
     BlobInfo,
     Commit,
     DeadLetterRow,
@@ -54,6 +55,7 @@ __all__ = [
     "REPLAYED",
     "REPLIES",
     "SCHEDULE",
+    "Accept",
     "BlobInfo",
     "Commit",
     "DeadLetterRow",
@@ -269,6 +271,17 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
 
         Returns:
             What was committed and None; or nothing and the earlier request with this key.
+        """
+        ...
+
+    async def accept_all(
+        self, requests: Sequence[Accept]
+    ) -> tuple[Commit, list[KeyRow | None]]:
+        """Take in what several clients send, in one commit.
+
+        Returns:
+            What was committed of all; and for each None, or the earlier request with its
+            key, of which nothing is taken. That may be one before it in `requests`.
         """
         ...
 

@@ -15,6 +15,7 @@ import msgspec
 from rolekit.errors import RolekitError, StateClash, TooOld, Unavailable
 from rolekit.store.base import (
     REPLIES,
+    Accept,
     Commit,
     Due,
     Executes,
@@ -260,16 +261,35 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
     ) -> tuple[Commit, KeyRow | None]:
         """Take in what a client sends, in one commit; or nothing, if its key is taken."""
         self._check()
-        t = self.tables
-        if key is not None:
-            if key.key in t.keys:
-                return Commit(), t.keys[key.key][1]
-            t.keys[key.key] = (t.clock.now_ms(), key)
-        commit = Commit()
+        if (prior := self._take_key(key)) is not None:
+            return Commit(), prior
+        commit, t = Commit(), self.tables
         now, due = t.sequences.stream(streamed, t.clock.now_ms())
         self._send([*packets, *now], commit)
         self._plan([*later, *due], commit)
         return commit, None
+
+    async def accept_all(
+        self, requests: Sequence[Accept]
+    ) -> tuple[Commit, list[KeyRow | None]]:
+        """Take in what several clients send, in one commit."""
+        self._check()
+        commit, priors = Commit(), [self._take_key(one.key) for one in requests]
+        for one, prior in zip(requests, priors, strict=True):
+            if prior is None:
+                self._send(one.packets, commit)
+                self._plan(one.later, commit)
+        return commit, priors
+
+    def _take_key(self, key: KeyRow | None) -> KeyRow | None:
+        """Take a key; return the earlier request with it, if there was one."""
+        keys = self.tables.keys
+        if key is None:
+            return None
+        if key.key in keys:
+            return keys[key.key][1]
+        keys[key.key] = (self.tables.clock.now_ms(), key)
+        return None
 
     async def backlogs(self, sequences: Sequence[str]) -> dict[str, int]:
         """Say how many positions of these streams were given and not released."""

@@ -378,6 +378,21 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Accept:
+    """What a client sends, all of it or none.
+
+    Attributes:
+        packets: For now.
+        later: For later.
+        key: Whose first request alone is taken; None: each is.
+    """
+
+    packets: Sequence[Packet]
+    later: Sequence[Due]
+    key: KeyRow | None
+
+
+@dataclass(frozen=True, slots=True)
 class BlobInfo:
     """A blob that was saved: its content address and size."""
 

@@ -16,10 +16,10 @@ import structlog
 
 from rolekit.database import Database, load_queries
 from rolekit.errors import FenceLost, Unroutable
+from rolekit.grouped import Grouped
 from rolekit.transport.base import Delivery, Depth, Features, Sink, Subscription
 from rolekit.transport.postgres_claims import PostgresSubscription, delivery_of
 from rolekit.transport.postgres_outside import Couriers
-from rolekit.transport.postgres_sends import Sends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +54,9 @@ class PostgresTransport:
         self._open: set[PostgresSubscription] = set()
         self._swept_at = 0.0
         self._couriers = Couriers(database)
-        self._sends = Sends(self._store)
+        self._sends: Grouped[Sequence[Packet], None] = Grouped(
+            self._store, _size_of, "store what is sent"
+        )
 
     async def start(self) -> None:
         """Learn which queues there are."""
@@ -75,12 +77,15 @@ class PostgresTransport:
 
     async def publish(self, packets: Sequence[Packet]) -> None:
         """Store all of these, in this order, in one commit, perhaps with others' of now."""
-        await self._check_names(packets)
-        await self._sends.send(packets)
+        if packets:
+            await self._check_names(packets)
+            await self._sends.ask(packets)
 
-    async def _store(self, packets: Sequence[Packet]) -> None:
+    async def _store(self, groups: Sequence[Sequence[Packet]]) -> list[None]:
+        packets = [packet for group in groups for packet in group]
         await self.execute("publish", *_columns(packets))
         self.bell.ring({packet.queue for packet in packets})
+        return [None] * len(groups)
 
     async def forward(
         self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]
@@ -186,6 +191,10 @@ class PostgresTransport:
                 f"There is no queue {', '.join(sorted(unknown))}; nothing was stored.",
                 fix="Start the role that takes it, or `rolekit migrate` after a rename.",
             )
+
+
+def _size_of(packets: Sequence[Packet]) -> tuple[int, int]:
+    return len(packets), sum(len(packet.body) + len(packet.head) for packet in packets)
 
 
 def _columns(packets: Sequence[Packet]) -> tuple[list[Any], ...]:

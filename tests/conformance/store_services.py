@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
-from rolekit.store.base import Due, KeyRow, Reply, Saved
+from rolekit.store.base import Accept, Due, KeyRow, Reply, Saved
 from tests.conformance.store import (
     error_of,
     id_of,
@@ -143,6 +143,48 @@ class Intake:
 
         assert await store.find_key(KEY.key) == KEY
         assert await store.find_key("dd" * 16) is None
+
+    async def test_of_many_requests_each_is_taken_whole_or_not_at_all(
+        self, ground: Ground
+    ) -> None:
+        store = await ground.open()
+        before = KeyRow(key=KEY.key, body_hash=KEY.body_hash, reply=ANSWER)
+        await store.accept([packet(1)], [], before)
+        new = KeyRow(key="0a" * 16, body_hash="cc" * 16, reply=ANSWER)
+        twin = KeyRow(key="0a" * 16, body_hash="dd" * 16)
+        last = KeyRow(key="ee" * 16, body_hash="cc" * 16)
+
+        commit, priors = await store.accept_all(
+            [
+                Accept([packet(2)], [Due(packet(3), 7)], KEY),
+                Accept([packet(4), packet(5)], [], None),
+                Accept([packet(6)], [Due(packet(7), 9)], last),
+                Accept([packet(8)], [], new),
+                Accept([packet(9)], [], twin),
+            ]
+        )
+
+        assert priors == [before, None, None, None, new]
+        assert sent(commit) == [4, 5, 6, 8]
+        assert await store.next_due_ms() == 9
+        assert await store.find_key(new.key) == new
+        assert await store.find_key(last.key) == last
+
+    async def test_many_lists_with_the_same_keys_take_each_once(self, ground: Ground) -> None:
+        stores = [await ground.open() for _ in range(3)]
+        keys = [KeyRow(key=f"{n:02x}" * 16, body_hash="cc" * 16) for n in range(20)]
+        lists = [
+            [Accept([packet(n)], [], key) for n, key in enumerate(keys[at:] + keys[:at])]
+            for at in (0, 7, 13)
+        ]
+
+        answers = await asyncio.gather(
+            *(store.accept_all(some) for store, some in zip(stores, lists, strict=True))
+        )
+
+        taken = [prior is None for _, priors in answers for prior in priors]
+        assert (sum(taken), len(taken)) == (20, 60)
+        assert sum(len(commit.leaving) for commit, _ in answers) == 20
 
     async def test_of_requests_with_one_key_at_once_one_is_sent(self, ground: Ground) -> None:
         stores = [await ground.open() for _ in range(3)]

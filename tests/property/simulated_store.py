@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rolekit.model.position import Path
     from rolekit.model.reassembly import Closing
     from rolekit.store.base import (
+        Accept,
         Commit,
         Due,
         KeyRow,
@@ -108,6 +109,14 @@ class ShakyStore(MemoryStore):
         await self._go()
         done = await super().accept(packets, later, key, streamed)
         self._record.stream(streamed)
+        await self._come_back()
+        return done
+
+    async def accept_all(
+        self, requests: Sequence[Accept]
+    ) -> tuple[Commit, list[KeyRow | None]]:
+        await self._go()
+        done = await super().accept_all(requests)
         await self._come_back()
         return done
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from rolekit.errors import Unavailable
 from rolekit.model.position import stream_number, unpack
-from rolekit.store.base import Commit, Due, KeyRow, Reply, Saved, Streamed
+from rolekit.store.base import Accept, Commit, Due, KeyRow, Reply, Saved, Streamed
 from rolekit.store.postgres import rows
 from rolekit.store.postgres.steps import PostgresBase
 from rolekit.store.postgres.work import SequenceWork, Tokens
@@ -32,22 +33,63 @@ class IntakeStore(PostgresBase):
         """Take in what a client sends, in one commit; or nothing, if its key is taken."""
         commit = Commit()
         async with self._db.transaction() as connection:
-            if key is not None:
-                saved = key.reply
-                taken = await connection.fetchval(
-                    self._sql["insert_key"], key.key, key.body_hash,
-                    saved and saved.status, saved and saved.media_type,
-                    saved and [part for header in saved.headers for part in header],
-                    saved and saved.body,
-                )  # fmt: skip
-                if taken is None:
-                    return commit, await self._prior(connection, key.key)
+            (prior,) = await self._take_keys(connection, [key])
+            if prior is not None:
+                return commit, prior
             if streamed:
                 tokens = await self._stream(connection, streamed, commit)
                 later = [*later, *tokens.later]
             await self._send(connection, packets, commit)
             await self._plan(connection, later, commit)
         return commit, None
+
+    async def accept_all(
+        self, requests: Sequence[Accept]
+    ) -> tuple[Commit, list[KeyRow | None]]:
+        """Take in what several clients send, in one commit."""
+        commit = Commit()
+        async with self._db.transaction() as connection:
+            priors = await self._take_keys(connection, [one.key for one in requests])
+            fresh = [one for one, prior in zip(requests, priors, strict=True) if prior is None]
+            await self._send(
+                connection, [each for one in fresh for each in one.packets], commit
+            )
+            await self._plan(connection, [due for one in fresh for due in one.later], commit)
+        return commit, priors
+
+    async def _take_keys(
+        self, connection: Pooled, keys: Sequence[KeyRow | None]
+    ) -> list[KeyRow | None]:
+        """Take the keys that are free, for the first that has each.
+
+        In the order of the keys, as everybody does: who waits for one that another
+        transaction is taking holds none that the other could want.
+
+        Returns:
+            For each key None, if it was taken here; or the request that took it before.
+
+        Raises:
+            Unavailable: That was dropped just now; asked again, the key is free.
+        """
+        firsts: dict[str, int] = {}
+        for at, key in enumerate(keys):
+            if key is not None:
+                firsts.setdefault(key.key, at)
+        if not firsts:
+            return [None] * len(keys)
+        wanted = [key for at, key in enumerate(keys) if key and firsts[key.key] == at]
+        columns = _key_columns(wanted)
+        if len(wanted) == 1:  # arrays are planned anew each time, which takes as long again
+            values = (column[0] for column in columns)
+            taken = await connection.fetch(self._sql["insert_key"], *values)
+        else:
+            taken = await connection.fetch(self._sql["insert_keys"], *columns)
+        fresh = {firsts[row["key"].hex] for row in taken}
+        late = {at: key.key for at, key in enumerate(keys) if key and at not in fresh}
+        found = await self._find_keys(connection, list(set(late.values()))) if late else {}
+        if any(name not in found for name in late.values()):
+            raise Unavailable("The first request with this key was forgotten just now.")
+        return [found[late[at]] if at in late else None for at in range(len(keys))]
 
     async def _stream(
         self, connection: Pooled, streamed: Sequence[Streamed], commit: Commit
@@ -89,19 +131,11 @@ class IntakeStore(PostgresBase):
     async def find_key(self, key: str) -> KeyRow | None:
         """Look up an idempotency key."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(self._sql["find_key"], key)
-        return None if row is None else _key_of(key, row)
+            return (await self._find_keys(connection, [key])).get(key)
 
-    async def _prior(self, connection: Pooled, key: str) -> KeyRow:
-        """Read the request that took a key first.
-
-        Raises:
-            Unavailable: It was dropped just now; asked again, the key is free.
-        """
-        row = await connection.fetchrow(self._sql["find_key"], key)
-        if row is None:
-            raise Unavailable("The first request with this key was forgotten just now.")
-        return _key_of(key, row)
+    async def _find_keys(self, connection: Pooled, keys: Sequence[str]) -> dict[str, KeyRow]:
+        found = await connection.fetch(self._sql["find_keys"], keys)
+        return {row["key"].hex: _key_of(row) for row in found}
 
     async def replies(self, after: Mapping[str, int], limit: int) -> list[Reply]:
         """Read replies by root, each after its `n`, in order of `n`."""
@@ -118,7 +152,24 @@ class IntakeStore(PostgresBase):
         return None if row is None else rows.reply_of(row)
 
 
-def _key_of(key: str, row: rows.Row) -> KeyRow:
+def _key_columns(keys: Sequence[KeyRow]) -> tuple[list[Any], ...]:
+    """Write keys; headers as JSON, since an array of arrays is a rectangle."""
+    replies = [key.reply for key in keys]
+    return (
+        [key.key for key in keys],
+        [key.body_hash for key in keys],
+        [reply and reply.status for reply in replies],
+        [reply and reply.media_type for reply in replies],
+        [reply and _flat(reply) for reply in replies],
+        [reply and reply.body for reply in replies],
+    )
+
+
+def _flat(reply: Saved) -> str:
+    return json.dumps([part for header in reply.headers for part in header])
+
+
+def _key_of(row: rows.Row) -> KeyRow:
     reply = None
     if row["status"] is not None:
         flat: list[str] = row["headers"] or []
@@ -128,4 +179,4 @@ def _key_of(key: str, row: rows.Row) -> KeyRow:
             body=row["body"],
             headers=tuple(zip(flat[::2], flat[1::2], strict=True)),
         )
-    return KeyRow(key=key, body_hash=row["body_hash"].hex, reply=reply)
+    return KeyRow(key=row["key"].hex, body_hash=row["body_hash"].hex, reply=reply)

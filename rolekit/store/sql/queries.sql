@@ -408,7 +408,21 @@ order by is_failure, n desc limit 1;
 
 -- insert_key: Take an idempotency key; nothing if it is taken.
 insert into {s}.idempotency (key, body_hash, status, media_type, headers, body)
-values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning key;
+values ($1, $2, $3, $4,
+        case when $5::text is not null
+             then array(select jsonb_array_elements_text($5::jsonb)) end, $6)
+on conflict do nothing returning key;
+
+-- insert_keys: Take idempotency keys in their order; returns those that were free.
+insert into {s}.idempotency (key, body_hash, status, media_type, headers, body)
+select key, body_hash, status, media_type,
+       case when headers is not null
+            then array(select jsonb_array_elements_text(headers::jsonb)) end,
+       body
+from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::bytea[])
+     as k (key, body_hash, status, media_type, headers, body)
+order by key
+on conflict do nothing returning key;
 
 -- who_we_are: Read the row of this process's host, which no other database has.
 select epoch, name, pid, started, current_database() from {s}.host where epoch = $1;
@@ -448,8 +462,9 @@ select $10::bigint, queue, id::uuid, 0, decode(head, 'base64'), decode(body, 'ba
 from unnest($6::text[], $7::text[], $8::text[], $9::text[]) as p (queue, id, head, body), here
 where one = 1;
 
--- find_key: Read an idempotency key.
-select body_hash, status, media_type, headers, body from {s}.idempotency where key = $1;
+-- find_keys: Read idempotency keys.
+select key, body_hash, status, media_type, headers, body from {s}.idempotency
+where key = any($1::uuid[]);
 
 -- take_due: Take what is due from the schedule.
 delete from {s}.schedule where n = any(array(

@@ -1,4 +1,4 @@
-"""Publishing on Postgres: what comes at the same moment is stored together."""
+"""What is asked for at the same moment is done together: here, numbers are stored."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.errors import Unavailable, WriteFailed
-from rolekit.model.envelope import Packet
-from rolekit.transport.postgres_sends import AT_ONCE, PACKETS, Sends
+from rolekit.grouped import AT_ONCE, COUNT, Grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytestmark = pytest.mark.anyio
-
-
-def packet(number: int) -> Packet:
-    return Packet(queue="q", id=f"{number:032x}", generation=0, head=b"", body=b"")
 
 
 class Stored:
@@ -29,23 +24,26 @@ class Stored:
         self.statements: list[list[int]] = []
         self.error: Exception | None = None
         self.bad = -1
-        self.sends = Sends(self.store)
+        self.sends: Grouped[Sequence[int], int] = Grouped(
+            self.store, lambda numbers: (len(numbers), 0), "store"
+        )
 
-    async def store(self, packets: Sequence[Packet]) -> None:
-        numbers = [int(each.id, 16) for each in packets]
+    async def store(self, groups: Sequence[Sequence[int]]) -> list[int]:
+        numbers = [number for group in groups for number in group]
         self.statements.append(numbers)
         await self.gate.wait()
         if self.error is not None:
             raise self.error
         if self.bad in numbers:
             raise WriteFailed("No.")
+        return [sum(group) for group in groups]
 
-    def send(self, *numbers: int) -> asyncio.Task[None]:
-        return asyncio.create_task(self.sends.send([packet(number) for number in numbers]))
+    def send(self, *numbers: int) -> asyncio.Task[int]:
+        return asyncio.create_task(self.sends.ask(numbers))
 
-    async def fill(self) -> list[asyncio.Task[None]]:
+    async def fill(self) -> list[asyncio.Task[int]]:
         """Have as many statements under way as may be."""
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[int]] = []
         for number in range(AT_ONCE):
             tasks.append(self.send(number))
             await asyncio.sleep(0.001)
@@ -55,13 +53,14 @@ class Stored:
 async def test_what_comes_while_statements_are_under_way_goes_with_the_next() -> None:
     stored = Stored()
     first = await stored.fill()
-    rest = [stored.send(10, 11), stored.send(12), stored.send()]
+    rest = [stored.send(10, 11), stored.send(12)]
     await asyncio.sleep(0.001)
     before = list(stored.statements)
 
     stored.gate.set()
     await asyncio.gather(*first, *rest)
 
+    assert [each.result() for each in rest] == [21, 12]
     assert before == [[0], [1]]
     assert stored.statements[2:] == [[10, 11, 12]]
 
@@ -69,13 +68,13 @@ async def test_what_comes_while_statements_are_under_way_goes_with_the_next() ->
 async def test_a_statement_has_an_end() -> None:
     stored = Stored()
     first = await stored.fill()
-    rest = [stored.send(*range(100, 100 + PACKETS - 1)), stored.send(7, 8), stored.send(9)]
+    rest = [stored.send(*range(100, 100 + COUNT - 1)), stored.send(7, 8), stored.send(9)]
     await asyncio.sleep(0.001)
 
     stored.gate.set()
     await asyncio.gather(*first, *rest)
 
-    assert [len(each) for each in stored.statements[2:]] == [PACKETS + 1, 1]
+    assert [len(each) for each in stored.statements[2:]] == [COUNT + 1, 1]
 
 
 async def test_who_is_refused_harms_nobody_else() -> None:
@@ -88,7 +87,7 @@ async def test_who_is_refused_harms_nobody_else() -> None:
     stored.gate.set()
     results = await asyncio.gather(*first, *rest, return_exceptions=True)
 
-    assert [type(result) for result in results[2:]] == [type(None), WriteFailed, type(None)]
+    assert [type(result) for result in results[2:]] == [int, WriteFailed, int]
     assert stored.statements[2:] == [[10, 11, 12], [10], [11], [12]]
 
 
