@@ -38,7 +38,6 @@ class Slow(MemoryStore):
         await self.may.wait()
         return await super().accept_all(requests)
 
-
     def taken(self) -> int:
         return len(self.tables.outbox)
 
