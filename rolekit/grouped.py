@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2
 """Groups under way together: the server works on one while another waits for its disk."""
+ALONE = 4
+"""Of a group that was refused, so many are tried at the same time, each alone."""
 COUNT = 500
 BYTES = 4 << 20
 """Nobody is added to a group beyond these."""
@@ -26,7 +28,7 @@ R = TypeVar("R")
 
 
 class Grouped(Generic[T, R]):
-    """Does what several callers ask for together, in their order.
+    """Does what several callers ask for together, those of a group in their order.
 
     Args:
         do: Does all of these or none, and gives each its result.
@@ -61,20 +63,41 @@ class Grouped(Generic[T, R]):
         if len(self._doing) < AT_ONCE:
             task = asyncio.create_task(self._do_waiting(), name=self._name)
             self._doing.add(task)
-            task.add_done_callback(self._doing.discard)
+            task.add_done_callback(self._doing.discard)  # of one that never began
         return await done
 
     async def _do_waiting(self) -> None:
-        while some := self._take():
+        some: list[tuple[T, asyncio.Future[R]]] = []
+        try:
+            while some := self._take():
+                await self._do_some(some)
+        finally:
+            _fail(some, Unavailable("It stopped while this was being stored."))
+            # In the turn in which nobody waited: who asks in the next one begins another.
+            self._doing -= {asyncio.current_task()}
+
+    async def _do_some(self, some: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._do([item for item, _ in some])
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+            if len(some) == 1 or isinstance(error, Unavailable):
+                _fail(some, error)
+            else:  # one of them may be at fault: each alone, and none waits for that one
+                room = asyncio.Semaphore(ALONE)
+                await asyncio.gather(*(self._do_alone(one, room) for one in some))
+        else:
+            _finish(some, results)
+
+    async def _do_alone(
+        self, one: tuple[T, asyncio.Future[R]], room: asyncio.Semaphore
+    ) -> None:
+        async with room:
             try:
-                results = await self._do([item for item, _ in some])
-            except Exception as error:  # noqa: BLE001 - handed to whoever asked
-                await self._sort_out(some, error)
-            except asyncio.CancelledError:
-                _fail(some, Unavailable("It stopped while this was being stored."))
-                raise
+                results = await self._do([one[0]])
+            except Exception as error:  # noqa: BLE001 - likewise
+                _fail([one], error)
             else:
-                _finish(some, results)
+                _finish([one], results)
 
     def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
         """Take what waits, as much as fits one group."""
@@ -87,21 +110,6 @@ class Grouped(Generic[T, R]):
                 more, bytes_ = self._size_of(item)
                 count, size = count + more, size + bytes_
         return some
-
-    async def _sort_out(
-        self, some: list[tuple[T, asyncio.Future[R]]], error: Exception
-    ) -> None:
-        """Say that it failed; where one of several may be at fault, do each one's alone."""
-        if len(some) == 1 or isinstance(error, Unavailable):
-            _fail(some, error)
-            return
-        for one in some:
-            try:
-                results = await self._do([one[0]])
-            except Exception as own:  # noqa: BLE001 - likewise
-                _fail([one], own)
-            else:
-                _finish([one], results)
 
     async def close(self) -> None:
         """Do nothing more; who still waits is told."""

@@ -64,7 +64,8 @@ class Intake:
     @property
     def at_once(self) -> int:
         """How many calls of `leave` may be under way without changing their order."""
-        return 1 if self._runtime.transport.features.joins_store else AT_ONCE
+        commits = self._runtime.transport.features.joins_store or self._runtime.keeps_sent
+        return 1 if commits else AT_ONCE
 
     async def leave(
         self,
@@ -83,15 +84,16 @@ class Intake:
         if streamed:
             commit, other = await self._runtime.store.accept(packets, later, key, streamed)
             self._announce(commit)
-        else:
-            other = await self._accepting.ask(Accept(packets, later, key))
-        self._note_left([*packets, *(due.packet for due in later)])
-        self._note_left([one.packet for one in streamed])
-        return other
+            self._note_left([*packets, *(due.packet for due in later)])
+            self._note_left([one.packet for one in streamed])
+            return other
+        return await self._accepting.ask(Accept(packets, later, key))
 
     async def _accept_all(self, requests: Sequence[Accept]) -> list[KeyRow | None]:
         commit, others = await self._runtime.store.accept_all(requests)
         self._announce(commit)
+        for one in requests:
+            self._note_left([*one.packets, *(due.packet for due in one.later)])
         return others
 
     def _note_left(self, packets: Sequence[Packet]) -> None:

@@ -230,33 +230,39 @@ class _Driver:
         at_s = chaos.at_s
         while at_s < self.job.scenario.for_s:
             await asyncio.sleep(max(0, self.start + at_s - now()))
-            mark = await self._do(chaos)
-            self.recorder.marks.append(mark)
-            self.job.on_mark(mark)
+            await self._do(chaos)
             if not chaos.every_s:
                 return
             at_s += chaos.every_s
 
-    async def _do(self, chaos: Chaos) -> Mark:
-        at_s, text, problem = self.at_s(), chaos.text, ""
-        fleet = self.job.fleet
+    async def _do(self, chaos: Chaos) -> None:
+        """Do it, and mark it, also where the run ends before it is over."""
+        at_s, text, problem = self.at_s(), f"{chaos.text}, not over at the end", ""
         try:
-            if chaos.command:
-                problem = await _run(chaos.command)
-            elif chaos.needs_broker:
-                text, problem = await self._disturb_broker(chaos)
-            elif chaos.cut:
-                text, problem = await self._cut(text)
-            elif fleet is None:
-                problem = "no app is watched."
-            elif chaos.kill:
-                victim = await asyncio.to_thread(fleet.kill, chaos.kill, self.chance)
-                text = f"kill -9 {victim}"
-            else:
-                await asyncio.to_thread(fleet.restart, chaos.restart)
+            text, problem = await self._done(chaos)
         except (RolekitError, OSError) as error:
-            problem = str(error)
-        return Mark(at_s=at_s, text=text, took_s=self.at_s() - at_s, problem=problem)
+            text, problem = chaos.text, str(error)
+        finally:
+            mark = Mark(at_s=at_s, text=text, took_s=self.at_s() - at_s, problem=problem)
+            self.recorder.marks.append(mark)
+            self.job.on_mark(mark)
+
+    async def _done(self, chaos: Chaos) -> tuple[str, str]:
+        """Do it; return what it was, and why it could not be done."""
+        text, fleet = chaos.text, self.job.fleet
+        if chaos.command:
+            return text, await _run(chaos.command)
+        if chaos.needs_broker:
+            return await self._disturb_broker(chaos)
+        if chaos.cut:
+            return await self._cut(text)
+        if fleet is None:
+            return text, "no app is watched."
+        if chaos.kill:
+            victim = await asyncio.to_thread(fleet.kill, chaos.kill, self.chance)
+            return f"kill -9 {victim}", ""
+        await asyncio.to_thread(fleet.restart, chaos.restart)
+        return text, ""
 
     async def _cut(self, text: str) -> tuple[str, str]:
         if self.job.cut is None:

@@ -288,7 +288,7 @@ class Recorder:
             histogram=self.total.encode().decode() if has_any else "",
             seconds=self.seconds,
             seen=self.seen,
-            marks=self.marks,
+            marks=sorted(self.marks, key=lambda mark: mark.at_s),
             ends=dict(self.ends.most_common()),
             slowest=sorted(self.slowest, reverse=True),
             late_us=self.late_us,

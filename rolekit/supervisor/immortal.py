@@ -35,6 +35,7 @@ def can_be() -> bool:
         and sys.byteorder == "little"
         and sys.maxsize > 1 << 32
         and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and not sysconfig.get_config_var("Py_DEBUG")  # which asserts that counts are true
     )
 
 
@@ -68,6 +69,4 @@ def _parts(codes: Iterable[CodeType]) -> list[object]:
     for code in codes:
         parts += (code.co_consts, code.co_names, code.co_linetable, code.co_exceptiontable)
         parts += (code.co_filename, code.co_name, code.co_qualname)
-        # Tuples made for whoever asks: only what is in them is the code's own.
-        parts += code.co_varnames + code.co_cellvars + code.co_freevars
     return parts

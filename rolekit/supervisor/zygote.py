@@ -82,9 +82,11 @@ def _prepare(load: wire.Load) -> tuple[wire.Described | wire.Broken, Target | No
     warm_up: WarmUp | None = getattr(module, "warm_up", None)
     if warm_up is not None:
         warm_up(load.app, load.broker)
-    if not _spawned(load) and (why := trouble()):
-        return wire.Broken(wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)), None
-    sharing.freeze()
+    if not _spawned(load):
+        if why := trouble():
+            problem = wire.Problem(f"Importing {load.app} left {why}", _THREAD_FIX)
+            return wire.Broken(problem), None
+        sharing.freeze()
     return report, target
 
 

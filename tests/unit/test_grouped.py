@@ -23,7 +23,7 @@ class Stored:
         self.gate = asyncio.Event()
         self.statements: list[list[int]] = []
         self.error: Exception | None = None
-        self.bad = -1
+        self.bad = self.slow = -1
         self.sends: Grouped[Sequence[int], int] = Grouped(
             self.store, lambda numbers: (len(numbers), 0), "store"
         )
@@ -34,6 +34,8 @@ class Stored:
         await self.gate.wait()
         if self.error is not None:
             raise self.error
+        if numbers == [self.slow]:
+            await asyncio.Event().wait()
         if self.bad in numbers:
             raise WriteFailed("No.")
         return [sum(group) for group in groups]
@@ -129,3 +131,36 @@ async def test_whoever_waits_is_told_when_it_stops() -> None:
 
     results = await asyncio.gather(*first, *rest, return_exceptions=True)
     assert {type(result) for result in results} == {Unavailable}
+
+
+async def test_who_asks_in_the_turn_in_which_the_last_group_ends_is_heard() -> None:
+    stored = Stored()
+
+    async def again() -> list[int]:
+        return [await stored.sends.ask([n]) for n in (1, 2)]
+
+    both = asyncio.create_task(again())
+    await asyncio.sleep(0.001)
+    other = stored.send(3)
+    await asyncio.sleep(0.001)
+
+    stored.gate.set()
+    async with asyncio.timeout(5):
+        assert await both == [1, 2]
+        assert await other == 3
+
+
+async def test_one_that_takes_long_alone_keeps_none_of_its_group_waiting() -> None:
+    stored = Stored()
+    stored.bad = stored.slow = 11
+    first = await stored.fill()
+    rest = [stored.send(n) for n in range(11, 30)]
+    await asyncio.sleep(0.001)
+
+    stored.gate.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*first, *rest[1:])
+
+    assert not rest[0].done()
+    await stored.sends.close()
+    assert isinstance((await asyncio.gather(*rest[:1], return_exceptions=True))[0], Unavailable)

@@ -49,6 +49,9 @@ class IntakeStore(PostgresBase):
         """Take in what several clients send, in one commit."""
         commit = Commit()
         async with self._db.transaction() as connection:
+            if len(requests) > 1:
+                # Somebody may sit on a key of one of them; the others are done without it.
+                await connection.execute(self._sql["be_impatient"])
             priors = await self._take_keys(connection, [one.key for one in requests])
             fresh = [one for one, prior in zip(requests, priors, strict=True) if prior is None]
             await self._send(
@@ -71,25 +74,35 @@ class IntakeStore(PostgresBase):
         Raises:
             Unavailable: That was dropped just now; asked again, the key is free.
         """
-        firsts: dict[str, int] = {}
-        for at, key in enumerate(keys):
+        firsts: dict[str, KeyRow] = {}
+        for key in keys:
             if key is not None:
-                firsts.setdefault(key.key, at)
-        if not firsts:
-            return [None] * len(keys)
-        wanted = [key for at, key in enumerate(keys) if key and firsts[key.key] == at]
+                firsts.setdefault(key.key, key)
+        ours: set[str] = set()
+        prior: dict[str, KeyRow] = {}
+        for _ in range(2):  # a key may be dropped between the statements, and is free then
+            wanted = [key for name, key in firsts.items() if name not in ours | prior.keys()]
+            if wanted:
+                ours |= await self._insert_keys(connection, wanted)
+                late = [key.key for key in wanted if key.key not in ours]
+                prior |= await self._find_keys(connection, late) if late else {}
+        if len(ours) + len(prior) < len(firsts):
+            raise Unavailable("The first request with this key was forgotten just now.")
+        priors: list[KeyRow | None] = []
+        for key in keys:
+            priors.append(None if key is None else prior.get(key.key))
+            if key is not None and key.key in ours:
+                prior[key.key] = firsts[key.key]  # the next one with this key is too late
+        return priors
+
+    async def _insert_keys(self, connection: Pooled, wanted: Sequence[KeyRow]) -> set[str]:
         columns = _key_columns(wanted)
         if len(wanted) == 1:  # arrays are planned anew each time, which takes as long again
             values = (column[0] for column in columns)
             taken = await connection.fetch(self._sql["insert_key"], *values)
         else:
             taken = await connection.fetch(self._sql["insert_keys"], *columns)
-        fresh = {firsts[row["key"].hex] for row in taken}
-        late = {at: key.key for at, key in enumerate(keys) if key and at not in fresh}
-        found = await self._find_keys(connection, list(set(late.values()))) if late else {}
-        if any(name not in found for name in late.values()):
-            raise Unavailable("The first request with this key was forgotten just now.")
-        return [found[late[at]] if at in late else None for at in range(len(keys))]
+        return {row["key"].hex for row in taken}
 
     async def _stream(
         self, connection: Pooled, streamed: Sequence[Streamed], commit: Commit
@@ -131,7 +144,8 @@ class IntakeStore(PostgresBase):
     async def find_key(self, key: str) -> KeyRow | None:
         """Look up an idempotency key."""
         async with self._db.connection() as connection:
-            return (await self._find_keys(connection, [key])).get(key)
+            row = await connection.fetchrow(self._sql["find_key"], key)
+        return None if row is None else _key_of(row)
 
     async def _find_keys(self, connection: Pooled, keys: Sequence[str]) -> dict[str, KeyRow]:
         found = await connection.fetch(self._sql["find_keys"], keys)

@@ -413,6 +413,9 @@ values ($1, $2, $3, $4,
              then array(select jsonb_array_elements_text($5::jsonb)) end, $6)
 on conflict do nothing returning key;
 
+-- be_impatient: Have this transaction wait no longer than this for what another one holds.
+set local lock_timeout = '500ms';
+
 -- insert_keys: Take idempotency keys in their order; returns those that were free.
 insert into {s}.idempotency (key, body_hash, status, media_type, headers, body)
 select key, body_hash, status, media_type,
@@ -461,6 +464,9 @@ insert into {s}.schedule (due_ms, queue, id, generation, head, body)
 select $10::bigint, queue, id::uuid, 0, decode(head, 'base64'), decode(body, 'base64')
 from unnest($6::text[], $7::text[], $8::text[], $9::text[]) as p (queue, id, head, body), here
 where one = 1;
+
+-- find_key: Read an idempotency key.
+select key, body_hash, status, media_type, headers, body from {s}.idempotency where key = $1;
 
 -- find_keys: Read idempotency keys.
 select key, body_hash, status, media_type, headers, body from {s}.idempotency
