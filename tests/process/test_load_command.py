@@ -291,6 +291,10 @@ law = "poisson"
 rate = 40
 
 [[chaos]]
+at_s = 1
+command = ["sleep", "20"]
+
+[[chaos]]
 at_s = 2
 kill = "Echo"
 
@@ -332,10 +336,11 @@ def test_messages_of_a_running_app_are_asked_while_an_instance_is_killed(
     assert done.returncode == 0, done.stdout + done.stderr
     result = written(tmp_path)
     assert result["answered"] == result["due"] > 100
-    killed, cut = (mark["text"] for mark in result["marks"])
+    outlasts, killed, cut = (mark["text"] for mark in result["marks"])
+    assert outlasts == "sleep 20, not over at the end"
     assert killed.startswith("kill -9 Echo/")
     assert int(cut.removeprefix("cut sessions with the database: ")) >= 1
-    assert [mark["problem"] for mark in result["marks"]] == ["", ""]
+    assert [mark["problem"] for mark in result["marks"]] == [""] * 3
     assert all(mark["took_s"] > 0 for mark in result["marks"])
     assert re.fullmatch(r"\d+(\.\d+)+", result["versions"]["PostgreSQL"])
     assert {role["role"] for seen in result["seen"] for role in seen["roles"]} >= {"Echo"}
