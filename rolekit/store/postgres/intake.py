@@ -81,11 +81,14 @@ class IntakeStore(PostgresBase):
         ours: set[str] = set()
         prior: dict[str, KeyRow] = {}
         for _ in range(2):  # a key may be dropped between the statements, and is free then
-            wanted = [key for name, key in firsts.items() if name not in ours | prior.keys()]
-            if wanted:
-                ours |= await self._insert_keys(connection, wanted)
-                late = [key.key for key in wanted if key.key not in ours]
-                prior |= await self._find_keys(connection, late) if late else {}
+            wanted = [
+                key for name, key in firsts.items() if name not in ours and name not in prior
+            ]
+            if not wanted:
+                break
+            ours |= await self._insert_keys(connection, wanted)
+            late = [key.key for key in wanted if key.key not in ours]
+            prior |= await self._find_keys(connection, late) if late else {}
         if len(ours) + len(prior) < len(firsts):
             raise Unavailable("The first request with this key was forgotten just now.")
         priors: list[KeyRow | None] = []
