@@ -132,6 +132,11 @@ def _tell(one: Applied) -> None:
     if one.missing_s:
         line += f", missing for {one.missing_s * 1000:.0f} ms"
     out(line)
+    if one.missing_s:
+        say(
+            f"What was published to {one.queue} by its name in that moment came back if it was "
+            "mandatory, and is lost otherwise."
+        )
 
 
 def _ignore(_: Applied) -> None:
@@ -157,7 +162,7 @@ def _what_anew_means(found: Sequence[Planned]) -> list[str]:
         return []
     return [
         f"Anew: its messages go to {first}@migrating, it is deleted and made, they come back.",
-        "Stop the app first, and whoever publishes to the queue by its name.",
+        "Stop the app first, and whoever publishes to the queue by its name, or apply refuses.",
         "Exchanges that it is bound to may be published to meanwhile; name each binding,",
         f"which is gone otherwise: apply --bound {first}=EXCHANGE:KEY",
     ]

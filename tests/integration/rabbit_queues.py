@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ NAMES = Names("shop")
 WORK = NAMES.queue("Work.work")
 DEAD = NAMES.queue("~dead")
 LOCK = NAMES.of("~topology")
+PAUSE_S = 0.002
+"""Of a publisher: a little slower than a mover on a busy machine."""
 
 
 @asynccontextmanager
@@ -56,6 +60,42 @@ async def put(channel: AbstractChannel, name: str, id_: str) -> bool:
     """Publish one; say whether it was stored."""
     answer = await channel.default_exchange.publish(message_of(id_), name, mandatory=True)
     return not hasattr(answer, "header")
+
+
+@asynccontextmanager
+async def published_to(
+    url: str, exchange: str, keys: Sequence[str]
+) -> AsyncGenerator[list[str]]:
+    """Let another program publish all the while, without asking whether anybody takes it.
+
+    Args:
+        url: Of the broker.
+        exchange: Its name; "" is the default one, whose keys are names of queues.
+        keys: Taken in turn.
+
+    Yields:
+        The ids that the broker confirmed.
+    """
+    confirmed: list[str] = []
+    is_over = asyncio.Event()
+
+    async def publish() -> None:
+        async with channel_to(url) as channel:
+            to = await channel.get_exchange(exchange) if exchange else channel.default_exchange
+            for number in itertools.count():
+                if is_over.is_set():
+                    return
+                id_ = f"new {number:06}"
+                await to.publish(message_of(id_), keys[number % len(keys)], mandatory=False)
+                confirmed.append(id_)
+                await asyncio.sleep(PAUSE_S)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(publish())
+        try:
+            yield confirmed
+        finally:
+            is_over.set()
 
 
 def message_of(id_: str) -> aio_pika.Message:

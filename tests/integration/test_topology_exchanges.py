@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aio_pika
@@ -21,12 +21,12 @@ from tests.integration.rabbit_queues import (
     channel_to,
     fill,
     ids_in,
-    message_of,
+    published_to,
     session_to,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from rolekit.testing.broker import PrivateBroker
 
@@ -34,12 +34,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
 BOUND = [Binding(WORK.name, "orders", "new"), Binding(WORK.name, "orders", "again")]
 IDS = [f"{number:04}" for number in range(250)]
-PAUSE_S = 0.002
+WATCH_S = 0.25
 CHANGES = {
     "Queue.Bind", "Queue.Unbind", "Queue.Delete",
     "Exchange.Bind", "Exchange.Unbind", "Exchange.Delete",
 }  # fmt: skip
 """Frames that change what is on the broker, but for declarations."""
+KEYS = [one.key for one in BOUND]
 BINDINGS = len(BOUND)
 EMPTYING = 2 + BINDINGS + BINDINGS + 2
 """Changes until Q is deleted: A to T, M to Q; X to M; X off Q; Q off M; Q."""
@@ -47,36 +48,6 @@ BRINGING_BACK = 1 + BINDINGS + BINDINGS + 1
 """Changes until M is deleted: M to Q; X to Q; X off M; M."""
 ENDING = BINDINGS + 1
 """Changes after that, which are repeated: X to Q; M. A and T are left."""
-
-
-@asynccontextmanager
-async def published_to(url: str) -> AsyncGenerator[list[str]]:
-    """Let another program publish all the while, without asking whether anybody takes it.
-
-    Yields:
-        The ids that the broker confirmed.
-    """
-    confirmed: list[str] = []
-    is_over = asyncio.Event()
-
-    async def publish() -> None:
-        async with channel_to(url) as channel:
-            exchange = await channel.get_exchange("orders")
-            for number in itertools.count():
-                if is_over.is_set():
-                    return
-                id_ = f"new {number:06}"
-                key = BOUND[number % BINDINGS].key
-                await exchange.publish(message_of(id_), key, mandatory=False)
-                confirmed.append(id_)
-                await asyncio.sleep(PAUSE_S)
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish())
-        try:
-            yield confirmed
-        finally:
-            is_over.set()
 
 
 async def bind(url: str) -> None:
@@ -91,7 +62,7 @@ async def bind(url: str) -> None:
 
 async def applied(url: str) -> list[Applied]:
     async with session_to(url) as session:
-        return await apply(session, [WORK], lock=LOCK, bindings=BOUND)
+        return await apply(session, [WORK], lock=LOCK, bindings=BOUND, watch_s=WATCH_S)
 
 
 def left_over(broker: PrivateBroker, url: str) -> set[str]:
@@ -114,9 +85,9 @@ async def test_what_is_published_to_its_exchanges_meanwhile_is_not_lost_and_come
 ) -> None:
     await bind(broker_url)
 
-    async with published_to(broker_url) as confirmed:
+    async with published_to(broker_url, "orders", KEYS) as confirmed:
         (done,) = await applied(broker_url)
-        await asyncio.sleep(20 * PAUSE_S)  # it goes on behind it
+        await asyncio.sleep(0.04)  # it goes on behind it
     found = await ids_in(broker_url, WORK.name)
 
     assert done.did == "made anew"
@@ -133,7 +104,7 @@ async def test_cut_off_at_each_change_it_still_loses_nothing_of_what_was_confirm
     cuts = [1, 3, 5, 7, EMPTYING, 1, 3, 5, BRINGING_BACK, ENDING + 1, ENDING + 2]
 
     async with (
-        published_to(broker_url) as confirmed,
+        published_to(broker_url, "orders", KEYS) as confirmed,
         Proxy("127.0.0.1", rolekit_broker_server.port) as proxy,
     ):
         for at in cuts:

@@ -66,6 +66,7 @@ async def test_plan_and_apply_make_a_queue_anew_and_say_what_they_did(
     }  # fmt: skip
     assert applied.code == 0
     assert f"{WORK}: made anew, 3 messages moved, missing for " in applied.out
+    assert f"What was published to {WORK} by its name in that moment" in applied.err
     assert again.code == 0
     assert "differs" not in again.out
     async with channel_to(broker_url) as channel:

@@ -14,12 +14,21 @@ this again after an interruption goes on where it was. One at a time runs it: it
 exclusive queue, which goes with its connection.
 
 Who publishes to an exchange that Q is bound to may go on: what comes that way is led around
-Q, see `detour`. Nobody may publish to Q by its name meanwhile. Between two lines there is no
-Q for some 20 to 100 ms, and what is published then comes back to its publisher as unroutable
-if that is mandatory, and is gone otherwise. And what is on its way into a queue while that is
-being deleted, the broker confirms and forgets: measured on 3.10.8, each publisher without a
-pause loses what it has in flight, nearly always.
-So apps that run are refused; all of rolekit that publishes holds a lease in the database.
+Q, see `detour`. Nobody may publish to Q by its name meanwhile. What comes to it
+
+    while it is emptied        is moved with the rest
+    while it is deleted        the broker confirms and forgets: measured on 3.10.8, each
+                               publisher without a pause loses what it has in flight, nearly
+                               always
+    while there is none        for some 20 to 100 ms: comes back to its publisher as
+                               unroutable if that is mandatory, and is gone otherwise
+    when it is made anew       is in front of what is moved back
+
+So apps that run are refused; all of rolekit that publishes holds a lease in the database. Of
+other programs AMQP tells nothing, but an emptied queue that gets messages has a publisher: it
+is deleted only after WATCH_S without any. Who is interrupted between deletion and declaration
+leaves no queue until somebody runs this again; sent together they are no closer, since the
+broker forgets what it has not begun of a connection that ends.
 
 Source: RELIABILITY H4, H9, H29; rabbit_channel.erl, handle_eol ("deleted queue is a special
 case"); rabbit_quorum_queue.erl, delete (if-empty and if-unused are not supported).
@@ -52,6 +61,9 @@ if TYPE_CHECKING:
 
 IN_USE_S = 10.0
 """A broker may take that long to notice that a consumer of ours has gone."""
+WATCH_S = 2.0
+"""Nothing may come to a queue for that long before it is made anew: many times as long as there
+is no queue then, so that who publishes now and then would hardly hit that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ async def apply(  # noqa: PLR0913 - given by name, each with its default
     force: bool = False,
     hosts: int = 0,
     bindings: Sequence[Binding] = (),
+    watch_s: float = WATCH_S,
     say: Callable[[Applied], None] = lambda _: None,
 ) -> list[Applied]:
     """Make what is missing, and make anew what differs; return what was done.
@@ -90,10 +103,12 @@ async def apply(  # noqa: PLR0913 - given by name, each with its default
         hosts: How many hold a lease: they may publish.
         bindings: Of these queues to exchanges, which a queue made anew has too. AMQP does not
             tell them; one that is not named is gone.
+        watch_s: For how long nothing may come to a queue before it is made anew.
         say: Called after each queue.
 
     Raises:
-        RolekitError: A queue differs, and the app is running; nothing was changed.
+        RolekitError: A queue differs, and the app is running; nothing was changed. Or somebody
+            else publishes to one; nothing is lost, and this goes on when it is run again.
         ConfigError: Somebody else does this now, or this user may not.
         Unavailable: The broker went away. Nothing is lost; run it again.
     """
@@ -108,7 +123,8 @@ async def apply(  # noqa: PLR0913 - given by name, each with its default
             for detour in detours:
                 await detour.check()
             for queue, detour in zip(queues, detours, strict=True):
-                applied = await _Migration(session, queue, detour, force=force).run()
+                migration = _Migration(session, queue, detour, None if force else watch_s)
+                applied = await migration.run()
                 if applied is not None:
                     done.append(applied)
                     say(applied)
@@ -154,14 +170,20 @@ def _refuse_running(planned: Sequence[Planned], hosts: int) -> None:
 
 
 class _Migration:
-    """Brings one queue to what is wanted, from wherever it stands."""
+    """Brings one queue to what is wanted, from wherever it stands.
 
-    def __init__(self, session: Session, queue: Queue, detour: Detour, *, force: bool) -> None:
+    Args:
+        watch_s: See `apply`; None: whoever uses the queue is to go on.
+    """
+
+    def __init__(
+        self, session: Session, queue: Queue, detour: Detour, watch_s: float | None
+    ) -> None:
         self._session = session
         self._queue = queue
         self._detour = detour
         self._other = replace(queue, name=queue.name + MIGRATING)
-        self._force = force
+        self._watch_s = watch_s
         self._messages = 0
         self._missing_s = 0.0
 
@@ -194,11 +216,30 @@ class _Migration:
 
     async def _empty(self, old: Planned) -> None:
         """Move all to the other one, then replace this one by what is wanted."""
-        name, shared = self._queue.name, self._force
+        name, shared = self._queue.name, self._watch_s is None
         async with self._mover(name, self._other.name, shared=shared) as mover:
             await mover.drained(but=FEW)
             await self._detour.lead_around()
+            await self._watch(mover)
             self._missing_s = await self._replace(mover, old, self._queue, shared=shared)
+
+    async def _watch(self, mover: Mover) -> None:
+        """Refuse to delete a queue that somebody publishes to, past all that is led around."""
+        if self._watch_s is None:
+            return
+        await mover.drained()
+        before = mover.moved
+        await asyncio.sleep(self._watch_s)
+        await mover.settled()
+        came = mover.moved - before
+        if came:
+            raise RolekitError(
+                f"Somebody publishes to {mover.source}: {came} message{'s' * (came != 1)} came "
+                f"within {self._watch_s:g} s, and would get lost while there is no such queue.",
+                fix="Stop whoever publishes to it by its name, and name each exchange that it "
+                "is bound to with --bound; then run this again. No message is lost, and it "
+                "goes on from here. With --force, what comes just then is lost.",
+            )
 
     async def _bring_back(self, left: Planned) -> None:
         async with self._mover(self._other.name, self._queue.name, shared=False) as mover:
