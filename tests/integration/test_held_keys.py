@@ -1,4 +1,4 @@
-"""Idempotency keys that another transaction is just taking: who waits, and how long."""
+"""Idempotency keys that another transaction is just taking, or dropping."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pytest
 
 from rolekit import wiring
 from rolekit.database import Database, schema_of
-from rolekit.errors import Contended
+from rolekit.errors import Contended, Unavailable
 from rolekit.store.base import Accept, KeyRow
 from rolekit.store.postgres import PostgresStore
 from tests.conformance.store import packet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from rolekit.database import Pooled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
@@ -27,6 +29,37 @@ REQUESTS = [
     Accept([packet(n)], [], KeyRow(key=f"{n:02x}" * 16, body_hash="cc" * 16))
     for n in range(1, 10)
 ]
+
+
+TAKE = f"insert into {schema_of(APP)}.idempotency (key, body_hash) values ($1, $1)"  # noqa: S608 - ours
+DROP = f"delete from {schema_of(APP)}.idempotency where key = $1"  # noqa: S608 - ours
+
+
+class Dropped(PostgresStore):
+    """A store whose keys another program drops just before it reads who took them.
+
+    Args:
+        database_url: Where both are.
+        times: How often; but for the last time, it takes each again just behind.
+    """
+
+    def __init__(self, database_url: str, times: int) -> None:
+        super().__init__(Database(database_url, APP), owner=3)
+        self._database_url = database_url
+        self._times = times
+
+    async def _find_keys(self, connection: Pooled, keys: Sequence[str]) -> dict[str, KeyRow]:
+        await self._others(DROP, keys)
+        found = await super()._find_keys(connection, keys)
+        self._times -= 1
+        if self._times:
+            await self._others(TAKE, keys)
+        return found
+
+    async def _others(self, sql: str, keys: Sequence[str]) -> None:
+        connection = await asyncpg.connect(self._database_url)
+        await connection.executemany(sql, [(key,) for key in keys])
+        await connection.close()
 
 
 @pytest.fixture
@@ -45,10 +78,7 @@ async def held(database_url: str, number: int) -> AsyncGenerator[None]:
     try:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute(
-            f"insert into {schema_of(APP)}.idempotency (key, body_hash) values ($1, $1)",  # noqa: S608 - ours
-            f"{number:02x}" * 16,
-        )
+        await connection.execute(TAKE, f"{number:02x}" * 16)
         yield
         await transaction.rollback()
     finally:
@@ -85,3 +115,32 @@ async def test_a_group_does_not_wait_long_for_the_key_of_one(
 
     assert waited_s < 4, "alone it would have waited for 5 s"
     assert priors == [None] * 8
+
+
+@pytest.mark.parametrize("group", [REQUESTS[4:5], REQUESTS], ids=["alone", "in a group"])
+async def test_a_key_that_is_dropped_while_it_is_asked_for_is_free(
+    group: list[Accept], database_url: str, stores: list[PostgresStore]
+) -> None:
+    await stores[0].accept_all(REQUESTS[4:5])
+    late = Dropped(database_url, 1)
+
+    _, priors = await late.accept_all(group)
+    _, again = await stores[0].accept_all(group)
+    await late.stop()
+
+    assert priors == [None] * len(group)
+    assert None not in again, "it was not taken"
+
+
+async def test_a_key_that_is_dropped_again_and_again_is_left_with_an_error(
+    database_url: str, stores: list[PostgresStore]
+) -> None:
+    await stores[0].accept_all(REQUESTS[4:5])
+    late = Dropped(database_url, 2)
+
+    with pytest.raises(Unavailable, match="was forgotten just now"):
+        await late.accept_all(REQUESTS)
+    _, priors = await stores[0].accept_all(REQUESTS)
+    await late.stop()
+
+    assert priors == [None] * len(REQUESTS), "some were taken without the others"
