@@ -168,7 +168,7 @@ def _line(span: Span, depth: int, began_ns: int) -> _Row:
     took = _span(span.seconds) if span.ended_ns else "under way"
     more = [visible(span.instance)]
     count = span.attributes.get("messaging.batch.message_count")
-    if count:
+    if count and count != 1:
         more.append(f"{count} messages")
     if "rolekit.attempt" in span.attributes:
         more.append(f"attempt {span.attributes['rolekit.attempt']}")

@@ -286,16 +286,16 @@ def _row(span: Span, depth: int, by_id: dict[str, Span], times_ns: tuple[int, in
         for stage, from_ns, to_ns in _parts(span, by_id, now_ns)
         if to_ns > from_ns
     ]
-    note = f"{span.error}: {span.detail}" if span.error else ""
     count = span.attributes.get("messaging.batch.message_count")
-    if count is not None:
-        note = f"{count} {'message' if count == 1 else 'messages'}"
+    notes = [f"{count} messages"] if count and count != 1 else []
+    if span.error:
+        notes.append(f"{span.error}: {span.detail}")
     return Row(
         name=span.name,
         depth=depth,
         instance=span.instance,
         parts=parts,
-        note=note,
+        note=", ".join(notes),
         is_wrong=bool(span.error),
     )
 

@@ -28,10 +28,19 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(180)]
+HALO_PX = 6
+"""So many pixels of a name are the edge around it, above and below."""
 OPEN_MS = 90_000
 """It brings plotly along, which a busy machine reads for long."""
 ABOUT = "A request is an order. It is done when it is paid."
 PLACE = "postgresql://" + "a-long-name-of-a-database-server" * 4 + "/orders"
+MARKS = [
+    "kill -9 Deliverer/2 at 8.0 s",
+    "restart the broker at 8.5 s",
+    "false at 9.0 s",
+    "restart all by turns at 17.0 s",
+    "kill -9 Splitter/0 at 19.9 s",
+]
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
@@ -73,6 +82,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Mark(at_s=8.5, text="restart the broker", took_s=4),
         Mark(at_s=9, text="false", problem="it ended with 1: "),
         Mark(at_s=17, text="restart all by turns", took_s=0.5),
+        Mark(at_s=19.9, text="kill -9 Splitter/0"),
     ]
     result = recorder.result("run", NOON, PLACE)
     result.checked = Checked(notes=("100 mails.",))
@@ -107,24 +117,33 @@ async def test_the_report_tells_its_story_without_a_network(
         took = one.page.locator("section", has_text="What took most of it").first
         await expect(took.locator("tbody tr").first).to_contain_text("queueDeliverer.deliver")
         assert await one.page.evaluate(ABOVE, "Throughput") == (
-            ["kill -9 Deliverer/2", "restart the broker", "false", "restart all by turns"]
+            [mark.removesuffix(" s").rpartition(" at ")[0] for mark in MARKS]
             if width == WIDE
-            else ["1", "2", "3", "4"]
+            else ["1", "2", "3", "4", "5"]
         )
+        assert await one.page.locator(".marks li").all_inner_texts() == MARKS
         done = one.page.locator("section", has_text="What was done to the app").last
-        assert [await row.inner_text() for row in await done.locator("tr").all()][-4:] == [
+        assert [await row.inner_text() for row in await done.locator("tr").all()][-5:] == [
             "1\t8.0 s\tkill -9 Deliverer/2\t0 µs",
             "2\t8.5 s\trestart the broker\t4.00 s",
             "3\t9.0 s\tfalse: it ended with 1:\t0 µs",
             "4\t17.0 s\trestart all by turns\t500 ms",
+            "5\t19.9 s\tkill -9 Splitter/0\t0 µs",
         ]
         assert await one.page.evaluate(SHADED, "Throughput") == [[0, 2], [8.5, 12.5]]
+        # An id is what leads to a trace: it begins in sight, however narrow the window.
+        slow = one.page.locator("section", has_text="The slowest requests").locator("code")
+        box = await slow.first.bounding_box()
+        assert box is not None
+        assert box["x"] < width - 100
         assert one.complaints == []
         assert await one.overflow() == 0
         assert await one.faint() == []
 
 
-async def test_names_of_marks_cover_no_other(browser: Browser, report: Path) -> None:
+async def test_names_of_marks_cover_no_other_and_end_inside_their_plot(
+    browser: Browser, report: Path
+) -> None:
     async with tab(browser, "") as one:
         await one.page.goto(report.as_uri(), timeout=OPEN_MS)
         await expect(one.page.locator(".plot svg.main-svg").first).to_be_visible()
@@ -132,18 +151,46 @@ async def test_names_of_marks_cover_no_other(browser: Browser, report: Path) -> 
 
         boxes = [await it.bounding_box() for it in await names.all() if await it.is_visible()]
         found = [box for box in boxes if box is not None]
-        assert len(found) == 5
+        plot = await one.page.locator(".plot").first.bounding_box()
+        assert plot is not None
+        assert len(found) == 6
         for number, box in enumerate(found):
+            assert plot["x"] <= box["x"] < box["x"] + box["width"] <= plot["x"] + plot["width"]
             for other in found[:number]:
                 is_beside = (
                     box["x"] >= other["x"] + other["width"]
                     or other["x"] >= box["x"] + box["width"]
                 )
                 is_above = (
-                    box["y"] >= other["y"] + other["height"] - 4
-                    or other["y"] >= box["y"] + box["height"] - 4
+                    box["y"] >= other["y"] + other["height"] - HALO_PX
+                    or other["y"] >= box["y"] + box["height"] - HALO_PX
                 )
                 assert is_beside or is_above, (box, other)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Path:
+    """Write the page of a run in which something was done each second."""
+    scenario = Scenario(
+        name="rough", entry=Http(url="http://127.0.0.1:1/"), arrival=Poisson(rate=1), for_s=60
+    )
+    recorder = Recorder(scenario)
+    recorder.marks = [Mark(at_s=second, text=f"kill -9 A/{second}") for second in range(60)]
+    return write(recorder.result("run", NOON, "embedded"), [], tmp_path)[0]
+
+
+async def test_so_many_marks_that_not_all_find_room_are_numbered_where_there_is_some(
+    browser: Browser, crowded: Path
+) -> None:
+    async with tab(browser, "", width=NARROW) as one:
+        await one.page.goto(crowded.as_uri(), timeout=OPEN_MS)
+
+        above = await one.page.evaluate(ABOVE, "Throughput")
+        assert above[:3] == ["1", "2", "3"]
+        assert 20 < len(above) < 60
+        await expect(one.page.locator(".marks li")).to_have_count(7)
+        await one.page.get_by_role("link", name="and 54 more").click()
+        await expect(one.page.locator("#done")).to_be_in_viewport()
 
 
 async def test_the_slowest_traces_are_drawn_as_waterfalls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from rolekit.load.traced import Telling
@@ -91,6 +92,21 @@ def test_the_slowest_come_first_each_with_its_cause_and_its_steps() -> None:
         "send Deliverer.deliver", *["process Deliverer.deliver"] * 3,
     ]  # fmt: skip
     assert [stage for stage, _, _ in worst.rows[-1].parts] == [QUEUE, HANDLER, COMMIT]
+
+
+def test_a_step_says_of_how_many_messages_it_was_unless_of_one_and_what_went_wrong() -> None:
+    spans = request(1, at_s=20, queue_ms=10)
+    for span, count in zip(spans, (7, 1, 0), strict=False):
+        span.attributes["messaging.batch.message_count"] = count
+    spans[0] = msgspec.structs.replace(spans[0], error="ValueError", detail="no such order")
+    one = telling()
+    one.take(spans)
+
+    rows = one.told().slowest[0].rows
+
+    assert sorted(row.note for row in rows if row.note) == [
+        "7 messages, ValueError: no such order"
+    ]
 
 
 def test_many_alike_are_drawn_as_a_few_and_the_last_to_end() -> None:
