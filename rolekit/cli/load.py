@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,8 +16,9 @@ import msgspec
 import typer
 
 from rolekit.cli.client import find
-from rolekit.cli.console import FAILED, out, out_json, say
+from rolekit.cli.console import FAILED, out_json, say
 from rolekit.cli.ground import database_of
+from rolekit.cli.load_screen import Screen, say_outcome
 from rolekit.cli.options import (
     AppOption,
     ConfigOption,
@@ -39,14 +39,13 @@ if TYPE_CHECKING:
     from rolekit.config import Config
     from rolekit.load.capacity import Trial
     from rolekit.load.driver import Job
-    from rolekit.load.result import Mark, Recorder, Result
+    from rolekit.load.result import Result
     from rolekit.load.scenario import Scenario
     from rolekit.load.tracing import KeptTraces
     from rolekit.supervisor.status import FleetStatus
 
 _UNACCOUNTED = re.compile(r'^rolekit_unaccounted\{.*\brole="([^"]+)".*\} (-?\d+)$')
 _EMBEDDED_RUNS = Path("postgres/data/postmaster.pid")
-_NONE = "\N{EN DASH}"
 
 
 def load(  # noqa: PLR0913 - each is an option of the command
@@ -123,7 +122,7 @@ async def _run(
         if watched is not None and there.database:
             opened = wiring.open_traces(there.database, watched.app)
             traces = await held.enter_async_context(opened)
-        screen = _Screen(scenario)
+        screen = Screen(scenario)
         job = Job(
             scenario=scenario,
             app=config.app or (watched.target if watched else ""),
@@ -255,110 +254,14 @@ def _check_chaos(job: Job) -> None:
             )
 
 
-class _Screen:
-    """Says how a run goes: one line that changes on a terminal, else one each five seconds."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
-        self._is_terminal = sys.stderr.isatty()
-        self._said_s = 0.0
-
-    def begin(self) -> None:
-        one = self._scenario
-        say(f"{one.name}: {one.for_s:g} s, {one.clients} client processes, seed {one.seed}")
-
-    def tick(self, recorder: Recorder, at_s: float) -> None:
-        line = self._line(recorder, at_s)
-        if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[2K{line}")
-            sys.stderr.flush()
-        elif at_s - self._said_s >= 5 or at_s < self._said_s:  # noqa: PLR2004 - as its class says
-            self._said_s = at_s
-            say(line)
-
-    def mark(self, mark: Mark) -> None:
-        what = f"{mark.text}: {mark.problem}" if mark.problem else mark.text
-        self._whole(f"{mark.at_s:5.0f} s  {what}")
-
-    def trial(self, trial: Trial) -> None:
-        from rolekit.load.verdict import duration  # noqa: PLC0415
-
-        outcome = "passed" if trial.is_passed else f"failed: {' '.join(trial.reasons)}"
-        self._whole(f"{trial.rate:8,.1f}/s  p99 {duration(trial.p99_us):>8}  {outcome}")
-
-    def end(self) -> None:
-        if self._is_terminal:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-
-    def _whole(self, line: str) -> None:
-        self.end()
-        say(line)
-
-    def _line(self, recorder: Recorder, at_s: float) -> str:
-        from rolekit.load.verdict import duration  # noqa: PLC0415
-
-        now_s = min(int(at_s), len(recorder.seconds))
-        lately = recorder.seconds[max(0, now_s - 3) : max(1, now_s)]
-        rate = sum(second.answered for second in lately) / max(1, len(lately))
-        failed = sum(second.failed for second in recorder.seconds)
-        if at_s > self._scenario.for_s:
-            where = "waiting for what is under way"
-        else:
-            where = f"{max(at_s, 0):.0f} of {self._scenario.for_s:g} s"
-        total = recorder.total
-        p50, p99 = (
-            (duration(total.get_value_at_percentile(share)) for share in (50, 99))
-            if total.total_count
-            else (_NONE, _NONE)
-        )
-        return (
-            f"{where:>14}  {rate:8,.0f}/s answered  "
-            f"{sum(recorder.under_way.values()):6,} under way"
-            f"  {failed:,} failed  p50 {p50}  p99 {p99}"
-        )
-
-
 def _tell(result: Result, trials: list[Trial], folder: Path, *, as_json: bool) -> None:
     from rolekit.load.report import write  # noqa: PLC0415
-    from rolekit.load.verdict import duration  # noqa: PLC0415
 
     page, data = write(result, trials, folder)
     if as_json:
         out_json(_summary(result, page, data))
-        return
-    for line in result.warnings:
-        say(f"warning: {line}")
-    failed = result.failed / result.due if result.due else 0
-    latencies = "  ".join(
-        f"{name} {duration(result.at(share))}"
-        for name, share in (
-            ("p50", 50),
-            ("p90", 90),
-            ("p99", 99),
-            ("p99.9", 99.9),
-            ("max", 100),
-        )
-        if result.percentiles
-    )
-    out(
-        f"answered   {result.answered:,} of {result.due:,}, {result.rate:,.1f}/s, "
-        f"{failed:.2%} failed"
-    )
-    out(f"latency    {latencies or 'none'}")
-    for one in result.objectives:
-        out(f"objective  {one.text}: {one.measured}, {'met' if one.is_met else 'MISSED'}")
-    if result.checked is not None:
-        found = result.checked
-        out(
-            f"checked    lost {found.lost:,}, repeated {found.repeated:,}, "
-            f"out of order {found.out_of_order:,}"
-        )
-    if trials:
-        best = max((one.rate for one in trials if one.is_passed), default=0)
-        out(f"capacity   {best:,.1f}/s" if best else "capacity   none of the rates passed")
-    out(f"report     {page}")
-    out("PASSED" if result.is_passed else f"FAILED     {' '.join(result.reasons)}")
+    else:
+        say_outcome(result, trials, page)
 
 
 def _summary(result: Result, page: Path, data: Path) -> dict[str, Any]:
