@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ROLES, INSTANCES = 50, 1000
 ATTACK = "<img src=x onerror=alert(1)>"
+LONG = "0" * 64
+"""A word that is wider than a narrow window, as ids of blobs are."""
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -59,9 +61,10 @@ class MadeUpFleet:
         return RoleStatus(
             role=f"Role{number}",
             state="crash-looping" if number == 7 else "ready",
-            running=each, instances=each, ready=each, in_hand=self.asked % 50,
+            running=each, instances=each,
+            ready=each + (number == 3), in_hand=self.asked % 50,
             waiting=number * 100, oldest_s=number / 10, rate=100 + number,
-            dead=int(number == 7), why=ATTACK if number == 7 else "", places=places,
+            dead=int(number == 7), why=f"{ATTACK} {LONG}" if number == 7 else "", places=places,
         )  # fmt: skip
 
     def usage(self) -> FleetUsage:
@@ -86,8 +89,8 @@ class MadeUpFleet:
 
 LETTER = DeadLetterRow(
     id="d" * 32 + "-0", packet=Packet(id="d" * 32, queue="", head=b"", body=b""),
-    handler="Role7.take", type="Order", reason=ATTACK, traceback="Traceback: …", attempts=8,
-    at_ms=1_790_000_000_000,
+    handler="Role7.take", type="Order", reason=f"{ATTACK} {LONG}",
+    traceback="Traceback: …", attempts=8, at_ms=1_790_000_000_000,
 )  # fmt: skip
 
 
@@ -108,7 +111,8 @@ class MadeUpConsole:
         return [
             Line(
                 sequence="s" * 32, of="Order", source_id="o" * 32, gather="Role9.join",
-                blocked_at="112", total=240, released=111, since_s=41, why=ATTACK,
+                blocked_at="112", total=240, released=111, since_s=41,
+                why=f"Role9.join waits for {LONG}: {ATTACK}",
             )
         ]  # fmt: skip
 

@@ -66,6 +66,14 @@ async def sideways(page: Page, place: str) -> int:
     return found
 
 
+async def has_own_line(page: Page, cell: str) -> bool:
+    """Tell whether a cell is as wide as its row."""
+    found: bool = await page.locator(cell).first.evaluate(
+        "it => it.offsetWidth === it.parentElement.offsetWidth"
+    )
+    return found
+
+
 async def next_update(page: Page) -> None:
     """Wait until the page has shown what came next."""
     before = await shown(page, "data-updates")
@@ -96,12 +104,17 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
         await expect(page.locator("#places tbody tr")).to_have_count(20)
         lag = page.locator("#places tbody tr").first.locator("td").nth(5)
         await expect(lag).to_have_text("234 ms")
+        assert await one.overflow() == 0
         await page.get_by_role("link", name="Sequences").click()
         await expect(page.locator("#holes tbody tr")).to_contain_text("111 of 240")
+        assert await one.overflow() == 0
+        assert await has_own_line(page, "#holes td.why") == (width == NARROW)
         await page.get_by_role("link", name="Dead letters").click()
         await page.locator("#letters tbody tr").click()
         await page.get_by_role("button", name="Show the message").click()
         await expect(page.locator("#letter pre").first).to_contain_text(ATTACK)
+        assert await one.overflow() == 0
+        assert await has_own_line(page, "#letters td.why") == (width == NARROW)
         await page.get_by_role("link", name="Traces").click()
         await page.locator("#trace-list tbody tr").click()
         await expect(page.locator("#trace .spans")).to_contain_text(f"process {ATTACK}")
@@ -199,6 +212,38 @@ async def test_arrows_tell_what_flows_from_outside_to_outside(
         assert one.complaints == []
 
 
+CHECKS = Drawing(
+    boxes=(
+        Box(role="Inspector", column=0, row=0, handlers=TAKES),
+        Box(role="Deliverer", column=1, row=0, handlers=TAKES),
+    ),
+    arrows=(
+        Arrow(
+            sender="Inspector", taker="Inspector", names=("Attachment", "Verdict"),
+            is_split=True,
+        ),
+        Arrow(sender="Inspector", taker="Deliverer", names=("Deliver",)),
+    ),
+)  # fmt: skip
+
+
+async def test_what_a_role_sends_to_itself_is_not_named_where_its_arrow_down_is(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    async with (
+        board(Options(), fleet, console, drawing=CHECKS) as site,
+        tab(browser, site, width=NARROW) as one,
+    ):
+        await one.page.goto("/")
+        names = one.page.locator("#drawing text.name")
+        await expect(names).to_have_count(2)
+        boxes = [await name.bounding_box() for name in await names.all()]
+        itself, down = [box for box in boxes if box is not None]
+        assert itself["x"] > down["x"] + down["width"]
+        assert itself["x"] + itself["width"] < NARROW
+        assert await sideways(one.page, "#drawing") == 0
+
+
 async def test_figures_say_what_they_count_and_nothing_is_not_unknown(
     browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
 ) -> None:
@@ -209,6 +254,9 @@ async def test_figures_say_what_they_count_and_nothing_is_not_unknown(
         for name in ("In hand", "Waiting", "Oldest", "Dead letters"):
             head = one.page.locator("#roles th", has_text=name)
             await expect(head).to_have_attribute("title", re.compile("."))
+        # One of Role3 is being replaced.
+        box = one.page.locator("#drawing [aria-label=Role3]")
+        await expect(box.get_by_text("21 ready", exact=True)).to_be_visible()
         # Role0 has queues, and nothing waits in them.
         cells = one.page.locator("#roles tbody tr", has_text=re.compile("^Role0")).locator("td")
         assert await cells.nth(4).inner_text() == "0"

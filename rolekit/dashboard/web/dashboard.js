@@ -148,7 +148,7 @@ function show(now) {
   set($("app"), now.app); document.title = `${now.app} · rolekit`;
   const worst = all.some(role => mood(role) === "bad") ? "bad" : now.state === "ready" ? "good" : "busy";
   set(chip, worst === "bad" ? "in trouble" : now.state); chip.className = "chip " + worst;
-  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`], ["handled/s", rate(sum("rate")), "By all roles together: a message counts at each role that handles it, a request at its front"], ["waiting", figure(sum("waiting"))], ["CPU", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu)], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
+  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`, "Ready, of how many there should be; more while some are replaced"], ["handled/s", rate(sum("rate")), "By all roles together: a message counts at each role that handles it, a request at its front"], ["waiting", figure(sum("waiting"))], ["CPU", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu)], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
   const list = $("totals");
   if (!list.children.length) list.append(...totals.map(([name, , title]) => el("div", {title}, el("dt", {}, name), el("dd", {}))));
   totals.forEach(([, text], n) => set(list.children[n].lastChild, text));
@@ -173,18 +173,20 @@ function pickable(one, act) {
   one.addEventListener("keydown", event => { if (event.target === one && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); act(); } });
   return one;
 }
+/* Names that break where a narrow window needs it, and there between their parts. */
+const broken = name => name.split(/(?<=[./])(?=\w)/).flatMap((part, n) => n ? [el("wbr"), part] : [part]);
 const short = id => el("code", {title: id}, id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
 
 async function showSequences() {
   fill("holes", await ask("/api/holes"), line => el("tr", {},
     el("td", {class: "what"}, `${line.of} `, short(line.sequence)), el("td", {class: "wide"}, line.gather),
     el("td", {}, line.total ? el("progress", {max: line.total, value: line.released}) : "", ` ${figure(line.released)}${line.total ? ` of ${figure(line.total)}` : ""}`),
-    el("td", {class: "wide"}, line.blocked_at || "–"), el("td", {class: "n"}, span(line.since_s)), el("td", {class: "why"}, line.why)));
+    el("td", {class: "wide"}, line.blocked_at || "–"), el("td", {class: "n"}, span(line.since_s)), el("td", {class: "why"}, ...broken(line.why))));
 }
 async function showDead() {
   const query = new URLSearchParams(new FormData($("dead-search")));
   fill("letters", await ask("/api/dead?" + query), letter => pickable(el("tr", {},
-    el("td", {}, when(letter.at)), el("td", {class: "what"}, letter.handler), el("td", {class: "wide"}, `${letter.type} `, short(letter.id)), el("td", {class: "why"}, letter.reason), el("td", {class: "n wide"}, figure(letter.attempts))), () => showLetter(letter.id)));
+    el("td", {}, when(letter.at)), el("td", {class: "what"}, ...broken(letter.handler)), el("td", {class: "wide"}, `${letter.type} `, short(letter.id)), el("td", {class: "why"}, letter.reason), el("td", {class: "n wide"}, figure(letter.attempts))), () => showLetter(letter.id)));
 }
 async function showLetter(id) {
   const letter = await ask("/api/dead/" + encodeURIComponent(id));
@@ -206,8 +208,8 @@ async function showLetter(id) {
 async function showTraces() {
   const grades = [["good", "well"], ["busy", "slow"], ["bad", "failed"]];
   fill("trace-list", await ask("/api/traces"), trace => pickable(el("tr", {},
-    el("td", {}, when(trace.at)), el("td", {class: "what"}, trace.name || "–"), el("td", {class: "n"}, trace.seconds == null ? "–" : span(trace.seconds)),
-    el("td", {class: grades[trace.grade][0]}, grades[trace.grade][1]), el("td", {class: "n"}, figure(trace.spans)), el("td", {class: "wide"}, short(trace.id))), () => showTrace(trace.id)));
+    el("td", {}, when(trace.at)), el("td", {class: "what"}, ...broken(trace.name || "–")), el("td", {class: "n"}, trace.seconds == null ? "–" : span(trace.seconds)),
+    el("td", {class: grades[trace.grade][0]}, grades[trace.grade][1]), el("td", {class: "n wide"}, figure(trace.spans)), el("td", {class: "wide"}, short(trace.id))), () => showTrace(trace.id)));
 }
 const WORK = {process: "handler", send: "publish", commit: "commit", store: "hole"};
 const swatch = stage => el("i", {class: `swatch in-${stage}`});

@@ -111,7 +111,7 @@ function down(drawing, room) {
       else first.forEach((role, n) => lines.push({arrow: {...arrow, sender: role}, d: straight(place.get(role), to), ...label, isPlain: n > 0}));
     }
     else if (from && !to) lines.push({arrow, d: `M${centre(from) - 40} ${foot(from)}v24`, x: centre(from) - 46, y: foot(from) + 25, anchor: "end", isBelow: true});
-    else if (arrow.sender === arrow.taker) lines.push({arrow, d: `M${from.x + BOX.width - 14} ${foot(from)}c0 22 -30 22 -30 2`, x: from.x + BOX.width - 52, y: foot(from) + 20, anchor: "end", room: 20, isBelow: true});
+    else if (arrow.sender === arrow.taker) lines.push({arrow, d: `M${from.x + BOX.width - 14} ${foot(from)}c0 22 -30 22 -30 2`, x: from.x + BOX.width - 8, y: foot(from) + 17, anchor: "start", isBelow: true});
     else if (to.line === from.line + 1) lines.push({arrow, d: straight(from, to), x: (centre(from) + centre(to)) / 2, y: (foot(from) + to.y) / 2 + 8, anchor: "middle"});
     else {
       // It passes other lines beside them, and comes in from above.
@@ -187,7 +187,7 @@ function paint(roles) {
     if (!box) continue;
     box.lamp.setAttribute("class", "lamp " + mood(role));
     box.group.setAttribute("class", "role" + (role.role === state.role ? " chosen" : ""));
-    set(box.count, role.ready === role.instances ? `${figure(role.ready)} ready` : `${role.ready} of ${role.instances} ready`);
+    set(box.count, role.ready >= role.instances ? `${figure(role.ready)} ready` : `${role.ready} of ${role.instances} ready`);
     set(box.flow, `${rate(role.rate)}/s`);
     const depth = (role.waiting || 0) + role.in_hand;
     set(box.depth, role.waiting == null ? `${compact(role.in_hand)} in hand` : `${compact(role.waiting)} waiting, ` + (role.oldest_s > 1 ? `oldest ${span(role.oldest_s)}` : `${compact(role.in_hand)} in hand`));
