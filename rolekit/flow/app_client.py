@@ -145,15 +145,16 @@ class AppClient:
         leaving, intake = Chunks(self._intake), self._intake
         admitted: set[type] = set()
         try:
-            async for message in _each(messages):
-                if type(message) not in admitted:
-                    await intake.admit(type(message))
-                    admitted.add(type(message))
-                root = intake.root()
-                if leaving.add(intake.build(message, root)):
-                    await leaving.let_go()
-                    admitted.clear()
-                receipts.append(Receipt(id=root))
+            async for some in _chunks(messages):
+                for message in some:
+                    if type(message) not in admitted:
+                        await intake.admit(type(message))
+                        admitted.add(type(message))
+                    root = intake.root()
+                    if leaving.add(intake.build(message, root)):
+                        await leaving.let_go()
+                        admitted.clear()
+                    receipts.append(Receipt(id=root))
             await leaving.finish()
         finally:
             await leaving.abandon()
@@ -356,12 +357,12 @@ def _timed_out(root: str, timeout_s: float) -> TimedOut:
     )
 
 
-async def _each(
+async def _chunks(
     messages: Iterable[AnyMessage] | AsyncIterable[AnyMessage],
-) -> AsyncIterator[AnyMessage]:
+) -> AsyncIterator[Iterable[AnyMessage]]:
+    """Yield what is there at once as it is: each step of this costs more than a message."""
     if isinstance(messages, AsyncIterable):
         async for message in messages:
-            yield message
+            yield (message,)
     else:
-        for message in messages:
-            yield message
+        yield messages

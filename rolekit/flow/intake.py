@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rolekit.errors import IntakeFull, KeyReused, RolekitError, Unavailable, Unroutable
 from rolekit.flow.addressing import addressed
-from rolekit.flow.drawing import draw_id
+from rolekit.flow.drawing import draw_root
 from rolekit.flow.joined import Reminder
 from rolekit.flow.other_apps import packet_for
 from rolekit.flow.streaming import Streaming
@@ -53,6 +53,7 @@ class Intake:
         self._limit = limit
         self._full: dict[str, bool] = {}
         self._looked_at: dict[str, float] = {}
+        self._fine_until_s: dict[type, float] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self.meters: FlowMeters | None = None
         self.reminder = Reminder(runtime.bell)
@@ -144,7 +145,8 @@ class Intake:
 
     def root(self, id_: str | None = None) -> str:
         """Name a root message: at random, or as its sender named it."""
-        return given_by(self._runtime.plan.name, id_ or draw_id())
+        app = self._runtime.plan.name
+        return draw_root(app) if id_ is None else given_by(app, id_)
 
     def due(self, packets: list[Packet], delay_s: float) -> list[Due]:
         """Plan packets for later."""
@@ -164,7 +166,9 @@ class Intake:
             Unroutable: There is none.
             IntakeFull: Too much waits for one of them, or for the broker.
         """
-        await self.admit(type(message))
+        cls = type(message)
+        if not self._is_fine(cls):
+            await self.admit(cls)
         return self.build(message, root, headers, reply_to)
 
     async def admit(self, cls: type) -> None:
@@ -173,7 +177,18 @@ class Intake:
         Raises:
             IntakeFull: Too much waits for one of its handlers, or for the broker.
         """
-        await self._check_room(self._runtime.queues_of(cls))
+        targets = self._runtime.queues_of(cls)
+        await self._check_room(targets)
+        seen_s = min((self._looked_at[name] for name in targets), default=0)
+        self._fine_until_s[cls] = seen_s + LOOK_EVERY_S
+
+    def _is_fine(self, cls: type) -> bool:
+        """Whether a class was admitted a moment ago, and nothing was seen since."""
+        return (
+            time.monotonic() < self._fine_until_s.get(cls, 0)
+            and (self._outbox is None or self._outbox.has_room)
+            and not self._runtime.transport.blocked_s()
+        )
 
     def build(
         self,
@@ -220,7 +235,7 @@ class Intake:
         if tracing is not None:
             carried, sending = tracing.entering(headers)
         else:
-            carried, sending = dict(headers or {}), None
+            carried, sending = dict(headers) if headers else {}, None
         head = Head(
             type=name,
             type_version=version,
@@ -230,9 +245,10 @@ class Intake:
             headers=carried,
             reply_to=reply_to,
         )
-        ids = [root] if len(targets) == 1 else [derive(root, target) for target in targets]
+        is_alone = len(targets) == 1
         packets: list[Packet] = []
-        for target, id_ in zip(targets, ids, strict=True):
+        for target in targets:
+            id_ = root if is_alone else derive(root, target)
             queue, encoded = addressed(plan, target, message, head)
             packets.append(Packet(queue=queue, id=id_, head=encoded, body=body))
         if outside:
@@ -284,6 +300,7 @@ class Intake:
 
     async def _look(self, queues: list[str]) -> None:
         depths = await self._runtime.transport.depths(queues)
+        self._fine_until_s.clear()
         for name, depth in depths.items():
             self._full[name] = depth.waiting >= self._limit
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from rolekit.errors import QueueFull, RolekitError, Unroutable
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Coroutine, Iterable, Sequence
 
     from rolekit.model.envelope import Packet
     from rolekit.transport.base import Delivery, Depth, Sink, Subscription, Transport
@@ -81,9 +81,9 @@ class LongWorkTransport:
         """Make these queues on the broker, if they are not there."""
         await self.broker.declare(queues)
 
-    async def publish(self, packets: Sequence[Packet]) -> None:
+    def publish(self, packets: Sequence[Packet]) -> Coroutine[Any, Any, None]:
         """Store all of these on the broker."""
-        await self.broker.publish(packets)
+        return self.broker.publish(packets)
 
     async def forward(
         self, subscription: Subscription, pairs: Sequence[tuple[Delivery, Packet]]

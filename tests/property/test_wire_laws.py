@@ -72,14 +72,16 @@ def test_a_publish_goes_to_one_queue_by_the_default_exchange_and_is_mandatory(
 
 
 @given(CHANNELS, PACKETS, st.integers(1, 64))
-def test_a_packet_is_one_header_and_its_body_in_frames_that_fit(
+def test_a_packet_is_its_method_one_header_and_its_body_in_frames_that_fit(
     channel: int, packet: Packet, max_payload: int
 ) -> None:
     out: list[bytes] = []
 
-    wire.add_content(out, channel, packet, max_payload)
+    wire.add_content(out, wire.content_start(channel, "q"), channel, packet, max_payload)
 
-    (first, head), *rest = frames_of(b"".join(out))
+    (number, method), (first, head), *rest = frames_of(b"".join(out))
+    assert isinstance(method, commands.Basic.Publish)
+    assert (number, method.routing_key) == (channel, "q")
     assert isinstance(head, header.ContentHeader)
     props = head.properties
     whole = data_of(packet)
@@ -133,8 +135,8 @@ def data_of(packet: Packet) -> bytes:
 
 def props_of(packet: Packet) -> bytes:
     out: list[bytes] = []
-    wire.add_content(out, 1, packet, 1 << 17)
-    whole = b"".join(out)
+    wire.add_content(out, wire.content_start(1, "q"), 1, packet, 1 << 17)
+    whole = b"".join(out).removeprefix(wire.publish_method(1, "q"))
     size = wire.FRAME.unpack_from(whole)[2]
     return whole[7 + 12 : 7 + size]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from rolekit import Reply
 from rolekit.errors import IntakeFull
+from rolekit.flow import intake
+from rolekit.flow.app_client import AppClient
 from rolekit.transport.memory import MemoryTransport
 from tests.unit.fakes_flow import services_of
 from tests.unit.shop import Front, Order, shop
 from tests.unit.web_front import calling
-
-if TYPE_CHECKING:
-    from rolekit.flow.app_client import AppClient
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,41 @@ async def test_a_broker_that_takes_nothing_for_a_moment_is_waited_for() -> None:
     await client.send(Order(n=1))
 
     assert transport.waiting() == 1
+
+
+async def test_one_who_could_send_a_moment_ago_is_told_too() -> None:
+    transport = Blocked(0)
+    client = await client_on(transport)
+    await client.send(Order(n=1))
+
+    transport.seconds = 7.2
+    with pytest.raises(IntakeFull, match="has taken nothing for 7 s"):
+        await client.send(Order(n=2))
+
+    assert transport.waiting() == 1
+
+
+async def test_a_queue_that_is_seen_to_be_full_takes_no_more_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = Blocked(0)
+    await transport.declare(["Work.work"])
+    client = AppClient(
+        services_of(shop.plan(), transport=transport).runtime, None, intake_limit=2
+    )
+    passing = itertools.count(10, intake.LOOK_EVERY_S * 0.6).__next__
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=passing))
+
+    async def send_on() -> None:
+        while True:
+            await client.send(Order(n=1))
+            await asyncio.sleep(0)  # the look beside it
+
+    with pytest.raises(IntakeFull, match="2 messages wait for"):
+        await send_on()
+
+    # Two within the time of the first look, and one beside the second.
+    assert transport.waiting() == 3
 
 
 async def test_over_http_that_is_503_with_a_time_to_come_back_after() -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rolekit.errors import QueueFull, Unroutable
 from rolekit.model.envelope import Packet
+from rolekit.transport.rabbitmq.topology import remedy_for
 
 if TYPE_CHECKING:
     from rolekit.errors import RolekitError
@@ -27,12 +29,15 @@ class Batch(msgspec.Struct, eq=False):
     done: asyncio.Future[None]
     until_s: float
     sent: int = 0
-    unroutable: set[int] = set()
-    refused: set[int] = set()
+    unroutable: frozenset[int] = frozenset()
+    refused: frozenset[int] = frozenset()
 
 
-class Piece(msgspec.Struct, eq=False):
-    """Packets that were written together: numbers `first` to `last` of the channel."""
+class Piece(msgspec.Struct, eq=False, gc=False):
+    """Packets that were written together: numbers `first` to `last` of the channel.
+
+    Nothing that it leads to leads back to it, so no collection has to look at it.
+    """
 
     batch: Batch
     first: int
@@ -40,6 +45,28 @@ class Piece(msgspec.Struct, eq=False):
     begin: int
     size: int
     ends: bool
+
+
+def finish(batch: Batch) -> None:
+    """End a batch that was confirmed whole: as stored, or with what was said against some."""
+    which = batch.unroutable | batch.refused
+    if not which:
+        batch.done.set_result(None)
+    elif batch.unroutable:
+        missing = {batch.packets[at].queue for at in batch.unroutable}
+        fail(batch, Unroutable(
+            f"There is no queue {', '.join(sorted(missing))} on the broker; "
+            f"{len(which)} of {len(batch.packets)} messages were not stored.",
+            fix=remedy_for(missing),
+            which=which,
+        ))  # fmt: skip
+    else:
+        full = {batch.packets[at].queue for at in batch.refused}
+        fail(batch, QueueFull(
+            f"Queue {', '.join(sorted(full))} is full: the broker refused {len(which)} of "
+            f"{len(batch.packets)} messages.",
+            which=which,
+        ))  # fmt: skip
 
 
 def fail(batch: Batch, error: RolekitError) -> None:

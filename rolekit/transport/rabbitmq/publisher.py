@@ -24,16 +24,13 @@ import structlog
 from rolekit.errors import (
     CodecError,
     PublishUnknown,
-    QueueFull,
     RolekitError,
     Unavailable,
-    Unroutable,
 )
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
-from rolekit.transport.rabbitmq.batch import Batch, Piece, fail
+from rolekit.transport.rabbitmq.batch import Batch, Piece, fail, finish
 from rolekit.transport.rabbitmq.demux import FrameError, Returned, Tap
-from rolekit.transport.rabbitmq.topology import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +78,7 @@ class Publisher:
         self._returned = 0
         self._channel: Channel | None = None
         self._session: Session | None = None
-        self._prefixes: dict[str, bytes] = {}
+        self._starts: dict[str, bytes] = {}
         self._will_flush = False
         self._tasks: list[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
@@ -147,14 +144,17 @@ class Publisher:
             return
         out: list[bytes] = []
         max_payload = session.frame_max - wire.OVERHEAD
+        until_s = asyncio.get_running_loop().time() + CONFIRM_S
         while self._waiting and self._in_flight < WINDOW and self._bytes < WINDOW_BYTES:
             if not session.can_write:
                 break
-            self._write_piece(channel.number, max_payload, out)
+            self._write_piece(channel.number, max_payload, until_s, out)
         if out:
             channel.write(b"".join(out))
 
-    def _write_piece(self, number: int, max_payload: int, out: list[bytes]) -> None:
+    def _write_piece(
+        self, number: int, max_payload: int, until_s: float, out: list[bytes]
+    ) -> None:
         batch = self._waiting[0]
         if batch.done.done():
             self._waiting.popleft()
@@ -173,7 +173,7 @@ class Publisher:
             return
         count = end - begin
         batch.sent = end
-        batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
+        batch.until_s = until_s
         ends = end == len(batch.packets)
         last = self._next + count - 1
         self._flying.append(Piece(batch, self._next, last, begin, size, ends))
@@ -199,24 +199,23 @@ class Publisher:
         Returns:
             Where it ended, and how many bytes these are.
         """
-        prefixes, size, now_ms = self._prefixes, 0, 0
+        starts, size, now_ms = self._starts, 0, 0
         room = WINDOW_BYTES - self._bytes
         for at in range(*some):
             packet = packets[at]
             if packet.birth_ms is None:
                 now_ms = now_ms or self._clock.now_ms()
                 packet.birth_ms = now_ms
-            prefix = prefixes.get(packet.queue) or self._prefix(number, packet.queue)
-            out.append(prefix)
-            wire.add_content(out, number, packet, max_payload)
+            start = starts.get(packet.queue) or self._start_of(number, packet.queue)
+            wire.add_content(out, start, number, packet, max_payload)
             size += len(packet.body) + len(packet.head)
             if size >= room:
                 return at + 1, size
         return some[1], size
 
-    def _prefix(self, number: int, queue: str) -> bytes:
-        prefix = self._prefixes[queue] = wire.publish_method(number, self._name_of(queue))
-        return prefix
+    def _start_of(self, number: int, queue: str) -> bytes:
+        start = self._starts[queue] = wire.content_start(number, self._name_of(queue))
+        return start
 
     # -- answers -----------------------------------------------------------------------------
 
@@ -266,29 +265,12 @@ class Publisher:
         if self._refused:
             mine = self._refused.intersection(range(piece.first, piece.last + 1))
             self._refused.difference_update(mine)
-            batch.refused.update(piece.begin + n - piece.first for n in mine)
+            batch.refused |= {piece.begin + n - piece.first for n in mine}
         if not piece.ends or batch.done.done():
             # A long list that goes on has as much time again.
             batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
             return
-        which = frozenset(batch.unroutable | batch.refused)
-        if batch.unroutable:
-            missing = {batch.packets[at].queue for at in batch.unroutable}
-            fail(batch, Unroutable(
-                f"There is no queue {', '.join(sorted(missing))} on the broker; "
-                f"{len(which)} of {len(batch.packets)} messages were not stored.",
-                fix=remedy_for(missing),
-                which=which,
-            ))  # fmt: skip
-        elif batch.refused:
-            full = {batch.packets[at].queue for at in batch.refused}
-            fail(batch, QueueFull(
-                f"Queue {', '.join(sorted(full))} is full: the broker refused {len(which)} of "
-                f"{len(batch.packets)} messages.",
-                which=which,
-            ))  # fmt: skip
-        else:
-            batch.done.set_result(None)
+        finish(batch)
 
     def _return(self, returned: Returned) -> None:
         """Match a message that had no queue to its publish: the first such one in flight.
@@ -321,7 +303,7 @@ class Publisher:
                 and self._name_of(packet.queue) == routing_key
             ):
                 self._returned = number
-                piece.batch.unroutable.add(at)
+                piece.batch.unroutable |= {at}
                 return True
         return False
 
@@ -350,7 +332,7 @@ class Publisher:
         channel.tap(Tap(on_confirm=self._confirm, on_return=self._return))
         session.on_resume(self._flush)
         self._connection.on_block = lambda blocked: None if blocked else self._flush()
-        self._prefixes.clear()
+        self._starts.clear()
         self._next, self._confirmed, self._returned = 1, 0, 0
         self._early.clear()
         self._refused.clear()

@@ -63,7 +63,8 @@ LAYOUT = 1
 _META = Struct(">BIIQ")
 _META_BYTES = _META.size
 _BASIC = 60
-_CONTENT = Struct(f">BHIHHQ{len(_PROPS)}s{_ID_BYTES}sc")
+_HEADER_START = Struct(">BHIHH")
+_CONTENT = Struct(f">Q{len(_PROPS)}s{_ID_BYTES}sc")
 _WHOLE = Struct(f"{_CONTENT.format}BHIBIIQ")
 
 
@@ -80,11 +81,23 @@ def publish_method(channel: int, queue: str) -> bytes:
     return FRAME.pack(METHOD, channel, len(payload)) + payload + END
 
 
-def add_content(out: list[bytes], channel: int, packet: Packet, max_payload: int) -> None:
-    """Append the header and body frames of a packet, whose birth is known.
+def content_start(channel: int, queue: str) -> bytes:
+    """Build what the content of each packet to one queue begins with, for `add_content`.
+
+    That is its method frame, and what is the same in all header frames.
+    """
+    header = _HEADER_START.pack(HEADER, channel, 12 + _PROPS_BYTES, _BASIC, 0)
+    return publish_method(channel, queue) + header
+
+
+def add_content(
+    out: list[bytes], start: bytes, channel: int, packet: Packet, max_payload: int
+) -> None:
+    """Append the frames of a packet, whose birth is known.
 
     Args:
         out: Takes the pieces.
+        start: What `content_start` built for its queue.
         channel: Number.
         packet: Its id has 32 characters.
         max_payload: Bytes that one frame may carry.
@@ -92,15 +105,14 @@ def add_content(out: list[bytes], channel: int, packet: Packet, max_payload: int
     head, body = packet.head, packet.body
     head_size = len(head)
     size = _META_BYTES + head_size + len(body)
-    id_ = packet.id.encode()
-    header = (HEADER, channel, 12 + _PROPS_BYTES, _BASIC, 0, size, _PROPS, id_, END)
+    content = (size, _PROPS, packet.id.encode(), END)
     meta = (LAYOUT, head_size, packet.generation, packet.birth_ms or 0)
     if size <= max_payload:
-        out += (_WHOLE.pack(*header, BODY, channel, size, *meta), head, body, END)
+        whole = _WHOLE.pack(*content, BODY, channel, size, *meta)
+        out += (start, whole, head, body, END)
     else:
-        out.append(_CONTENT.pack(*header))
-        whole = b"".join((_META.pack(*meta), head, body))
-        _add_body(out, channel, whole, max_payload)
+        out += (start, _CONTENT.pack(*content))
+        _add_body(out, channel, b"".join((_META.pack(*meta), head, body)), max_payload)
 
 
 def add_raw(
