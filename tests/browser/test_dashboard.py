@@ -74,6 +74,16 @@ async def has_own_line(page: Page, cell: str) -> bool:
     return found
 
 
+async def lines(page: Page, cell: str) -> int:
+    """Return in how many lines a cell has its text."""
+    found: int = await page.locator(cell).first.evaluate("""it => {
+        const range = document.createRange();
+        range.selectNodeContents(it);
+        return new Set([...range.getClientRects()].map((box) => box.top)).size;
+    }""")
+    return found
+
+
 async def next_update(page: Page) -> None:
     """Wait until the page has shown what came next."""
     before = await shown(page, "data-updates")
@@ -115,9 +125,13 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
         await expect(page.locator("#letter pre").first).to_contain_text(ATTACK)
         assert await one.overflow() == 0
         assert await has_own_line(page, "#letters td.why") == (width == NARROW)
+        assert await lines(page, "#letters td.what") == 1
+        assert await sideways(page, ".scroll:has(> #letters)") == 0
         await page.get_by_role("link", name="Traces").click()
         await page.locator("#trace-list tbody tr").click()
         await expect(page.locator("#trace .spans")).to_contain_text(f"process {ATTACK}")
+        if width == NARROW:  # what went wrong is in sight, as nothing hovers there
+            assert await sideways(page, "#trace .name.bad") == 0
 
         assert await one.faint() == []
         assert await one.overflow() == 0

@@ -224,7 +224,7 @@ function inOrder(spans) {
 function spanLine(one, depth, begun, whole) {
   const took = one.ended_ns ? one.ended_ns - one.begun_ns : 0, where = one.instance || one.role || "";
   const name = el("div", {class: "name" + (one.error ? " bad" : ""), title: `${one.name}\n${where}${one.error ? `\n${one.error}: ${one.detail || ""}` : ""}`}, one.name, el("small", {}, ` ${where}${one.error ? ` · ${one.error}` : ""}`));
-  name.style.paddingLeft = `${Math.min(depth, 9)}em`;
+  name.style.setProperty("--depth", Math.min(depth, 9));
   const piece = svg("rect", {x: 100 * (one.begun_ns - begun) / whole, y: 3, width: Math.max(0.4, 100 * took / whole), height: 10, class: one.error ? "in-error" : `in-${WORK[one.name.split(" ")[0]] || "intake"}`});
   return el("div", {class: "line"}, name, el("div", {class: "n"}, !one.ended_ns ? "under way" : took ? span(took / 1e9) : ""), bar(piece));
 }
