@@ -77,10 +77,12 @@ def left_over(seen: Sequence[Seen]) -> Iterator[str]:
         earlier = before.get(role.role)
         new_dead = (role.dead or 0) - ((earlier.dead or 0) if earlier else 0)
         if new_dead > 0:
-            yield f"{role.role} has {new_dead:,} dead letters more than before."
+            letters = "letter" if new_dead == 1 else "letters"
+            yield f"{role.role} has {new_dead:,} dead {letters} more than before."
         left = (role.waiting or 0) + role.in_hand
         if left:
-            yield f"{role.role} has {left:,} messages left that it did not get done."
+            messages = "message" if left == 1 else "messages"
+            yield f"{role.role} has {left:,} {messages} left that it did not get done."
 
 
 def _warnings(result: Result) -> Iterator[str]:

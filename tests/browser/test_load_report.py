@@ -70,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 due_us=[number * 20_000],
                 took_us=[900_000 + number if number % 40 == 0 else 3000 + number],
                 end=[int(number % 300 == 0)],
-                ways=["HTTP 503"],
+                ways=[f"HTTP 503 from {'0' * 64}"],
                 # The app's name for the slowest one is all that leads to its trace.
                 ids=[(0, number, message_of(59) if number == 960 else f"m{number}", "")],
             ),
@@ -85,7 +85,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Mark(at_s=19.9, text="kill -9 Splitter/0"),
     ]
     result = recorder.result("run", NOON, PLACE)
-    result.checked = Checked(notes=("100 mails.",))
+    result.checked = Checked(notes=("100 mails.", f"There is no blob {'0' * 64}."))
     telling = Telling(
         start_ns=NOON_NS, for_s=20, warm_up_s=2, messages=(), started=(), now_ns=NOON_NS
     )

@@ -91,11 +91,14 @@ def test_what_is_left_and_what_died_since_fails_the_run() -> None:
     recorder, result = recorded()
     role = RoleSeen(role="A", running=1, waiting=0, in_hand=0, oldest_s=None, dead=3)
     after = msgspec.structs.replace(role, waiting=2, in_hand=1, dead=5)
-    result.seen = [Seen(at_s=0, roles=(role,)), Seen(at_s=10, roles=(after,))]
+    new = msgspec.structs.replace(role, role="B", waiting=1, dead=1)
+    result.seen = [Seen(at_s=0, roles=(role,)), Seen(at_s=10, roles=(after, new))]
 
     assert judged(result, recorder) == [
         "A has 2 dead letters more than before.",
         "A has 3 messages left that it did not get done.",
+        "B has 1 dead letter more than before.",
+        "B has 1 message left that it did not get done.",
     ]
 
 
