@@ -51,6 +51,13 @@ _FAINT = """() => {
 }"""
 
 
+_SMALL = """() => [...document.querySelectorAll("button, input, summary, nav a, [tabindex]")]
+    .filter((it) => it.getClientRects().length)
+    .map((it) => [it.textContent.trim() || it.id || it.name, it.getBoundingClientRect()])
+    .filter(([, box]) => box.width < 24 || box.height < 24)
+    .map(([name, box]) => `${name}: ${box.width.toFixed(0)} x ${box.height.toFixed(0)}`)"""
+
+
 @dataclass  # no slots: playwright keeps its handlers in the instance
 class Tab:
     """One page.
@@ -83,6 +90,14 @@ class Tab:
         Source: WCAG 2.2, 1.4.3.
         """
         found: list[str] = await self.page.evaluate(_FAINT)
+        return found
+
+    async def small(self) -> list[str]:
+        """Return what is to be pressed and less than 24 pixels wide or high.
+
+        Source: WCAG 2.2, 2.5.8.
+        """
+        found: list[str] = await self.page.evaluate(_SMALL)
         return found
 
     def _on_console(self, message: ConsoleMessage) -> None:

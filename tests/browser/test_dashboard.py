@@ -115,15 +115,18 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
         lag = page.locator("#places tbody tr").first.locator("td").nth(5)
         await expect(lag).to_have_text("234 ms")
         assert await one.overflow() == 0
+        assert await one.small() == []
         await page.get_by_role("link", name="Sequences").click()
         await expect(page.locator("#holes tbody tr")).to_contain_text("111 of 240")
         assert await one.overflow() == 0
+        assert await one.small() == []
         assert await has_own_line(page, "#holes td.why") == (width == NARROW)
         await page.get_by_role("link", name="Dead letters").click()
         await page.locator("#letters tbody tr").click()
         await page.get_by_role("button", name="Show the message").click()
         await expect(page.locator("#letter pre").first).to_contain_text(ATTACK)
         assert await one.overflow() == 0
+        assert await one.small() == []
         assert await has_own_line(page, "#letters td.why") == (width == NARROW)
         assert await lines(page, "#letters td.what") == 1
         assert await sideways(page, ".scroll:has(> #letters)") == 0
@@ -135,6 +138,7 @@ async def test_all_views_are_readable_and_nothing_in_them_runs(
 
         assert await one.faint() == []
         assert await one.overflow() == 0
+        assert await one.small() == []
         assert await page.get_by_role("button", name="Scale").count() == 0
         assert one.complaints == []
 

@@ -139,6 +139,7 @@ async def test_the_report_tells_its_story_without_a_network(
         assert one.complaints == []
         assert await one.overflow() == 0
         assert await one.faint() == []
+        assert await one.small() == []
 
 
 async def test_names_of_marks_cover_no_other_and_end_inside_their_plot(
