@@ -23,7 +23,7 @@ from rolekit.errors import ConfigError, Contended, RolekitError, TooOld, Unavail
 from rolekit.refusals import AWAY, CONTENDED, has_no_day, refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
     from typing import TypeAlias
 
     from asyncpg.pool import PoolConnectionProxy
@@ -197,6 +197,11 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
         self._doubted_at = -math.inf
+        self._to_tell: list[Callable[[], None]] = []
+
+    def on_doubt(self, tell: Callable[[], None]) -> None:
+        """Have this called whenever an answer was lost, see `is_in_doubt`."""
+        self._to_tell.append(tell)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -248,6 +253,8 @@ class Database:
                     await pool.release(connection)
         except BaseException:
             self._doubted_at = time.monotonic()
+            for tell in self._to_tell:
+                tell()
             raise
 
     @asynccontextmanager

@@ -65,6 +65,8 @@ class Outbox:
         self._set_aside: set[int] = set()
         self._aside = 0
         self._seeks = False
+        self._has_reason = asyncio.Event()
+        store.on_doubt(self._has_reason.set)
         self._sent: list[int] = []
         self._in_order = InOrder(transport, self._gone_in_order)
         self._something = asyncio.Event()
@@ -203,6 +205,7 @@ class Outbox:
                 log.warning("an output cannot be sent; trying again", error=str(error))
                 self._set_aside.add(row.n)
                 self._seeks = True
+                self._has_reason.set()
         self._waiting.popleft()
         self._gone(row.n)
 
@@ -255,9 +258,11 @@ class Outbox:
 
     async def _look_for_more(self) -> None:
         while True:
+            await self._has_reason.wait()  # a thousand that do not write do not wake for this
             await asyncio.sleep(LOOK_EVERY_S)
             if not self._seeks and not self._store.is_in_doubt:
-                continue  # an instance that does not write keeps no connection for this
+                self._has_reason.clear()
+                continue
             try:
                 found = await self._store.unsent(sorted(self._left), BATCH)
             except RolekitError as error:

@@ -45,7 +45,7 @@ from rolekit.store.splits import SplitMove, SplitRow
 from rolekit.store.timers import TimerRow, Timers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from rolekit.model.envelope import Packet
@@ -335,6 +335,10 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
 
     async def adopt(self, limit: int) -> list[Outgoing]:
         """Take over outbox rows of instances that are gone."""
+        ...
+
+    def on_doubt(self, tell: Callable[[], None]) -> None:
+        """Have this called whenever something comes to be in doubt."""
         ...
 
     @property

@@ -44,7 +44,7 @@ from rolekit.store.sent import SentBetween, SentRow
 from rolekit.store.streams import parted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from rolekit.model.envelope import Packet
@@ -342,6 +342,10 @@ class MemoryStore(MemoryLetters, MemoryTimers, MemoryKeyStore, MemoryBlobs, Memo
         for n in orphans:
             rows[n].owner = self.owner
         return [Outgoing(n, packet) for n in orphans for packet in rows[n].packets]
+
+    def on_doubt(self, tell: Callable[[], None]) -> None:
+        """Call it at once, see below."""
+        tell()
 
     @property
     def is_in_doubt(self) -> bool:

@@ -54,17 +54,24 @@ class Actor(WorkerRole):
         """Do nothing."""
 
 
-def rehearse() -> list[CodeType]:
-    """Live once, in an event loop that is gone afterwards; return the code that ran.
+def rehearse() -> tuple[list[CodeType], set[type]]:
+    """Live once, in an event loop that is gone afterwards.
+
+    Returns:
+        The code that ran, in the order in which it did, and the classes of what was made.
 
     Raises:
         Exception: Whatever went wrong; nothing is left of it.
     """
     ran: dict[int, CodeType] = {}
+    made: set[type] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
         if event == "call":
-            ran[id(frame.f_code)] = frame.f_code
+            ran[id(code)] = code
+        elif event == "return" and code.co_name == "__init__" and code.co_argcount:
+            made.add(type(frame.f_locals[code.co_varnames[0]]))
 
     before = sys.getprofile()
     sys.setprofile(note)
@@ -72,7 +79,7 @@ def rehearse() -> list[CodeType]:
         _live()
     finally:
         sys.setprofile(before)
-    return list(ran.values())
+    return list(ran.values()), made
 
 
 def run_in() -> None:

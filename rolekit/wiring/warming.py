@@ -87,7 +87,9 @@ def _rehearse() -> None:
     """Have the code that instances run put together; they only need more memory without."""
     rehearsal = importlib.import_module("rolekit.wiring.rehearsal")
     try:
-        sharing.gather(rehearsal.rehearse())
+        ran, made = rehearsal.rehearse()
+        sharing.gather(ran)
+        sharing.settle(made)
         rehearsal.run_in()  # after it: a copy of code starts as if it had never run
     except Exception as error:  # noqa: BLE001 - whatever this system does not let it do
         log.debug("not rehearsed", error=repr(error))

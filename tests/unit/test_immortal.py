@@ -71,6 +71,42 @@ again = [made_since] * 10
 changed = sum(a != b for a, b in zip(before, after))
 print(changed, sys.getrefcount(made_since) - since, len(before))
 """
+SETTLED = """
+import os, resource, sys
+from rolekit.supervisor import immortal
+from rolekit.supervisor.sharing import settle
+
+def one(n):
+    class Made:
+        def __init__(self):
+            made.append(self)
+            self.a = self.b = n
+    return Made
+
+class Ends:
+    def __init__(self):
+        made.append(self)
+    def __del__(self):
+        made.append(self)
+
+class Stream(__import__("io").StringIO):
+    pass
+
+made, classes = [], [one(n) for n in range(300)]
+between = [[bytearray(3000) for _ in range(300)] for cls in classes if cls()]
+if len(sys.argv) > 1:
+    settle([*classes, Ends, Stream])
+assert len(made) == len(classes), "nothing of theirs runs"
+made = [None] * 1_000
+immortal.make_all()
+if not (pid := os.fork()):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for cls in classes:
+        cls.__new__(cls)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
 PAGES = """
 import gc, os
 from rolekit.supervisor import immortal
@@ -114,8 +150,8 @@ print(held() is not None, seen() is None)
 """
 
 
-def said(python: str, program: str) -> str:
-    command = [python, "-c", program]
+def said(python: str, program: str, *arguments: str) -> str:
+    command = [python, "-c", program, *arguments]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, check=True, text=True, env=environ)
     return done.stdout.strip()
@@ -139,6 +175,15 @@ def test_looking_at_what_was_there_copies_none_of_its_pages(
 
     # 200,000 objects of 16 bytes are 3.1 MiB, and the list of them 1.5.
     assert kib < 3_000 if has_some else kib > 4_500
+
+
+@PYTHONS
+def test_an_object_of_a_class_that_was_settled_writes_nothing_to_the_class(
+    *, python: str, has_some: bool
+) -> None:
+    without, settled = int(said(python, SETTLED)), int(said(python, SETTLED, "settled"))
+
+    assert settled < without / 2 if has_some else settled > without / 2
 
 
 @PYTHONS

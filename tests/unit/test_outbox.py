@@ -28,7 +28,7 @@ from rolekit.transport.memory import MemoryBroker, MemorySubscription, MemoryTra
 from tests.unit.fakes_flow import SOON_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 pytestmark = pytest.mark.anyio
 
@@ -79,9 +79,12 @@ class Kept(MemoryStore):
     def __init__(self) -> None:
         super().__init__(owner=1)
         self.forgot = asyncio.Semaphore(0)
+        self._steps = 0
 
     async def keep(self, *packets: Packet) -> None:
-        step = Step(id="0a" * 16, generation=0, birth_ms=self.tables.clock.now_ms())
+        self._steps += 1
+        id_ = f"{self._steps:032x}"
+        step = Step(id=id_, generation=0, birth_ms=self.tables.clock.now_ms())
         step.outputs = packets
         await self.commit([step])
 
@@ -273,6 +276,64 @@ async def test_the_store_is_not_asked_while_no_answer_of_a_commit_was_lost(
         await outbox.empty()
 
     assert store.asked == 0
+
+
+class Doubting(Kept):
+    """Comes to be in doubt when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self._doubts = False
+        self._tell: list[Callable[[], None]] = []
+
+    def on_doubt(self, tell: Callable[[], None]) -> None:
+        self._tell.append(tell)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        self.looks += 1
+        return self._doubts
+
+    def doubt(self, *, doubts: bool) -> None:
+        self._doubts = doubts
+        for tell in self._tell:
+            tell()
+
+
+async def rest(store: Doubting) -> None:
+    """Wait until it is asked no more."""
+    looks = -1
+    while looks != store.looks:
+        looks = store.looks
+        await asyncio.sleep(0.01)
+
+
+async def test_what_a_lost_answer_left_behind_is_looked_for_once_one_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "LOOK_EVERY_S", 0.0)
+    broker, store = Broker(), Doubting()
+
+    async with running(Outbox(broker, store)), asyncio.timeout(SOON_S):
+        for n in range(2):  # the second time after it was sure for a while
+            await store.keep(Packet(queue="q", id=f"m{n}", head=b""))
+            store.doubt(doubts=True)
+            await store.forgot.acquire()
+            store.doubt(doubts=False)
+            await rest(store)
+
+    assert list(chain(*broker.published)) == ["m0", "m1"]
+
+
+async def test_nobody_wakes_while_no_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving, "LOOK_EVERY_S", 0.0)
+    store = Doubting()
+
+    async with running(Outbox(Broker(), store)):
+        await asyncio.sleep(0.1)
+
+    assert store.looks == 0
 
 
 async def test_what_was_set_aside_is_looked_for_where_nothing_is_in_doubt(

@@ -18,6 +18,18 @@ if len(sys.argv) > 1:
 places = [bytes(length) for _ in range(20)]
 print(max(map(id, places)) - min(map(id, places)))
 """
+LARGER_HOLES = """
+import sys
+from rolekit.supervisor.sharing import filling_beyond
+
+length = 656 - 8 - sys.getsizeof(b"")
+made = [b"x" * length for _ in range(2_000)]
+del made[::2]  # some of them glibc keeps at hand for others of this size
+if len(sys.argv) > 1:
+    filled = filling_beyond(656)
+places = [b"x" * length for _ in range(20)]
+print(max(map(id, places)) - min(map(id, places)))
+"""
 FROZEN = """
 import gc
 from rolekit.supervisor.sharing import freeze
@@ -56,6 +68,12 @@ def test_what_is_made_after_holes_were_filled_lies_together() -> None:
     without, filled = int(said(HOLES)), int(said(HOLES, "filled"))
 
     assert filled < 20 * 208 < without
+
+
+def test_what_is_larger_and_made_after_holes_were_filled_lies_together() -> None:
+    without, filled = int(said(LARGER_HOLES)), int(said(LARGER_HOLES, "filled"))
+
+    assert filled < 20 * 656 < without
 
 
 def test_what_is_there_is_kept_from_the_garbage_collection() -> None:

@@ -11,7 +11,7 @@ from rolekit.store.postgres.days import Days
 from rolekit.store.postgres.sent import SentKeeping
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class RelayStore(Days, SentKeeping, BlobStore):
@@ -42,6 +42,10 @@ class RelayStore(Days, SentKeeping, BlobStore):
             found = await connection.fetch(self._sql["adopt"], self._owner, limit)
         ordered = sorted(found, key=lambda row: row["n"])
         return [one for row in ordered for one in rows.outgoing_of(row)]
+
+    def on_doubt(self, tell: Callable[[], None]) -> None:
+        """Have this called whenever the answer of the database is lost."""
+        self._db.on_doubt(tell)
 
     @property
     def is_in_doubt(self) -> bool:
