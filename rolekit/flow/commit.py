@@ -1,8 +1,8 @@
 """Group commit: what finished since the last commit goes into one transaction.
 
 Waiting for more would gain nothing: while one batch commits the next one gathers. When a
-batch fails it is halved until the culprit is alone; when its outcome is unknown the same
-batch goes again, and the inbox tells what had happened.
+batch fails it is halved until the culprit is alone, and those that follow are smaller; when
+its outcome is unknown the same batch goes again, and the inbox tells what had happened.
 
 Source: DESIGN 4.5.
 """
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rolekit.commit")
 
 BATCH = 256
+LEAST, MORE = 16, 8
+"""Each culprit halves how many steps a batch has at most, down to so few, and each full batch
+that is committed adds so many: where one message in 200 fails, hardly a batch of 256 would be
+committed at once, and one of 50 mostly is."""
 IN_FLIGHT = 2
 PLENTY = 32
 """Steps that must wait before a second commit begins beside the first."""
@@ -72,6 +76,7 @@ class Committer:
         self._plenty = asyncio.Event()
         self._slow: set[object] = set()
         self._last = 0
+        self._most = BATCH
         self._touched: set[StateKey | str] = set()
         self._running: asyncio.TaskGroup | None = None
 
@@ -177,7 +182,7 @@ class Committer:
         touched: set[StateKey | str] = set()
         blocked = set(self._touched)
         waiting = self._waiting
-        while waiting and len(batch) < BATCH and len(left) < BATCH:
+        while waiting and len(batch) < self._most and len(left) < BATCH:
             one = waiting.popleft()
             step = one[0]
             own: set[StateKey | str] = {change.key for change in step.states}
@@ -204,6 +209,8 @@ class Committer:
             await self._find_culprit(batch, error)
             return
         self.announce(commit)
+        if len(batch) >= self._most:
+            self._most = min(self._most + MORE, BATCH)
         for step, done in batch:
             if step.keyed is not None:
                 step.keyed.took_effect = step.key in commit.fresh
@@ -217,6 +224,7 @@ class Committer:
 
     async def _find_culprit(self, batch: list[_Waiting], error: Exception) -> None:
         if len(batch) == 1:
+            self._most = max(self._most // 2, LEAST)
             batch[0][1].set_exception(error)
             return
         middle = len(batch) // 2

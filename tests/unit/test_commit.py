@@ -157,6 +157,44 @@ async def test_halving_finds_the_culprit_and_the_others_are_committed(culprit: s
     assert len(desk.store.batches) <= 7
 
 
+async def test_batches_are_smaller_after_a_culprit_and_larger_again_with_each_full_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group, "BATCH", 64)
+    monkeypatch.setattr(group, "IN_FLIGHT", 1)
+
+    def refuse(names: list[str]) -> None:
+        if "bad" in names:
+            raise ValueError("bad")
+
+    async with running(ScriptedStore(refuse)) as desk:
+        for after in ([32, 40, 48, 56, 64, 64], [32, 40, 48]):
+            done = desk.submit(*(f"{n}" for n in range(63)), "bad")
+            *good, bad = await asyncio.gather(*done, return_exceptions=True)
+            assert (type(bad), good) == (ValueError, [True] * 63)
+            desk.store.batches.clear()
+
+            await asyncio.gather(*desk.submit(*(f"{n}" for n in range(sum(after)))))
+            assert [len(batch) for batch in desk.store.batches] == after
+
+
+async def test_batches_are_never_smaller_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "IN_FLIGHT", 1)
+
+    def refuse(names: list[str]) -> None:
+        if any(name.startswith("bad") for name in names):
+            raise ValueError("bad")
+
+    async with running(ScriptedStore(refuse)) as desk:
+        done = desk.submit(*(f"bad{n}" for n in range(40)))
+        results = await asyncio.gather(*done, return_exceptions=True)
+        assert {type(result) for result in results} == {ValueError}
+        desk.store.batches.clear()
+        await asyncio.gather(*desk.submit(*(f"{n}" for n in range(40))))
+
+    assert [len(batch) for batch in desk.store.batches] == [16, 24]
+
+
 async def test_when_all_are_culprits_each_hears_of_its_own() -> None:
     def refuse(names: list[str]) -> None:
         raise StateClash(",".join(names))
