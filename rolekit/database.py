@@ -202,6 +202,14 @@ class Database:
     def on_doubt(self, tell: Callable[[], None]) -> None:
         """Have this called whenever an answer was lost, see `is_in_doubt`."""
         self._to_tell.append(tell)
+        if self.is_in_doubt:
+            tell()
+
+    def doubt(self) -> None:
+        """Note that an answer was lost, and tell all who asked."""
+        self._doubted_at = time.monotonic()
+        for tell in self._to_tell:
+            tell()
 
     @property
     def is_in_doubt(self) -> bool:
@@ -252,9 +260,7 @@ class Database:
                 with contextlib.suppress(*AWAY):
                     await pool.release(connection)
         except BaseException:
-            self._doubted_at = time.monotonic()
-            for tell in self._to_tell:
-                tell()
+            self.doubt()
             raise
 
     @asynccontextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rolekit.cli.console import out, say, visible
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 _NONE = "\N{EN DASH}"
 _SAID_EVERY_S = 5
 _LATELY_S = 3
+_COLUMNS = 80
 _PERCENTILES = (("p50", 50), ("p90", 90), ("p99", 99), ("p99.9", 99.9), ("max", 100))
+
+
+def _columns() -> int:
+    """Return the width of the terminal that the line goes to; the output may go elsewhere."""
+    with suppress(KeyError, ValueError):
+        return int(os.environ["COLUMNS"])
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    return _COLUMNS
 
 
 class Screen:
@@ -39,7 +50,7 @@ class Screen:
         line = visible(self._line(recorder, at_s))
         if self._is_terminal:
             # What goes on in the next row of the terminal would stay there.
-            room = shutil.get_terminal_size().columns - 1
+            room = _columns() - 1
             sys.stderr.write(f"\r\x1b[2K{line[:room]}")
             sys.stderr.flush()
         elif at_s - self._said_s >= _SAID_EVERY_S or at_s < self._said_s:

@@ -62,7 +62,11 @@ def plan(
 def apply(  # noqa: PLR0913 - given by name, each with its default
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Though the app is running: messages may be lost.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Though the app is running, or others publish: messages may be lost.",
+        ),
     ] = False,
     bound: Annotated[
         list[str] | None,
@@ -135,7 +139,8 @@ def _tell(one: Applied) -> None:
     if one.missing_s:
         say(
             f"What was published to {one.queue} by its name in that moment came back if it was "
-            "mandatory, and is lost otherwise."
+            "mandatory, and is lost otherwise; what was on its way when the queue was deleted "
+            "is lost either way."
         )
 
 

@@ -145,7 +145,7 @@ class AppClient:
         leaving, intake = Chunks(self._intake), self._intake
         admitted: set[type] = set()
         try:
-            async for some in _chunks(messages):
+            async for some in _at_once(messages):
                 for message in some:
                     if type(message) not in admitted:
                         await intake.admit(type(message))
@@ -357,7 +357,7 @@ def _timed_out(root: str, timeout_s: float) -> TimedOut:
     )
 
 
-async def _chunks(
+async def _at_once(
     messages: Iterable[AnyMessage] | AsyncIterable[AnyMessage],
 ) -> AsyncIterator[Iterable[AnyMessage]]:
     """Yield what is there at once as it is: each step of this costs more than a message."""

@@ -179,7 +179,7 @@ class Intake:
         """
         targets = self._runtime.queues_of(cls)
         await self._check_room(targets)
-        seen_s = min((self._looked_at[name] for name in targets), default=0)
+        seen_s = min((self._looked_at.get(name, 0) for name in targets), default=0)
         self._fine_until_s[cls] = seen_s + LOOK_EVERY_S
 
     def _is_fine(self, cls: type) -> bool:

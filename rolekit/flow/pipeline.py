@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.flow.submitted import Submitted
     from rolekit.observe.meters import HandlerMeters
-    from rolekit.store.base import Step
+    from rolekit.store.base import OpenStep, Step
     from rolekit.transport.base import Delivery
 
 log = structlog.get_logger("rolekit.pipeline")
@@ -206,15 +206,17 @@ class Pipeline:
             self._note_settled(arrival, None)
             return None
         if work.opened is not None:
-            # Cancelling inside a commit would leave its outcome unknown.
-            commit = await asyncio.shield(work.opened.finish(work.step))
-            self._committer.announce(commit)
+            # Cancelling inside a commit would leave its outcome unknown, and unsaid.
+            await asyncio.shield(self._finish(work.opened, work.step))
             self._settle(arrival, work.step)
             return None
         outcome = self._committer.submit(work.step)
         if work.context is not None and work.step.states:
             work.context.hand_on(work.step.states, outcome)
         return outcome
+
+    async def _finish(self, opened: OpenStep, step: Step) -> None:
+        self._committer.announce(await opened.finish(step))
 
     def _ended(self, arrival: Arrival, step: Step | None, outcome: Submitted) -> None:
         """Settle a delivery whose outcome is known, or see what went wrong."""

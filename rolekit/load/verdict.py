@@ -48,15 +48,16 @@ def _reasons(result: Result) -> Iterator[str]:
         if not one.is_met:
             yield f"{one.text} was missed: {one.measured}."
     if result.unanswered:
-        yield f"{result.unanswered:,} requests were not answered when the run was stopped."
+        many = "requests were" if result.unanswered != 1 else "request was"
+        yield f"{result.unanswered:,} {many} not answered when the run was stopped."
     if result.checked is not None:
         yield from _found(result.checked)
     if result.seen:
         yield from left_over(result.seen)
     for role, count in (result.unaccounted or {}).items():
         yield (
-            f"{role} has {count:,} messages unaccounted for: they came, came to nothing and "
-            "are not in hand."
+            f"{role} has {count:,} message{'s' * (count != 1)} unaccounted for: what came, "
+            "came to nothing and is not in hand."
         )
 
 

@@ -338,7 +338,7 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
         ...
 
     def on_doubt(self, tell: Callable[[], None]) -> None:
-        """Have this called whenever something comes to be in doubt."""
+        """Have this called whenever something comes to be in doubt; at once if it is."""
         ...
 
     @property

@@ -23,6 +23,7 @@ references to whatever it looks at. Python 3.11 cannot be kept from that, but th
 from __future__ import annotations
 
 import gc
+import platform
 import sys
 from contextlib import suppress
 from types import FunctionType
@@ -47,6 +48,9 @@ _LONG_RUN = 32 * 1024
 """Bytes that malloc gave one behind the other: it found no hole."""
 _MOST_BYTES = 1 << 20
 """Of one size: more holes there are not. This ends it where pools are otherwise."""
+_MOST_BEYOND = 384 * 1024
+"""Of one size larger than those: as much where an allocator that is loaded in place of glibc's
+lays nothing one behind the other, and the zygote keeps it."""
 _LOWERED = 30
 """Objects of a class after which CPython lowers nothing more."""
 _MANAGED_DICT = 1 << 4
@@ -114,7 +118,8 @@ def settle(classes: Iterable[type]) -> None:
 def _fill() -> None:
     smallest = _STEP * -(-sys.getsizeof(b"") // _STEP)
     _kept.extend(filling(size) for size in range(smallest, _LARGEST + 1, _STEP))
-    _kept.extend(filling_beyond(size) for size in _LARGER)
+    if platform.libc_ver()[0] == "glibc":
+        _kept.extend(filling_beyond(size) for size in _LARGER)
 
 
 def filling(size: int) -> list[bytes]:
@@ -148,7 +153,7 @@ def filling_beyond(size: int) -> list[bytes]:
     run = max(4 * size, _LONG_RUN)
     kept: list[bytes] = []
     before = in_order = 0
-    while in_order < run and len(kept) * size < _MOST_BYTES:
+    while in_order < run and len(kept) * size < max(4 * run, _MOST_BEYOND):
         one = b"\0" * length  # not bytes(length): calloc passes by what glibc keeps at hand
         kept.append(one)
         in_order = in_order + size if id(one) == before + size else 0

@@ -26,6 +26,8 @@ DEAD = NAMES.queue("~dead")
 LOCK = NAMES.of("~topology")
 PAUSE_S = 0.002
 """Of a publisher: a little slower than a mover on a busy machine."""
+WATCH_S = 0.25
+"""Long enough to see such a publisher."""
 
 
 @asynccontextmanager
@@ -64,7 +66,7 @@ async def put(channel: AbstractChannel, name: str, id_: str) -> bool:
 
 @asynccontextmanager
 async def published_to(
-    url: str, exchange: str, keys: Sequence[str]
+    url: str, exchange: str, keys: Sequence[str], *, at_once: int = 1
 ) -> AsyncGenerator[list[str]]:
     """Let another program publish all the while, without asking whether anybody takes it.
 
@@ -72,26 +74,28 @@ async def published_to(
         url: Of the broker.
         exchange: Its name; "" is the default one, whose keys are names of queues.
         keys: Taken in turn.
+        at_once: So many are on their way together.
 
     Yields:
         The ids that the broker confirmed.
     """
     confirmed: list[str] = []
+    numbers = itertools.count()
     is_over = asyncio.Event()
 
     async def publish() -> None:
         async with channel_to(url) as channel:
             to = await channel.get_exchange(exchange) if exchange else channel.default_exchange
-            for number in itertools.count():
-                if is_over.is_set():
-                    return
+            while not is_over.is_set():
+                number = next(numbers)
                 id_ = f"new {number:06}"
                 await to.publish(message_of(id_), keys[number % len(keys)], mandatory=False)
                 confirmed.append(id_)
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(PAUSE_S if at_once == 1 else 0)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish())
+        for _ in range(at_once):
+            tasks.create_task(publish())
         try:
             yield confirmed
         finally:

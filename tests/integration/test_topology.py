@@ -13,7 +13,6 @@ from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.model.envelope import Packet
 from rolekit.testing.faults import Direction, Frame, Proxy, Verdict
 from rolekit.transport.rabbitmq import RabbitTransport
-from rolekit.transport.rabbitmq.detour import Binding
 from rolekit.transport.rabbitmq.migrate import Applied, apply
 from rolekit.transport.rabbitmq.move import Mover
 from rolekit.transport.rabbitmq.plan import plan
@@ -23,11 +22,11 @@ from tests.integration.rabbit_queues import (
     LOCK,
     NAMES,
     PAUSE_S,
+    WATCH_S,
     WORK,
     channel_to,
     fill,
     ids_in,
-    published_to,
     session_to,
 )
 
@@ -35,13 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rolekit.testing.broker import PrivateBroker
+    from rolekit.transport.rabbitmq.detour import Binding
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
 IDS = [f"{number:04}" for number in range(250)]
 QUEUES = [DEAD, WORK]
-WATCH_S = 0.25
-"""Long enough to see such a publisher."""
 
 
 async def applied(
@@ -312,45 +310,6 @@ async def test_two_at_a_time_do_not_get_in_each_others_way(broker_url: str) -> N
 
         with pytest.raises(ConfigError, match="Another `rolekit topology apply`"):
             await applied(broker_url)
-
-
-@pytest.mark.parametrize("kind", ["classic", "quorum"])
-async def test_a_queue_that_another_program_publishes_to_by_its_name_is_not_deleted(
-    kind: str, broker_url: str
-) -> None:
-    limit = {"delivery_limit": 7} if kind == "quorum" else {}
-    await fill(broker_url, WORK.name, IDS, queue_type=kind, **limit)
-
-    async with published_to(broker_url, "", [WORK.name]) as confirmed:
-        with pytest.raises(RolekitError) as caught:
-            await applied(broker_url, of=[WORK])
-        meanwhile = await states(broker_url)
-    (done,) = await applied(broker_url, of=[WORK])  # it has stopped
-    found = await ids_in(broker_url, WORK.name)
-
-    assert f"Somebody publishes to {WORK.name}: " in caught.value.what
-    assert "--bound" in caught.value.fix
-    assert meanwhile[WORK.name] == "differs"
-    assert done.did == "finished"
-    assert len(confirmed) > 10
-    assert sorted(found) == sorted(IDS + confirmed)
-    assert [id_ for id_ in found if id_ in IDS] == IDS
-
-
-async def test_a_queue_that_has_another_exchange_than_those_named_is_not_deleted(
-    broker_url: str,
-) -> None:
-    await fill(broker_url, WORK.name, IDS)
-    bound = Binding(WORK.name, "amq.direct", "k")
-    async with channel_to(broker_url) as channel:
-        await (await channel.get_queue(WORK.name)).bind(bound.exchange, bound.key)
-
-    async with published_to(broker_url, bound.exchange, [bound.key]) as confirmed:
-        with pytest.raises(RolekitError, match="Somebody publishes"):
-            await applied(broker_url, of=[WORK])
-        await applied(broker_url, of=[WORK], bindings=[bound])  # it goes on
-
-    assert sorted(await ids_in(broker_url, WORK.name)) == sorted(IDS + confirmed)
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])

@@ -17,6 +17,7 @@ from rolekit.transport.rabbitmq.migrate import Applied, apply
 from rolekit.transport.rabbitmq.topology import MIGRATING
 from tests.integration.rabbit_queues import (
     LOCK,
+    WATCH_S,
     WORK,
     channel_to,
     fill,
@@ -34,7 +35,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
 BOUND = [Binding(WORK.name, "orders", "new"), Binding(WORK.name, "orders", "again")]
 IDS = [f"{number:04}" for number in range(250)]
-WATCH_S = 0.25
 CHANGES = {
     "Queue.Bind", "Queue.Unbind", "Queue.Delete",
     "Exchange.Bind", "Exchange.Unbind", "Exchange.Delete",

@@ -12,6 +12,7 @@ from rolekit import Reply
 from rolekit.errors import IntakeFull
 from rolekit.flow import intake
 from rolekit.flow.app_client import AppClient
+from rolekit.flow.outbox import Outbox
 from rolekit.transport.memory import MemoryTransport
 from tests.unit.fakes_flow import services_of
 from tests.unit.shop import Front, Order, shop
@@ -76,6 +77,20 @@ async def test_one_who_could_send_a_moment_ago_is_told_too() -> None:
 
     transport.seconds = 7.2
     with pytest.raises(IntakeFull, match="has taken nothing for 7 s"):
+        await client.send(Order(n=2))
+
+    assert transport.waiting() == 1
+
+
+async def test_one_whose_messages_no_longer_leave_is_told_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = Blocked(0)
+    client = await client_on(transport)
+    await client.send(Order(n=1))
+
+    monkeypatch.setattr(Outbox, "has_room", False)
+    with pytest.raises(IntakeFull, match="Too many messages wait for the broker"):
         await client.send(Order(n=2))
 
     assert transport.waiting() == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import os
 import sys
+import termios
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,21 @@ def recorder(*, seconds: int, each: int = 1, under_way: int = 0) -> Recorder:
         ),
     )  # fmt: skip
     return made
+
+
+def test_the_terminal_that_is_asked_for_its_width_is_the_one_that_is_written_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 40))
+    with os.fdopen(ours, "rb", buffering=0) as read, os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.delenv("COLUMNS", raising=False)
+
+        Screen(SCENARIO).tick(recorder(seconds=1250, under_way=412), 1234)
+        shown = read.read(1000).decode().rpartition(CLEAR)[2]
+
+    assert shown == "1234 of 3600 s    1/s answered  412 und"
 
 
 def test_a_line_of_a_terminal_is_never_longer_than_a_row_of_it(

@@ -256,6 +256,9 @@ class Sure(Kept):
         super().__init__()
         self.asked = 0
 
+    def on_doubt(self, tell: Callable[[], None]) -> None:
+        pass
+
     @property
     def is_in_doubt(self) -> bool:
         return False
@@ -324,6 +327,30 @@ async def test_what_a_lost_answer_left_behind_is_looked_for_once_one_was_lost(
             await rest(store)
 
     assert list(chain(*broker.published)) == ["m0", "m1"]
+
+
+class OnceAway(Doubting):
+    """Cannot be asked the first time; meanwhile its doubt ends."""
+
+    async def unsent(self, known: Sequence[int], limit: int) -> list[Outgoing]:
+        if self.is_in_doubt:
+            self.doubt(doubts=False)
+            raise Unavailable("The database is away.")
+        return await super().unsent(known, limit)
+
+
+async def test_what_is_in_doubt_is_looked_for_until_a_look_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "LOOK_EVERY_S", 0.0)
+    broker, store = Broker(), OnceAway()
+    await store.keep(row(1).packet)
+
+    async with running(Outbox(broker, store)), asyncio.timeout(SOON_S):
+        store.doubt(doubts=True)
+        await store.forgot.acquire()
+
+    assert list(chain(*broker.published)) == ["m1"]
 
 
 async def test_nobody_wakes_while_no_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,7 @@ function pickable(one, act) {
   return one;
 }
 /* Names that break where a narrow window needs it, and there between their parts. */
-const broken = name => name.split(/(?<=[./])(?=\w)/).flatMap((part, n) => n ? [el("wbr"), part] : [part]);
+const broken = name => (name.match(/[^./]+[./]*|[./]+/g) || []).flatMap((part, n) => n ? [el("wbr"), part] : [part]);
 const short = id => el("code", {title: id}, id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
 
 async function showSequences() {

@@ -69,6 +69,7 @@ class OpenTransaction:
                 await self._store.effects(self._connection, [step], commit)
                 await commit_tidied(self._db, self._connection)
         except BaseException:
+            self._db.doubt()  # the stack ends as if nothing had been raised
             await self._roll_back()
             raise
         await self._stack.aclose()

@@ -14,6 +14,8 @@ from rolekit.model.envelope import Packet
 from rolekit.transport.rabbitmq.topology import remedy_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rolekit.errors import RolekitError
 
 
@@ -22,21 +24,22 @@ class Batch(msgspec.Struct, eq=False):
 
     `sent` counts packets that were written. It is done when its last one is confirmed, or
     when its caller is cancelled: what was not written then is not. `unroutable` and
-    `refused` are places in `packets`.
+    `refused` are places in `packets`; hardly a batch has any, so none begins with a set.
     """
 
     packets: Sequence[Packet]
     done: asyncio.Future[None]
     until_s: float
     sent: int = 0
-    unroutable: frozenset[int] = frozenset()
-    refused: frozenset[int] = frozenset()
+    unroutable: set[int] | None = None
+    refused: set[int] | None = None
 
 
 class Piece(msgspec.Struct, eq=False, gc=False):
     """Packets that were written together: numbers `first` to `last` of the channel.
 
-    Nothing that it leads to leads back to it, so no collection has to look at it.
+    No collection looks at it: whoever has it in flight lets go of it when it is confirmed or
+    lost. Only a publisher that is abandoned without a stop is never collected for that.
     """
 
     batch: Batch
@@ -47,13 +50,21 @@ class Piece(msgspec.Struct, eq=False, gc=False):
     ends: bool
 
 
+def noted(places: set[int] | None, more: Iterable[int]) -> set[int]:
+    """Return places with more of them; the set is made with the first."""
+    places = set() if places is None else places
+    places.update(more)
+    return places
+
+
 def finish(batch: Batch) -> None:
     """End a batch that was confirmed whole: as stored, or with what was said against some."""
-    which = batch.unroutable | batch.refused
+    unroutable, refused = batch.unroutable or set(), batch.refused or set()
+    which = frozenset(unroutable | refused)
     if not which:
         batch.done.set_result(None)
-    elif batch.unroutable:
-        missing = {batch.packets[at].queue for at in batch.unroutable}
+    elif unroutable:
+        missing = {batch.packets[at].queue for at in unroutable}
         fail(batch, Unroutable(
             f"There is no queue {', '.join(sorted(missing))} on the broker; "
             f"{len(which)} of {len(batch.packets)} messages were not stored.",
@@ -61,7 +72,7 @@ def finish(batch: Batch) -> None:
             which=which,
         ))  # fmt: skip
     else:
-        full = {batch.packets[at].queue for at in batch.refused}
+        full = {batch.packets[at].queue for at in refused}
         fail(batch, QueueFull(
             f"Queue {', '.join(sorted(full))} is full: the broker refused {len(which)} of "
             f"{len(batch.packets)} messages.",

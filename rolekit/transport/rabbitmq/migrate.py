@@ -98,8 +98,8 @@ async def apply(  # noqa: PLR0913 - given by name, each with its default
         session: Lost when this is interrupted; then run it again.
         queues: As they should be. Those that others dead-letter to come first.
         lock: Name of an exclusive queue that keeps others from doing the same.
-        force: Though the app is running. What it publishes at the wrong moment is lost; what
-            it has in hand too, if it dies before that is done.
+        force: Though the app is running, and without a watch. What it publishes at the wrong
+            moment is lost; what it has in hand too, if it dies before that is done.
         hosts: How many hold a lease: they may publish.
         bindings: Of these queues to exchanges, which a queue made anew has too. AMQP does not
             tell them; one that is not named is gone.
@@ -220,32 +220,34 @@ class _Migration:
         async with self._mover(name, self._other.name, shared=shared) as mover:
             await mover.drained(but=FEW)
             await self._detour.lead_around()
-            await self._watch(mover)
-            self._missing_s = await self._replace(mover, old, self._queue, shared=shared)
+            had = None
+            if self._watch_s is not None:
+                await mover.drained()
+                had = mover.moved
+                await asyncio.sleep(self._watch_s)
+            self._missing_s = await self._replace(mover, old, self._queue, had)
 
-    async def _watch(self, mover: Mover) -> None:
+    async def _refuse_more(self, mover: Mover, had: int) -> None:
         """Refuse to delete a queue that somebody publishes to, past all that is led around."""
-        if self._watch_s is None:
-            return
-        await mover.drained()
-        before = mover.moved
-        await asyncio.sleep(self._watch_s)
         await mover.settled()
-        came = mover.moved - before
+        came = mover.moved - had
         if came:
+            await mover.let_go()
             raise RolekitError(
-                f"Somebody publishes to {mover.source}: {came} message{'s' * (came != 1)} came "
-                f"within {self._watch_s:g} s, and would get lost while there is no such queue.",
+                f"Somebody publishes to {mover.source}, or hands messages back to it: "
+                f"{came} came since it was empty, {self._watch_s:g} s ago or a little more, "
+                "and the next ones would get lost while there is no such queue.",
                 fix="Stop whoever publishes to it by its name, and name each exchange that it "
                 "is bound to with --bound; then run this again. No message is lost, and it "
-                "goes on from here. With --force, what comes just then is lost.",
+                "goes on from here. With --force, what comes just then is lost. To give it "
+                "up, run this with the configuration from before.",
             )
 
     async def _bring_back(self, left: Planned) -> None:
         async with self._mover(self._other.name, self._queue.name, shared=False) as mover:
             await mover.drained(but=FEW)
             await self._detour.lead_back()
-            await self._replace(mover, left, None, shared=False)
+            await self._replace(mover, left, None, 0)
             self._messages = mover.moved
 
     @asynccontextmanager
@@ -260,15 +262,25 @@ class _Migration:
             raise refusal(error, "read", source) from error
 
     async def _replace(
-        self, mover: Mover, old: Planned, new: Queue | None, *, shared: bool
+        self, mover: Mover, old: Planned, new: Queue | None, had: int | None
     ) -> float:
         """Delete the source of a mover once it is empty, and make another one.
+
+        Args:
+            mover: From the source.
+            old: The source as it is.
+            new: What is made in its place, unless messages come to the source; None: nothing.
+            had: What was moved when the source was empty and the watch began; None: whoever
+                uses the source is to go on.
 
         Returns:
             For how many seconds there was none.
         """
+        shared = had is None
         until_s = time.monotonic() + IN_USE_S
         while True:
+            if new is not None and had is not None:
+                await self._refuse_more(mover, had)
             await mover.drained()
             counts = await count(self._session, mover.source)
             if shared or counts is None or counts.consumers <= 1:

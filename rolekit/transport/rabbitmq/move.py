@@ -35,6 +35,8 @@ FEW = 10
 STALL_S = 30.0
 LOOK_S = 0.2
 
+_TAG = "rolekit-move"
+
 
 class Mover:
     """Moves messages for as long as its block lasts.
@@ -70,7 +72,7 @@ class Mover:
         channel.lost.add_done_callback(lambda lost: self._fail(lost.result()))
         await channel.calls.basic_qos(prefetch_count=WINDOW)
         await channel.calls.basic_consume(
-            self.source, _never, exclusive=self._exclusive, consumer_tag="rolekit-move"
+            self.source, _never, exclusive=self._exclusive, consumer_tag=_TAG
         )
         return self
 
@@ -85,13 +87,23 @@ class Mover:
             await asyncio.shield(self._channel.close())
 
     async def settled(self) -> None:
-        """Wait until everything that was taken is moved.
+        """Wait until everything that was taken until now is moved.
 
         Raises:
             Unavailable: It goes no further; what is not moved stays in the source.
         """
-        while self._open or self._failed:
+        taken = set(self._open)  # more comes all the time, where somebody publishes
+        while self._failed or not taken.isdisjoint(self._open):
             await self._step(STALL_S)
+
+    async def let_go(self) -> None:
+        """Take no more, and move what was taken, so that nothing is in both queues.
+
+        Raises:
+            Unavailable: It goes no further; what is not moved stays in the source.
+        """
+        await self._open_channel().calls.basic_cancel(_TAG)
+        await self.settled()
 
     async def drained(self, *, but: int = 0) -> None:
         """Wait until the source has nothing more to give, `but` a few.

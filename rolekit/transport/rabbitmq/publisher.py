@@ -29,7 +29,7 @@ from rolekit.errors import (
 )
 from rolekit.transport.rabbitmq import wire
 from rolekit.transport.rabbitmq.address import AWAY
-from rolekit.transport.rabbitmq.batch import Batch, Piece, fail, finish
+from rolekit.transport.rabbitmq.batch import Batch, Piece, fail, finish, noted
 from rolekit.transport.rabbitmq.demux import FrameError, Returned, Tap
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ log = structlog.get_logger("rolekit.rabbitmq")
 WINDOW = 2_000
 """Messages in flight, at most."""
 WINDOW_BYTES = 8 << 20
+MOST_STARTS = 4096
 PIECE = 256
 """Messages of one publish that go out together, so that others get their turn."""
 CONFIRM_S = 20.0
@@ -214,6 +215,8 @@ class Publisher:
         return some[1], size
 
     def _start_of(self, number: int, queue: str) -> bytes:
+        if len(self._starts) >= MOST_STARTS:  # each who asked once has a queue of its own
+            self._starts.clear()
         start = self._starts[queue] = wire.content_start(number, self._name_of(queue))
         return start
 
@@ -265,7 +268,7 @@ class Publisher:
         if self._refused:
             mine = self._refused.intersection(range(piece.first, piece.last + 1))
             self._refused.difference_update(mine)
-            batch.refused |= {piece.begin + n - piece.first for n in mine}
+            batch.refused = noted(batch.refused, (piece.begin + n - piece.first for n in mine))
         if not piece.ends or batch.done.done():
             # A long list that goes on has as much time again.
             batch.until_s = asyncio.get_running_loop().time() + CONFIRM_S
@@ -303,7 +306,7 @@ class Publisher:
                 and self._name_of(packet.queue) == routing_key
             ):
                 self._returned = number
-                piece.batch.unroutable |= {at}
+                piece.batch.unroutable = noted(piece.batch.unroutable, (at,))
                 return True
         return False
 
