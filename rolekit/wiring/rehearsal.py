@@ -71,7 +71,8 @@ def rehearse() -> tuple[list[CodeType], set[type]]:
         if event == "call":
             ran[id(code)] = code
         elif event == "return" and code.co_name == "__init__" and code.co_argcount:
-            made.add(type(frame.f_locals.get(code.co_varnames[0])))
+            one: object = frame.f_locals.get(code.co_varnames[0])
+            made.add(type(one))
 
     before = sys.getprofile()
     sys.setprofile(note)
