@@ -16,7 +16,7 @@ class Rhythm:
 
     def __init__(self) -> None:
         self._last = link.Beat()
-        self._idle = 0
+        self._idle = IDLE_AFTER - 1  # one that nothing comes to at first is idle at once
 
     @property
     def wait_s(self) -> float:

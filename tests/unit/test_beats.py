@@ -46,3 +46,13 @@ def test_who_is_idle_wakes_less_often_and_is_heard_in_time() -> None:
     gaps = [after - before for before, after in itertools.pairwise(said_at_s)]
     assert gaps == [busy, busy, 3 * busy, *[idle] * 5, busy]
     assert max(gaps) < Patience().silence_s / 2
+
+
+def test_who_nothing_comes_to_at_first_is_idle_at_once() -> None:
+    rhythm = Rhythm()
+    waits: list[float] = []
+    for handled in (0, 0, 0, 1, 1):
+        waits.append(rhythm.wait_s)
+        assert rhythm.is_said(Beat(handled=handled)) == (len(waits) < 5)
+
+    assert waits == [BEAT_S, *[IDLE_BEAT_S] * 3, BEAT_S]
