@@ -11,6 +11,7 @@ import aio_pika
 from aio_pika.abc import DeliveryMode
 
 from rolekit.transport.rabbitmq.address import parse_address
+from rolekit.transport.rabbitmq.migrate import Applied, apply
 from rolekit.transport.rabbitmq.session import Session
 from rolekit.transport.rabbitmq.topology import Names
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
     from pamqp.common import FieldTable
 
+    from rolekit.transport.rabbitmq.detour import Binding
+
 NAMES = Names("shop")
 WORK = NAMES.queue("Work.work")
 DEAD = NAMES.queue("~dead")
 LOCK = NAMES.of("~topology")
+IDS = [f"{number:04}" for number in range(250)]
+"""Of messages that wait in a queue."""
 PAUSE_S = 0.002
 """Of a publisher: a little slower than a mover on a busy machine."""
 WATCH_S = 0.25
@@ -39,6 +44,12 @@ async def session_to(url: str) -> AsyncGenerator[Session]:
         yield session
     finally:
         await session.close()
+
+
+async def made_anew(url: str, bindings: Sequence[Binding] = ()) -> list[Applied]:
+    """Bring `WORK` to what is wanted, as `rolekit topology apply` does."""
+    async with session_to(url) as session:
+        return await apply(session, [WORK], lock=LOCK, bindings=bindings, watch_s=WATCH_S)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from rolekit.transport.rabbitmq.plan import plan
 from rolekit.transport.rabbitmq.topology import MIGRATING, Names, Queue, declare
 from tests.integration.rabbit_queues import (
     DEAD,
+    IDS,
     LOCK,
     NAMES,
     PAUSE_S,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
-IDS = [f"{number:04}" for number in range(250)]
 QUEUES = [DEAD, WORK]
 
 

@@ -13,15 +13,16 @@ import pytest
 from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.testing.faults import Direction, Frame, Proxy, Verdict
 from rolekit.transport.rabbitmq.detour import ASIDE, Binding
-from rolekit.transport.rabbitmq.migrate import Applied, apply
+from rolekit.transport.rabbitmq.migrate import apply
 from rolekit.transport.rabbitmq.topology import MIGRATING
 from tests.integration.rabbit_queues import (
+    IDS,
     LOCK,
-    WATCH_S,
     WORK,
     channel_to,
     fill,
     ids_in,
+    made_anew,
     published_to,
     session_to,
 )
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 
 BOUND = [Binding(WORK.name, "orders", "new"), Binding(WORK.name, "orders", "again")]
-IDS = [f"{number:04}" for number in range(250)]
 CHANGES = {
     "Queue.Bind", "Queue.Unbind", "Queue.Delete",
     "Exchange.Bind", "Exchange.Unbind", "Exchange.Delete",
@@ -60,11 +60,6 @@ async def bind(url: str) -> None:
             await queue.bind(exchange, one.key)
 
 
-async def applied(url: str) -> list[Applied]:
-    async with session_to(url) as session:
-        return await apply(session, [WORK], lock=LOCK, bindings=BOUND, watch_s=WATCH_S)
-
-
 def left_over(broker: PrivateBroker, url: str) -> set[str]:
     """Name what there is on the broker that was to be gone."""
     vhost = url.rpartition("/")[2]
@@ -86,7 +81,7 @@ async def test_what_is_published_to_its_exchanges_meanwhile_is_not_lost_and_come
     await bind(broker_url)
 
     async with published_to(broker_url, "orders", KEYS) as confirmed:
-        (done,) = await applied(broker_url)
+        (done,) = await made_anew(broker_url, BOUND)
         await asyncio.sleep(0.04)  # it goes on behind it
     found = await ids_in(broker_url, WORK.name)
 
@@ -137,7 +132,7 @@ async def once_alone(url: str) -> None:
     """Run it, once the broker has noticed that the one before is gone."""
     while True:
         try:
-            await applied(url)
+            await made_anew(url, BOUND)
         except RolekitError as error:
             if "Another" not in error.what and "is running" not in error.what:
                 raise
@@ -153,7 +148,7 @@ async def test_whoever_goes_on_has_to_name_the_bindings_again(
     async with Proxy("127.0.0.1", rolekit_broker_server.port) as proxy:
         proxy.on_frame = cut_after(EMPTYING)
         with suppress(Unavailable):
-            await applied(proxy.url(broker_url))
+            await made_anew(proxy.url(broker_url), BOUND)
 
     async with session_to(broker_url) as session:
         with pytest.raises(ConfigError, match="which exchanges these are") as caught:

@@ -11,34 +11,24 @@ import pytest
 from rolekit.errors import RolekitError
 from rolekit.transport.rabbitmq import migrate, move
 from rolekit.transport.rabbitmq.detour import Binding
-from rolekit.transport.rabbitmq.migrate import Applied, apply
 from rolekit.transport.rabbitmq.plan import count, plan
 from tests.integration.rabbit_queues import (
-    LOCK,
-    WATCH_S,
+    IDS,
     WORK,
     channel_to,
     fill,
     ids_in,
+    made_anew,
     published_to,
     put,
     session_to,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rolekit.transport.rabbitmq.session import Session
     from rolekit.transport.rabbitmq.topology import Counts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
-
-IDS = [f"{number:04}" for number in range(250)]
-
-
-async def made_anew(url: str, bindings: Sequence[Binding] = ()) -> list[Applied]:
-    async with session_to(url) as session:
-        return await apply(session, [WORK], lock=LOCK, bindings=bindings, watch_s=WATCH_S)
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])

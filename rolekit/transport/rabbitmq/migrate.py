@@ -225,7 +225,9 @@ class _Migration:
                 await mover.drained()
                 had = mover.moved
                 await asyncio.sleep(self._watch_s)
-            self._missing_s = await self._replace(mover, old, self._queue, had)
+            self._missing_s = await self._replace(
+                mover, old, self._queue, shared=shared, had=had
+            )
 
     async def _refuse_more(self, mover: Mover, had: int) -> None:
         """Refuse to delete a queue that somebody publishes to, past all that is led around."""
@@ -247,7 +249,7 @@ class _Migration:
         async with self._mover(self._other.name, self._queue.name, shared=False) as mover:
             await mover.drained(but=FEW)
             await self._detour.lead_back()
-            await self._replace(mover, left, None, 0)
+            await self._replace(mover, left, None, shared=False)
             self._messages = mover.moved
 
     @asynccontextmanager
@@ -262,24 +264,29 @@ class _Migration:
             raise refusal(error, "read", source) from error
 
     async def _replace(
-        self, mover: Mover, old: Planned, new: Queue | None, had: int | None
+        self,
+        mover: Mover,
+        old: Planned,
+        new: Queue | None,
+        *,
+        shared: bool,
+        had: int | None = None,
     ) -> float:
         """Delete the source of a mover once it is empty, and make another one.
 
         Args:
             mover: From the source.
             old: The source as it is.
-            new: What is made in its place, unless messages come to the source; None: nothing.
-            had: What was moved when the source was empty and the watch began; None: whoever
-                uses the source is to go on.
+            new: What is made in its place; None: nothing.
+            shared: Whoever else uses the source is to go on.
+            had: Refuse if more than this was moved from it: it was empty then; None: never.
 
         Returns:
             For how many seconds there was none.
         """
-        shared = had is None
         until_s = time.monotonic() + IN_USE_S
         while True:
-            if new is not None and had is not None:
+            if had is not None:
                 await self._refuse_more(mover, had)
             await mover.drained()
             counts = await count(self._session, mover.source)
