@@ -233,6 +233,7 @@ TimeoutStartSec={_START_S}
 TimeoutStopSec={config.grace_s + _MORE_S:g}
 WatchdogSec={_WATCHDOG_S}
 Restart=on-failure
+LimitNICE=+0
 
 [Install]
 WantedBy=multi-user.target""",

@@ -42,7 +42,7 @@ PLENTY = 32
 BUSY = 8
 LINGER_S = 0.001
 """Batches of so many show that more comes at once: a moment's wait makes fewer, larger ones."""
-SLOW_S = 0.05
+SLOW_S = 0.25
 """After so long of one commit, a second begins beside it however few steps wait."""
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import ConfigError, RolekitError
-from rolekit.supervisor import notify, wire
+from rolekit.supervisor import linux, notify, wire
 from rolekit.supervisor.channel import Incoming
 from rolekit.supervisor.wire import AppBroken
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from rolekit.link import InstanceSpec
 
+GIVES_WAY_S = 20.0
+"""For so long others go first: where no CPU is ever idle, that would be for ever."""
 DEFAULT_TARGET = "rolekit.wiring:instance_main"
 
 # Not for instances and guests.
@@ -129,14 +131,17 @@ class Forker:
         self._number = 0
         self._asked: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> wire.Described:
+    async def start(self, *, gives_way: bool = False) -> wire.Described:
         """Start the zygote; return what the app is made of.
+
+        Args:
+            gives_way: Others serve meanwhile, and get the CPU first.
 
         Raises:
             ConfigError: The app's name leads nowhere, or it lacks a role that is to run here.
             AppBroken: The app cannot start.
         """
-        _, described = await self._started()
+        _, described = await self._started(gives_way=gives_way)
         return described
 
     async def fork(
@@ -176,7 +181,7 @@ class Forker:
             process.popen.kill()
             await asyncio.to_thread(process.popen.wait)
 
-    async def _started(self) -> tuple[_Process, wire.Described]:
+    async def _started(self, *, gives_way: bool = False) -> tuple[_Process, wire.Described]:
         async with self._starting:
             process = self._process
             if process is None or process.is_lost:
@@ -184,6 +189,8 @@ class Forker:
                     _log.warning("the zygote died, and its instances with it; starting another")
                     await self.stop()
                 process = self._process = self._spawn()
+                if gives_way:
+                    _let_others_first(process)
                 await self._send(process, self._load, ())
             async with asyncio.timeout(self._import_s):
                 report = await asyncio.shield(process.described)
@@ -287,6 +294,18 @@ def _take(process: _Process, report: wire.FromZygote, fds: list[int]) -> None:
             pending = process.births.pop(number)
             if not pending.status.done():
                 pending.status.set_result(status)
+
+
+def _let_others_first(process: _Process) -> None:
+    """Give a zygote little CPU until it has answered, or has had time enough."""
+    stop = linux.let_others_first(process.popen.pid)  # the group of all that it starts
+    late = asyncio.get_running_loop().call_later(GIVES_WAY_S, stop)
+
+    def answered(_: object) -> None:
+        late.cancel()
+        stop()
+
+    process.described.add_done_callback(answered)
 
 
 async def _writable(channel: socket.socket) -> None:

@@ -16,16 +16,21 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MADV_COLLAPSE = 25
 _OPEN_FILES = 65_536
 _LOOK_S = 0.5
+_NICEST, _LEAST_NICE = 19, -20
 
 
 def is_here() -> bool:
@@ -151,6 +156,43 @@ def use_large_pages() -> None:
             _libc().madvise(
                 ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_COLLAPSE
             )
+
+
+def let_others_first(group: int) -> Callable[[], None]:
+    """Have the processes of a group get hardly any CPU while others want it.
+
+    Nothing is changed where this process could not take that back: it must be root, or its
+    limits must allow it to be as nice as it is (`LimitNICE=0`, `ulimit -e 20`).
+
+    Args:
+        group: Of processes of this user.
+
+    Returns:
+        What takes it back; more than once, and when they are gone, is as well.
+    """
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def be(nice: int) -> None:
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PGRP, group, nice)
+
+    if not _may_be_as_nice_again(before):
+        return lambda: None
+    be(_NICEST)
+    return partial(be, before)
+
+
+def _may_be_as_nice_again(as_now: int) -> bool:
+    if not is_here():
+        return False
+    if resource.getrlimit(resource.RLIMIT_NICE)[0] >= _NICEST + 1 - as_now:
+        return True
+    try:  # whoever may go before others may come back
+        os.setpriority(os.PRIO_PROCESS, 0, as_now - 1)
+    except PermissionError:
+        return False
+    os.setpriority(os.PRIO_PROCESS, 0, as_now)
+    return as_now > _LEAST_NICE  # where it could not go further, it has shown nothing
 
 
 def raise_file_limit() -> None:

@@ -12,7 +12,8 @@
 Those of a domain start and end one after another, a moment apart. A new instance and the end
 of an old one take 60 ms of CPU, 25 of them at the database, where each opens a connection;
 four of them at once had requests wait five to ten times as long as else, on two cores that
-were two thirds busy.
+were two thirds busy. Where the cores are busier a start takes longer, and so does the rest
+after it: it is longer than the start was, so that who serves gets most of the time.
 
 Two versions work side by side meanwhile. A new one may send what an old one cannot read;
 such a message comes again later, see `flow/failure.py`. The order of roles makes that rare.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,7 @@ from rolekit.model.recycling import DOMAINS
 from rolekit.supervisor.wire import RELAY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rolekit.supervisor.fleet import Fleet
     from rolekit.supervisor.slot import Slot
@@ -40,8 +42,12 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("rolekit.supervisor")
 
 APART_S = 0.15
+REST = 2.0
+"""For so much longer than a start took, nothing else starts or ends."""
 AT_MOST_S = 10.0
-"""So much longer a role takes at most because its instances do not start and end at once."""
+"""So much longer a role takes at most because its instances do not start and end at once,"""
+BUSY_AT_MOST_S = 60.0
+"""and so much where the machine is so busy that each takes long."""
 _LOOK_S = 0.02  # how often it looks whether successors are ready
 _DEATHS = 3  # of a successor that never was ready: it will not be
 
@@ -57,20 +63,39 @@ class Pace:
     Attributes:
         domains: Into how many parts the places of a role are divided, one after another.
         ready_s: So long a new instance may take until it is ready; None: as its role says.
-        apart_s: So long after one start or end comes the next, but see `apart`.
+        apart_s: So long after one start or end comes the next, but see `gap`.
     """
 
     domains: int = DOMAINS
     ready_s: float | None = None
     apart_s: float = APART_S
 
-    def apart(self, places: int) -> float:
-        """Say how long after one start or end the next comes, of so many, seconds.
+    def gap(self, places: int) -> Gap:
+        """Say how long after one start or end the next comes, of so many.
 
-        All together wait no longer than `AT_MOST_S`: many need more CPU for themselves, and
-        each of them is less of what serves.
+        All together wait no longer than `AT_MOST_S`, or on a busy machine `BUSY_AT_MOST_S`:
+        many need more CPU for themselves, and each of them is less of what serves.
         """
-        return min(self.apart_s, AT_MOST_S / (2 * max(1, places)))
+        each = max(1, places)
+        least_s = min(self.apart_s, AT_MOST_S / (2 * each))
+        return Gap(least_s, BUSY_AT_MOST_S / (3 * each) if least_s else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How long after one start or end the next comes.
+
+    Attributes:
+        least_s: At least, seconds; 0: all start and end at once.
+        most_s: At most; a start is waited for as long, too.
+    """
+
+    least_s: float = 0
+    most_s: float = 0
+
+    def after(self, took_s: float) -> float:
+        """Say how long, after a start that took so long, seconds."""
+        return min(max(self.least_s, REST * took_s), max(self.least_s, self.most_s))
 
 
 class Roll:
@@ -147,7 +172,7 @@ class Roll:
                     domain,
                     to,
                     ready_s=self._pace.ready_s,
-                    apart_s=self._pace.apart(total),
+                    gap=self._pace.gap(total),
                 )
             finally:
                 del self._fleet.notes[role]
@@ -168,7 +193,7 @@ async def replace(
     to: Version,
     *,
     ready_s: float | None = None,
-    apart_s: float = 0,
+    gap: Gap = Gap(),
 ) -> None:
     """Give places of a role to new instances; each is ready before an old one drains.
 
@@ -177,7 +202,7 @@ async def replace(
         places: Not none.
         to: What they run from then on.
         ready_s: So long each may take until it is ready; None: as the role says.
-        apart_s: So long after one the next starts, and when all are ready takes its place.
+        gap: So long after one the next starts, and when all are ready takes its place.
 
     Raises:
         NotReady: One is not in time, and the old ones go on; or one died soon after, and the
@@ -185,30 +210,42 @@ async def replace(
     """
     ready_s = ready_s or fleet.start_s(to.roles[places[0].role.name])
     pairs: dict[Slot, Slot] = {}
+    rest_s = gap.least_s
     try:
-        async for old in _one_by_one(places, apart_s):
+        for old in places:
+            if pairs:
+                await asyncio.sleep(rest_s)
             pairs[old] = fleet.succeed(old, to, ready_s)
+            took_s = await _start(pairs[old], gap.most_s, ready_s)
+            rest_s = max(rest_s, gap.after(took_s))
         await _until_ready(pairs.values(), ready_s)
     except BaseException:
         for new in pairs.values():  # they hold no place yet; the old ones never noticed
             fleet.give_up(new)
         await fleet.gone(pairs.values())
         raise
-    taken = [
-        pairs[old]
-        async for old in _one_by_one(places, apart_s)
-        if fleet.hand_over(old, pairs[old])
-    ]
+    taken: list[Slot] = []
+    for old, new in pairs.items():
+        if old is not places[0]:
+            await asyncio.sleep(rest_s)
+        if fleet.hand_over(old, new):
+            taken.append(new)
     await fleet.gone(places)
     if dead := next((one for one in taken if one.restarts), None):
         raise NotReady(f"{dead.name} died soon after it was ready; its log says why.")
 
 
-async def _one_by_one(places: Sequence[Slot], apart_s: float) -> AsyncGenerator[Slot]:
-    for place in places:
-        if place is not places[0]:
-            await asyncio.sleep(apart_s)
-        yield place
+async def _start(slot: Slot, most_s: float, ready_s: float) -> float:
+    """Wait until one that starts is ready, but no longer than this; say how long it took."""
+    begun_s = time.monotonic()
+    try:
+        async with asyncio.timeout(min(most_s, ready_s)):
+            while not _is_ready(slot):  # noqa: ASYNC110 - a state of another task
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        if most_s >= ready_s:
+            raise _late(slot, ready_s) from None
+    return time.monotonic() - begun_s
 
 
 async def _until_ready(slots: Iterable[Slot], ready_s: float) -> None:
@@ -221,7 +258,11 @@ async def _until_ready(slots: Iterable[Slot], ready_s: float) -> None:
                     return
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
-        raise NotReady(f"{waiting[0].name} was not ready in {ready_s:g} s.") from None
+        raise _late(waiting[0], ready_s) from None
+
+
+def _late(slot: Slot, ready_s: float) -> NotReady:
+    return NotReady(f"{slot.name} was not ready in {ready_s:g} s.")
 
 
 def _is_ready(slot: Slot) -> bool:

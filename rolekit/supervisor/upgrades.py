@@ -239,7 +239,7 @@ class Upgrades:
         """
         forker = self._forker(target)
         try:
-            app = await forker.start()
+            app = await forker.start(gives_way=True)
         except BaseException:
             await forker.stop()
             raise

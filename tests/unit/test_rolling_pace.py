@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rolekit.supervisor.rolling import AT_MOST_S, NotReady, Pace, replace
+from rolekit.supervisor.rolling import (
+    AT_MOST_S,
+    BUSY_AT_MOST_S,
+    REST,
+    Gap,
+    NotReady,
+    Pace,
+    replace,
+)
 from rolekit.supervisor.wire import RoleSummary
 
 if TYPE_CHECKING:
@@ -39,9 +47,14 @@ class Place:
 
 @dataclass
 class Noting:
-    """A fleet that only notes when it was told what, seconds."""
+    """A fleet that only notes when it was told what, seconds.
+
+    Attributes:
+        starts_s: So long its instances take until they are ready.
+    """
 
     refused: str = ""
+    starts_s: float = 0
     started: list[float] = field(default_factory=list[float])
     handed: list[tuple[float, Place, Place]] = field(
         default_factory=list[tuple[float, Place, Place]]
@@ -49,8 +62,11 @@ class Noting:
     given_up: list[Place] = field(default_factory=list[Place])
 
     def succeed(self, old: Place, _version: object, _ready_s: float) -> Place:
-        self.started.append(asyncio.get_running_loop().time())
-        return Place(old.role, f"{old.name} again", refused=self.refused)
+        loop = asyncio.get_running_loop()
+        self.started.append(loop.time())
+        new = Place(old.role, f"{old.name} again", "starting", refused=self.refused)
+        loop.call_later(self.starts_s, setattr, new, "state", "ready")
+        return new
 
     def hand_over(self, old: Place, new: Place) -> bool:
         self.handed.append((asyncio.get_running_loop().time(), old, new))
@@ -68,13 +84,13 @@ def places(count: int) -> list[Place]:
     return [Place(role, f"Clerk/{number}") for number in range(count)]
 
 
-async def replaced(fleet: Noting, old: list[Place], apart_s: float) -> None:
+async def replaced(fleet: Noting, old: list[Place], gap: Gap, ready_s: float = 60) -> None:
     await replace(
         cast("Fleet", fleet),
         cast("list[Slot]", old),
         cast("Version", None),
-        ready_s=60,
-        apart_s=apart_s,
+        ready_s=ready_s,
+        gap=gap,
     )
 
 
@@ -85,7 +101,7 @@ def gaps(times: list[float]) -> list[float]:
 async def test_starts_and_ends_come_apart_and_each_place_gets_its_own() -> None:
     fleet, old = Noting(), places(4)
 
-    await replaced(fleet, old, APART_S)
+    await replaced(fleet, old, Gap(APART_S, APART_S))
 
     times = [at for at, _, _ in fleet.handed]
     assert min(gaps(fleet.started)) > APART_S / 2
@@ -95,24 +111,70 @@ async def test_starts_and_ends_come_apart_and_each_place_gets_its_own() -> None:
     assert [new.name for _, _, new in fleet.handed] == [f"{one.name} again" for one in old]
 
 
-async def test_nobody_hands_over_when_one_refuses_to_start() -> None:
+async def test_nobody_hands_over_nor_starts_when_one_refuses_to_start() -> None:
     fleet = Noting(refused="no such setting")
 
     with pytest.raises(NotReady, match="no such setting"):
-        await replaced(fleet, places(3), APART_S)
+        await replaced(fleet, places(3), Gap(APART_S, APART_S))
 
     assert fleet.handed == []
-    assert len(fleet.given_up) == 3
+    assert len(fleet.given_up) == len(fleet.started) == 1
+
+
+async def test_where_starts_take_long_the_rest_after_each_is_longer() -> None:
+    fleet, old, takes_s = Noting(starts_s=0.1), places(3), 0.1
+
+    await replaced(fleet, old, Gap(0.001, 5))
+
+    ends = [at for at, _, _ in fleet.handed]
+    assert min(gaps(fleet.started)) > takes_s + REST * takes_s
+    assert min(gaps(ends)) > REST * takes_s
+
+
+async def test_one_that_takes_for_ever_holds_the_others_up_for_a_moment_only() -> None:
+    fleet, old = Noting(starts_s=0.5), places(3)
+
+    await replaced(fleet, old, Gap(0.001, 0.02))
+
+    assert max(gaps(fleet.started)) < 0.4
+    assert len(fleet.handed) == 3
+
+
+async def test_one_that_is_late_is_told_before_the_next_starts() -> None:
+    fleet = Noting(starts_s=5)
+
+    with pytest.raises(NotReady, match=r"Clerk/0 again was not ready in 0.1 s"):
+        await replaced(fleet, places(3), Gap(0.001, 5), ready_s=0.1)
+
+    assert len(fleet.given_up) == len(fleet.started) == 1
+
+
+async def test_without_a_gap_all_start_at_once() -> None:
+    fleet, old = Noting(starts_s=0.1), places(5)
+
+    await replaced(fleet, old, Gap())
+
+    assert max(gaps(fleet.started)) < 0.05
 
 
 @given(st.integers(0, 5000))
 def test_waiting_takes_no_more_than_is_said_however_many_there_are(count: int) -> None:
-    apart_s = Pace().apart(count)
+    gap = Pace().gap(count)
 
-    assert apart_s > 0
-    assert 2 * count * apart_s <= AT_MOST_S * 1.001
+    assert gap.least_s > 0
+    assert 2 * count * gap.least_s <= AT_MOST_S * 1.001
+    assert 3 * count * gap.most_s <= BUSY_AT_MOST_S * 1.001  # a start, its rest, an end
 
 
 def test_few_are_as_far_apart_as_the_pace_says() -> None:
-    assert Pace(apart_s=0.1).apart(20) == 0.1
-    assert Pace(domains=1, apart_s=0).apart(20) == 0
+    assert Pace(apart_s=0.1).gap(20).after(0.01) == 0.1
+    assert Pace(domains=1, apart_s=0).gap(20).after(0.5) == 0
+
+
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
+def test_the_rest_after_a_start_stays_within_its_bounds(
+    least_s: float, most_s: float, took_s: float
+) -> None:
+    rest_s = Gap(least_s, most_s).after(took_s)
+
+    assert least_s <= rest_s <= max(least_s, most_s)
