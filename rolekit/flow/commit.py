@@ -42,12 +42,39 @@ PLENTY = 32
 BUSY = 8
 LINGER_S = 0.001
 """Batches of so many show that more comes at once: a moment's wait makes fewer, larger ones."""
-SLOW_S = 0.25
+SLOW_S = 0.05
 """After so long of one commit, a second begins beside it however few steps wait."""
+LATE_S, STARVED_S = 0.005, 0.25
+"""One that is seen as slow later than by this is so since the process waits for a core, as the
+database may: then a second connection makes it worse, and it is given more time."""
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
 
 _Waiting = tuple[Step, Submitted]
+
+
+class _Lane:
+    """A commit under way: tells when it is slow, unless that is for want of a core."""
+
+    __slots__ = ("_begun_s", "_loop", "_tell", "_timer")
+
+    def __init__(self, tell: Callable[[_Lane], None]) -> None:
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._begun_s = self._loop.time()
+        self._timer = self._loop.call_at(self._begun_s + SLOW_S, self._look)
+
+    def _look(self) -> None:
+        now_s = self._loop.time()
+        late_s = now_s - self._timer.when()
+        if late_s > LATE_S and now_s - self._begun_s < STARVED_S:
+            self._timer = self._loop.call_at(now_s + SLOW_S, self._look)
+        else:
+            self._tell(self)
+
+    def end(self) -> None:
+        """Tell nothing any more."""
+        self._timer.cancel()
 
 
 class Committer:
@@ -74,7 +101,7 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
         self._something = asyncio.Event()
         self._plenty = asyncio.Event()
-        self._slow: set[object] = set()
+        self._slow: set[_Lane] = set()
         self._last = 0
         self._most = BATCH
         self._touched: set[StateKey | str] = set()
@@ -149,17 +176,16 @@ class Committer:
                 continue
             self._touched |= touched
             # A slow batch must not hold up those behind it, few as they may be.
-            lane = object()
-            slow = asyncio.get_running_loop().call_later(SLOW_S, self._be_slow, lane)
+            lane = _Lane(self._be_slow)
             try:
                 await self._commit(batch)
             finally:
-                slow.cancel()
+                lane.end()
                 self._slow.discard(lane)
                 self._touched -= touched
                 self._look_on()
 
-    def _be_slow(self, lane: object) -> None:
+    def _be_slow(self, lane: _Lane) -> None:
         self._slow.add(lane)
         self._look_on()
 

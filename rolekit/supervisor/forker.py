@@ -298,14 +298,16 @@ def _take(process: _Process, report: wire.FromZygote, fds: list[int]) -> None:
 
 def _let_others_first(process: _Process) -> None:
     """Give a zygote little CPU until it has answered, or has had time enough."""
-    stop = linux.let_others_first(process.popen.pid)  # the group of all that it starts
-    late = asyncio.get_running_loop().call_later(GIVES_WAY_S, stop)
+    loop = asyncio.get_running_loop()
+    come_back = linux.let_others_first(process.popen.pid)  # the group of all that it starts
 
-    def answered(_: object) -> None:
+    def enough(_: object = None) -> None:
         late.cancel()
-        stop()
+        if not come_back():
+            loop.call_later(linux.AGAIN_S, enough)
 
-    process.described.add_done_callback(answered)
+    late = loop.call_later(GIVES_WAY_S, enough)
+    process.described.add_done_callback(enough)
 
 
 async def _writable(channel: socket.socket) -> None:

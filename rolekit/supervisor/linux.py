@@ -158,28 +158,48 @@ def use_large_pages() -> None:
             )
 
 
-def let_others_first(group: int) -> Callable[[], None]:
-    """Have the processes of a group get hardly any CPU while others want it.
+def let_others_first(group: int) -> Callable[[], bool]:
+    """Have the processes of a session get hardly any CPU while others want it.
 
-    Nothing is changed where this process could not take that back: it must be root, or its
-    limits must allow it to be as nice as it is (`LimitNICE=0`, `ulimit -e 20`).
+    Where the kernel groups processes by session (`sched_autogroup_enabled`), how nice they
+    are counts among themselves only, and the group has a number of its own, which everybody may
+    set to and fro. Elsewhere, as in a cgroup of its own that a service or a container has, they
+    are made as nice as can be, if this process could take that back: with CAP_SYS_NICE, or a
+    limit that allows it (`LimitNICE=+0` in a unit of systemd, `ulimit -e 20`).
 
     Args:
-        group: Of processes of this user.
+        group: Number of a session and its group, whose leader is a child of this process.
 
     Returns:
-        What takes it back; more than once, and when they are gone, is as well.
+        What takes it back. False: not yet, try again in `AGAIN_S`. More than once, and when
+        they are gone, is as well.
     """
     before = os.getpriority(os.PRIO_PROCESS, 0)
+    may_come_back = _may_be_as_nice_again(before)
 
-    def be(nice: int) -> None:
-        with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PGRP, group, nice)
+    def be(nice: int, of_session: int) -> bool:
+        if may_come_back:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PGRP, group, nice)
+        return _session_be(group, of_session)
 
-    if not _may_be_as_nice_again(before):
-        return lambda: None
-    be(_NICEST)
-    return partial(be, before)
+    be(_NICEST, _NICEST)
+    return partial(be, before, 0)
+
+
+AGAIN_S = 0.15
+"""A user may do so ten times a second, all users together."""
+
+
+def _session_be(leader: int, nice: int) -> bool:
+    """Set how nice a session is to others; False: others did so just now."""
+    try:
+        Path(f"/proc/{leader}/autogroup").write_text(str(nice))
+    except BlockingIOError:
+        return False
+    except OSError:  # no such kernel, or none such process any more
+        return True
+    return True
 
 
 def _may_be_as_nice_again(as_now: int) -> bool:

@@ -12,8 +12,7 @@
 Those of a domain start and end one after another, a moment apart. A new instance and the end
 of an old one take 60 ms of CPU, 25 of them at the database, where each opens a connection;
 four of them at once had requests wait five to ten times as long as else, on two cores that
-were two thirds busy. Where the cores are busier a start takes longer, and so does the rest
-after it: it is longer than the start was, so that who serves gets most of the time.
+were two thirds busy. Where the cores are busier than that the next one waits longer, see `Gap`.
 
 Two versions work side by side meanwhile. A new one may send what an old one cannot read;
 such a message comes again later, see `flow/failure.py`. The order of roles makes that rare.
@@ -42,12 +41,13 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("rolekit.supervisor")
 
 APART_S = 0.15
-REST = 2.0
-"""For so much longer than a start took, nothing else starts or ends."""
 AT_MOST_S = 10.0
 """So much longer a role takes at most because its instances do not start and end at once,"""
-BUSY_AT_MOST_S = 60.0
-"""and so much where the machine is so busy that each takes long."""
+BUSY_AT_MOST_S = 40.0
+"""and so much where the cores are busy all the time."""
+REST = 2.0
+"""How much longer the next one waits than this process had to wait for a core meanwhile."""
+LONGEST_S = 1.0
 _LOOK_S = 0.02  # how often it looks whether successors are ready
 _DEATHS = 3  # of a successor that never was ready: it will not be
 
@@ -76,26 +76,44 @@ class Pace:
         All together wait no longer than `AT_MOST_S`, or on a busy machine `BUSY_AT_MOST_S`:
         many need more CPU for themselves, and each of them is less of what serves.
         """
-        each = max(1, places)
-        least_s = min(self.apart_s, AT_MOST_S / (2 * each))
-        return Gap(least_s, BUSY_AT_MOST_S / (3 * each) if least_s else 0)
+        ends = 2 * max(1, places)
+        least_s = min(self.apart_s, AT_MOST_S / ends)
+        return Gap(least_s, min(LONGEST_S, BUSY_AT_MOST_S / ends) if least_s else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """How long after one start or end the next comes.
 
+    How busy the cores are shows in how late this process wakes from a sleep: then others wait
+    for a core as well, those who serve among them. So it goes on sleeping until what passed is
+    `least_s` and `REST` times as long as it was late.
+
     Attributes:
         least_s: At least, seconds; 0: all start and end at once.
-        most_s: At most; a start is waited for as long, too.
+        most_s: At most.
     """
 
     least_s: float = 0
     most_s: float = 0
 
-    def after(self, took_s: float) -> float:
-        """Say how long, after a start that took so long, seconds."""
-        return min(max(self.least_s, REST * took_s), max(self.least_s, self.most_s))
+    def until(self, late_s: float) -> float:
+        """Say how long it is where this process was late by so much since it began, seconds."""
+        return min(self.least_s + REST * late_s, max(self.least_s, self.most_s))
+
+    async def rest(self, look: Callable[[], None] = lambda: None) -> None:
+        """Wait for so long.
+
+        Args:
+            look: Called every now and then meanwhile; what it raises ends the wait.
+        """
+        begun_s = woke_s = time.monotonic()
+        step_s, late_s = min(_LOOK_S, self.least_s), 0.0
+        while woke_s - begun_s < self.until(late_s):
+            await asyncio.sleep(step_s)
+            late_s += max(0.0, time.monotonic() - woke_s - step_s)
+            woke_s = time.monotonic()
+            look()
 
 
 class Roll:
@@ -210,14 +228,16 @@ async def replace(
     """
     ready_s = ready_s or fleet.start_s(to.roles[places[0].role.name])
     pairs: dict[Slot, Slot] = {}
-    rest_s = gap.least_s
+
+    def look() -> None:
+        for new in pairs.values():
+            _is_ready(new)  # raises where it never will be
+
     try:
         for old in places:
-            if pairs:
-                await asyncio.sleep(rest_s)
-            pairs[old] = fleet.succeed(old, to, ready_s)
-            took_s = await _start(pairs[old], gap.most_s, ready_s)
-            rest_s = max(rest_s, gap.after(took_s))
+            if old.state not in ("stopping", "gone"):  # not given up meanwhile
+                pairs[old] = fleet.succeed(old, to, ready_s)
+                await gap.rest(look)
         await _until_ready(pairs.values(), ready_s)
     except BaseException:
         for new in pairs.values():  # they hold no place yet; the old ones never noticed
@@ -226,26 +246,12 @@ async def replace(
         raise
     taken: list[Slot] = []
     for old, new in pairs.items():
-        if old is not places[0]:
-            await asyncio.sleep(rest_s)
         if fleet.hand_over(old, new):
             taken.append(new)
+            await gap.rest()
     await fleet.gone(places)
     if dead := next((one for one in taken if one.restarts), None):
         raise NotReady(f"{dead.name} died soon after it was ready; its log says why.")
-
-
-async def _start(slot: Slot, most_s: float, ready_s: float) -> float:
-    """Wait until one that starts is ready, but no longer than this; say how long it took."""
-    begun_s = time.monotonic()
-    try:
-        async with asyncio.timeout(min(most_s, ready_s)):
-            while not _is_ready(slot):  # noqa: ASYNC110 - a state of another task
-                await asyncio.sleep(_LOOK_S)
-    except TimeoutError:
-        if most_s >= ready_s:
-            raise _late(slot, ready_s) from None
-    return time.monotonic() - begun_s
 
 
 async def _until_ready(slots: Iterable[Slot], ready_s: float) -> None:
@@ -258,11 +264,7 @@ async def _until_ready(slots: Iterable[Slot], ready_s: float) -> None:
                     return
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
-        raise _late(waiting[0], ready_s) from None
-
-
-def _late(slot: Slot, ready_s: float) -> NotReady:
-    return NotReady(f"{slot.name} was not ready in {ready_s:g} s.")
+        raise NotReady(f"{waiting[0].name} was not ready in {ready_s:g} s.") from None
 
 
 def _is_ready(slot: Slot) -> bool:

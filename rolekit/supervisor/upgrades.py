@@ -185,7 +185,7 @@ class Upgrades:
         fleet = self._running()
         target = wish.to or (fleet.version(wish.role).target if wish.role else self._target)
         restart.say(f"Importing {target}.")
-        version, app = await self._load(target)
+        version, app = await self._load(target, gives_way=wish.pace.apart_s > 0)
         names = [wish.role] if wish.role else list(version.roles)
         new = [name for name in names if name not in fleet.roles]
         try:
@@ -230,7 +230,7 @@ class Upgrades:
             self._close([name])
             restart.say(f"{name}: stopped, the app does not have it any more.")
 
-    async def _load(self, target: str) -> tuple[Version, Described]:
+    async def _load(self, target: str, *, gives_way: bool) -> tuple[Version, Described]:
         """Import the app in a zygote of its own.
 
         Raises:
@@ -239,7 +239,7 @@ class Upgrades:
         """
         forker = self._forker(target)
         try:
-            app = await forker.start(gives_way=True)
+            app = await forker.start(gives_way=gives_way)
         except BaseException:
             await forker.stop()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -344,6 +345,40 @@ async def test_while_one_commit_is_slow_the_others_go_on_again_and_again(
 
     assert others == [True] * 4
     assert is_still_slow
+
+
+@pytest.mark.parametrize(("starved_s", "goes_on"), [(0.1, True), (600, False)])
+async def test_where_the_process_waits_for_a_core_a_commit_is_slow_only_later(
+    monkeypatch: pytest.MonkeyPatch, *, starved_s: float, goes_on: bool
+) -> None:
+    monkeypatch.setattr(group, "STARVED_S", starved_s)
+    store = OneSlow()
+    store.gate.clear()
+    async with running(store) as desk:
+        (slow,) = desk.submit("slow")
+        await store.entered.wait()
+        (other,) = desk.submit("other")
+        for _ in range(10):  # whatever has its time comes later than it should
+            time.sleep(1.5 * group.SLOW_S)  # noqa: ASYNC251 - as other processes make it
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        has_gone_on = other.done()
+        store.gate.set()
+        await slow
+        await other
+
+    assert has_gone_on is goes_on
+
+
+async def test_a_slow_commit_is_seen_while_the_process_has_its_core() -> None:
+    store = OneSlow()
+    store.gate.clear()
+    async with running(store) as desk, asyncio.timeout(SOON_S):
+        (slow,) = desk.submit("slow")
+        await store.entered.wait()
+        assert await desk.submit("other")[0]
+        store.gate.set()
+        await slow
 
 
 @pytest.mark.parametrize(("has_outbox", "sent"), [(False, 2), (True, 0)])

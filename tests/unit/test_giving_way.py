@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.supervisor import linux
+from tests.niceness import NICEST, may_come_back, mine, of_session
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-NICEST = 19
 NOBODY = 65534
 
 
 @contextlib.contextmanager
-def group() -> Generator[int]:
-    """Run two processes in a group of their own; give its number."""
+def session() -> Generator[int]:
+    """Run two processes in a session of their own; give its number."""
     command = "sleep 60 & echo; wait"
     with subprocess.Popen(
         ["/bin/sh", "-c", command], start_new_session=True, stdout=subprocess.PIPE
@@ -35,37 +35,36 @@ def group() -> Generator[int]:
             os.killpg(shell.pid, 9)
 
 
-def members(number: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-g", str(number)], capture_output=True, check=True)
-    return [int(pid) for pid in found.stdout.split()]
+def priorities(group: int) -> set[int]:
+    """How nice the processes of a group are."""
+    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=True)
+    return {os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in found.stdout.split()}
 
 
-def priorities(number: int) -> set[int]:
-    return {os.getpriority(os.PRIO_PROCESS, pid) for pid in members(number)}
-
-
-def test_a_group_goes_last_until_it_is_told_otherwise() -> None:
-    mine = os.getpriority(os.PRIO_PROCESS, 0)
-    with group() as number:
+def test_a_session_goes_last_until_it_is_told_otherwise() -> None:
+    with session() as number:
         stop = linux.let_others_first(number)
-        meanwhile = priorities(number)
-        stop()
-        afterwards = priorities(number)
-        stop()
+        meanwhile, session_meanwhile = priorities(number), of_session(number)
+        while not stop():
+            pass
+        afterwards, session_afterwards = priorities(number), of_session(number)
+        while not stop():
+            pass
 
-    assert meanwhile == {NICEST if may_come_back() else mine}
-    assert afterwards == {mine}
-    assert os.getpriority(os.PRIO_PROCESS, 0) == mine
-    stop()  # they are gone
+    assert meanwhile == {NICEST if may_come_back() else mine()}
+    assert afterwards == {mine()}
+    assert session_meanwhile in {str(NICEST), ""}
+    assert session_afterwards in {"0", ""}
+    assert mine() == os.getpriority(os.PRIO_PROCESS, 0)
+    assert stop()  # they are gone
 
 
-def may_come_back() -> bool:
-    return os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_NICE)[0] >= NICEST + 1
-
-
-def test_whoever_could_not_come_back_stays_as_it_is() -> None:
+def test_a_process_that_could_not_come_back_stays_as_nice_as_it_is_and_its_session_comes() -> (
+    None
+):
     script = f"""
-import os, resource, subprocess
+import os, resource, subprocess, time
+from pathlib import Path
 from rolekit.supervisor import linux
 resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
 if os.geteuid() == 0:
@@ -74,17 +73,20 @@ if os.geteuid() == 0:
     os.setuid({NOBODY})
 child = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
 stop = linux.let_others_first(child.pid)
-print(os.getpriority(os.PRIO_PROCESS, child.pid))
+print(os.getpriority(os.PRIO_PROCESS, child.pid), os.getpriority(os.PRIO_PROCESS, 0))
+while not stop():
+    time.sleep(linux.AGAIN_S)
+try:
+    print(Path(f"/proc/{{child.pid}}/autogroup").read_text().split()[-1])
+except FileNotFoundError:
+    print(0)
 child.kill()
-stop()
-print(os.getpriority(os.PRIO_PROCESS, 0))
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
 
-    mine = os.getpriority(os.PRIO_PROCESS, 0)
-    assert done.stdout == f"{mine}\n{mine}\n"
+    assert done.stdout == f"{mine()} {mine()}\n0\n"
 
 
 @pytest.mark.parametrize(("limit", "goes_last"), [(20, True), (19, False)])
@@ -102,6 +104,6 @@ def test_a_limit_that_allows_to_come_back_is_enough(
     monkeypatch.setattr(os, "getpriority", lambda _which, _who: 0)
     monkeypatch.setattr(os, "setpriority", refuse)
 
-    linux.let_others_first(1)()
+    linux.let_others_first(2**22 + 1)()  # nobody has so large a number
 
     assert told == ([NICEST, 0] if goes_last else [])

@@ -1,0 +1,37 @@
+"""How nice processes and sessions are, and whether one that was made nicer can go back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+NICEST = 19
+_THERE_AND_BACK = (
+    f"import os; os.setpriority(0, 0, {NICEST}); os.setpriority(0, 0, int(input()))"
+)
+
+
+def mine() -> int:
+    """How nice this process is."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def of_session(leader: int) -> str:
+    """What the kernel says of a session; empty: it does not group by them."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{leader}/autogroup").read_text().rpartition(" ")[2].strip()
+    return ""
+
+
+def may_come_back() -> bool:
+    """Whether a process that made itself nicer can take that back here."""
+    tried = subprocess.run(
+        [sys.executable, "-c", _THERE_AND_BACK],
+        check=False,
+        input=str(mine()).encode(),
+        capture_output=True,
+    )
+    return tried.returncode == 0

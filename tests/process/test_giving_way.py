@@ -1,0 +1,110 @@
+"""The zygote of another version, a real one: it goes last while it imports, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from rolekit.supervisor import forker as forking
+from rolekit.supervisor import linux
+from rolekit.supervisor.forker import Forker
+from tests.niceness import NICEST, may_come_back, mine, of_session
+from tests.patience import patient
+
+pytestmark = pytest.mark.anyio
+
+APP = """
+import os, time
+from pathlib import Path
+from rolekit import App, WorkerRole
+
+def note():
+    with open({noted!r}, "a") as file:
+        print(os.getpriority(os.PRIO_PROCESS, 0), of_session(), file=file)
+
+def of_session():
+    try:
+        return Path("/proc/self/autogroup").read_text().split()[-1]
+    except FileNotFoundError:
+        return "none"
+
+note()
+time.sleep({import_s})
+note()
+
+class Idle(WorkerRole):
+    pass
+
+app = App("idle", roles=[Idle])
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> None:
+    """A supervisor starts processes in its loop, and reads what the kernel says of them."""
+
+
+async def imported(folder: Path, import_s: float, *, gives_way: bool) -> list[str]:
+    """Have a zygote import an app that takes so long; return what was noted."""
+    noted = folder / "noted"
+    (folder / "idle_app.py").write_text(APP.format(noted=str(noted), import_s=import_s))
+    before = set(linux.children())
+    one = Forker("idle_app:app", environ={"PYTHONPATH": str(folder)})
+    try:
+        await one.start(gives_way=gives_way)
+        (warden,) = set(linux.children()) - before
+        async with asyncio.timeout(patient(5)):
+            while not are_usual(warden):  # noqa: ASYNC110 - the kernel's
+                await asyncio.sleep(0.05)
+    finally:
+        await one.stop()
+    return noted.read_text().splitlines()
+
+
+def are_usual(warden: int) -> bool:
+    """Whether a warden and its zygote are as nice as any process, their session likewise."""
+    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+    return len(children) == 1 and all(
+        f"{os.getpriority(os.PRIO_PROCESS, pid)} {of_session(pid) or 'none'}" == usual()
+        for pid in (warden, int(children[0]))
+    )
+
+
+def nicest() -> str:
+    """What is said of one that lets all others go first, as far as this system has means."""
+    session = NICEST if of_session(os.getpid()) else "none"
+    return f"{NICEST if may_come_back() else mine()} {session}"
+
+
+def usual() -> str:
+    """What is said of a process that nobody made nicer, in a session of its own."""
+    return f"{mine()} {'0' if of_session(os.getpid()) else 'none'}"
+
+
+async def test_it_goes_last_while_it_imports_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "GIVES_WAY_S", 600)
+
+    first, second = await imported(tmp_path, 0.1, gives_way=True)
+
+    assert first == nicest()
+    assert second == first
+
+
+async def test_it_comes_back_after_a_while_though_it_still_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "GIVES_WAY_S", patient(1))
+
+    first, second = await imported(tmp_path, patient(2), gives_way=True)
+
+    assert first == nicest()
+    assert second == usual()
+
+
+async def test_the_first_version_does_not_wait_for_anybody(tmp_path: Path) -> None:
+    assert await imported(tmp_path, 0, gives_way=False) == [usual(), usual()]
