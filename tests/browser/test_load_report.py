@@ -131,6 +131,10 @@ async def test_the_report_tells_its_story_without_a_network(
             "5\t19.9 s\tkill -9 Splitter/0\t0 µs",
         ]
         assert await one.page.evaluate(SHADED, "Throughput") == [[0, 2], [8.5, 12.5]]
+        # The first and the last second are not answered in themselves.
+        assert await one.page.evaluate(DRAWN, "Throughput") == [
+            [name, 1.5, 18.5] for name in ("answered", "offered", "failed")
+        ]
         # An id is what leads to a trace: it begins in sight, however narrow the window.
         slow = one.page.locator("section", has_text="The slowest requests").locator("code")
         box = await slow.first.bounding_box()
@@ -229,11 +233,14 @@ async def test_the_slowest_traces_are_drawn_as_waterfalls(
 
 
 TWO_COMMITS = Traced(
-    traces=9,
-    bar_s=2,
+    traces=27,
+    bar_s=4,
     stages=[
-        Stages(at_s=14, traces=9, us={"queue": 40_000, "commit": 60_000}),
-        Stages(at_s=18, traces=9, us={"queue": 40_000, "commit": 60_000}),
+        Stages(at_s=12, traces=2, us={"queue": 80_000, "commit": 60_000}),
+        Stages(at_s=16, traces=6, us={"queue": 40_000, "commit": 20_000}),
+        Stages(at_s=20, traces=9, us={"queue": 40_000, "commit": 60_000}),
+        Stages(at_s=24, traces=7, us={"queue": 30_000, "commit": 60_000}),
+        Stages(at_s=28, traces=3, us={"queue": 20_000, "commit": 60_000}),
     ],
     mean_us={"queue": 40_000, "commit": 60_000},
     places=[
@@ -245,8 +252,7 @@ TWO_COMMITS = Traced(
 )
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calm_page(traced: Traced, folder: Path) -> Path:
     """Write the page of a run with eight requests a second, none of them late."""
     scenario = Scenario(
         name="calm",
@@ -261,9 +267,16 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told = Told(due_us=[number * 125_000], took_us=[450_000], end=[0], ways=[], ids=[])
         recorder.take(0, told)
     result = recorder.result("run", NOON, "embedded")
-    result.traced = TWO_COMMITS
+    result.traced = traced
+    result.machine |= {"processor": "AMD EPYC", "processors": "2"}
+    result.versions["PostgreSQL"] = "18.4"
     judge(result, recorder.total, scenario.wanted)
-    return write(result, [], tmp_path_factory.mktemp("calm"))[0]
+    return write(result, [], folder)[0]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return calm_page(TWO_COMMITS, tmp_path_factory.mktemp("calm"))
 
 
 ABOVE = """title => {
@@ -288,6 +301,12 @@ DRAWN = """title => {
     return plot.data.map((it) => [it.name, it.x[0], it.x[it.x.length - 1]]);
 }"""
 """The lines of a plot by name, with where they begin and end."""
+STACKED = """() => [...document.querySelectorAll("section")]
+    .find((it) => it.querySelector("h2").textContent === "Where the time went")
+    .querySelector(".plot").data.map((it) => [it.name, it.x.map(
+        (x, n) => [x - it.width[n] / 1.88, x + it.width[n] / 1.88, it.y[n]].map(
+            (value) => Math.round(value * 1000) / 1000))])"""
+"""The stages of the stack: from when until when each bar is, and its milliseconds."""
 
 
 async def test_a_run_with_few_requests_shows_only_lines_that_say_something(
@@ -297,23 +316,47 @@ async def test_a_run_with_few_requests_shows_only_lines_that_say_something(
         await one.page.goto(calm.as_uri(), timeout=OPEN_MS)
         latency = one.page.locator("section", has_text="Latency over time").first
 
-        # Of eight requests, the slowest is p90 and p99 too; the first and the last second are
-        # not answered in themselves.
+        # Of eight requests, the slowest is p90 and p99 too.
         assert await one.page.evaluate(DRAWN, "Latency over time") == [
             ["p50", 0, 29], ["slowest", 0, 29],
         ]  # fmt: skip
         assert await one.page.evaluate(DRAWN, "Throughput") == [
-            ["answered", 1, 28], ["offered", 1, 28],
+            ["answered", 2.5, 27.5], ["offered", 2.5, 27.5],
         ]  # fmt: skip
+        through = one.page.locator("section", has_text="Throughput").first
+        await expect(through).to_contain_text("each point the mean of 5 seconds")
+        await expect(through).to_contain_text("requests/s, mean of 5 s")
         await expect(latency).to_contain_text("objective: p50 within 200 ms")
         await expect(latency).to_contain_text("objective: p99 within 1 s")
         await expect(latency).to_contain_text("The objective max=1000s is above what is drawn.")
-        await expect(latency).to_contain_text("warm-up,not counted")
         ticks = await latency.locator(".ytick text").all_text_contents()
         assert {"200", "500", "1,000"} <= set(ticks)
         tiles = await one.page.locator(".tile").all_inner_texts()
-        assert tiles[0].split("\n") == ["8.0/s", "offered; 8.0/s answered meanwhile"]
+        assert tiles[0].split("\n") == ["8.0/s", "offered; 8.0/s answered"]
         assert tiles[2].endswith("99 % were faster (p99); objective 1 s")
+        await expect(one.page.locator("header")).to_contain_text("AMD EPYC, 2 CPUs")
+        await expect(one.page.locator("header")).to_contain_text(
+            "database embedded (PostgreSQL 18.4) · queues in the database · seed"
+        )
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+async def test_what_the_grey_band_is_stands_above_it(
+    browser: Browser, calm: Path, width: int
+) -> None:
+    async with tab(browser, "", width=width) as one:
+        await one.page.goto(calm.as_uri(), timeout=OPEN_MS)
+        through = one.page.locator("section", has_text="Throughput").first
+        said = through.locator(".annotation", has_text="warm-up, not counted")
+        label, area = (
+            await said.bounding_box(),
+            await through.locator(".plot .bglayer, .plot .gridlayer").first.bounding_box(),
+        )
+
+        assert label is not None
+        assert area is not None
+        assert label["y"] + label["height"] - HALO_PX <= area["y"]
+        assert abs(label["x"] - area["x"]) < HALO_PX
 
 
 async def test_what_took_most_is_what_the_stack_shows_most_of(
@@ -327,9 +370,47 @@ async def test_what_took_most_is_what_the_stack_shows_most_of(
         await expect(went).to_contain_text(
             "Most of it, 60 %, was commit: the database (35 % at A.take alone)."
         )
-        # The first bar begins with the second that is counted.
-        drawn = await one.page.evaluate(DRAWN, "Where the time went")
-        assert drawn == [["queue", 15.5, 19], ["commit", 15.5, 19]]
+        await expect(went).to_contain_text(
+            "This is the mean of 27 traced requests; that of all 120, as the load test measured"
+            " them, is 450 ms."
+        )
+
+
+async def test_no_bar_of_the_stack_is_the_sliver_that_the_warm_up_leaves_of_one(
+    browser: Browser, calm: Path
+) -> None:
+    async with tab(browser, "") as one:
+        await one.page.goto(calm.as_uri(), timeout=OPEN_MS)
+
+        # Of the second from 15 to 16, two requests count, beside six of the bar after it; the
+        # half of a bar that is left at the end stands by itself.
+        drawn = await one.page.evaluate(STACKED)
+        ends = [(15, 20), (20, 24), (24, 28), (28, 30)]
+        assert drawn == [
+            ["queue", [[*end, ms] for end, ms in zip(ends, (50, 40, 30, 20), strict=True)]],
+            ["commit", [[*end, ms] for end, ms in zip(ends, (30, 60, 60, 60), strict=True)]],
+        ]
+        went = one.page.locator("section", has_text="Where the time went").first
+        await expect(went).to_contain_text("Each bar is those that began in about 4 s.")
+
+
+@pytest.fixture
+def even(tmp_path: Path) -> Path:
+    """Write the page of a run in which no stage took more than half of the time."""
+    traced = msgspec.structs.replace(
+        TWO_COMMITS, mean_us={"queue": 40_000, "handler": 15_000, "commit": 45_000}
+    )
+    return calm_page(traced, tmp_path)
+
+
+async def test_less_than_half_of_the_time_is_not_most_of_it(
+    browser: Browser, even: Path
+) -> None:
+    async with tab(browser, "") as one:
+        await one.page.goto(even.as_uri(), timeout=OPEN_MS)
+
+        went = one.page.locator("section", has_text="Where the time went").first
+        await expect(went).to_contain_text("The largest part, 45 %, was commit: the database")
 
 
 @pytest.fixture(params=["</script><script>document.title='x'</script>", "<b>x</b>"])
