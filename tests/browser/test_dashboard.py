@@ -267,8 +267,11 @@ async def test_figures_say_what_they_count_and_nothing_is_not_unknown(
 ) -> None:
     async with board(Options(), fleet, console) as site, tab(browser, site) as one:
         await one.page.goto("/")
-        total = one.page.locator("#totals div", has_text="handled/s")
+        total = one.page.locator("#totals div", has_text="messages handled/s")
         await expect(total).to_have_attribute("title", re.compile("By all roles together"))
+        for name in ("CPU", "memory"):  # the table has no row for the supervisor
+            total = one.page.locator("#totals div", has_text=f"{name} with supervisor")
+            await expect(total).to_be_visible()
         for name in ("In hand", "Waiting", "Oldest", "Dead letters"):
             head = one.page.locator("#roles th", has_text=name)
             await expect(head).to_have_attribute("title", re.compile("."))

@@ -148,7 +148,7 @@ function show(now) {
   set($("app"), now.app); document.title = `${now.app} · rolekit`;
   const worst = all.some(role => mood(role) === "bad") ? "bad" : now.state === "ready" ? "good" : "busy";
   set(chip, worst === "bad" ? "in trouble" : now.state); chip.className = "chip " + worst;
-  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`, "Ready, of how many there should be; more while some are replaced"], ["handled/s", rate(sum("rate")), "By all roles together: a message counts at each role that handles it, a request at its front"], ["waiting", figure(sum("waiting"))], ["CPU", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu)], ["memory", bytes(sum("memory_bytes") + now.supervisor_bytes)]];
+  const totals = [["instances", `${figure(sum("ready"))} of ${figure(sum("instances"))}`, "Ready, of how many there should be; more while some are replaced"], ["messages handled/s", rate(sum("rate")), "By all roles together: a message counts at each role that handles it, a request at its front"], ["waiting", figure(sum("waiting"))], ["CPU with supervisor", cores(now.supervisor_cpu == null ? null : sum("cpu") + now.supervisor_cpu), "Of all roles and the supervisor, which has no row below"], ["memory with supervisor", bytes(sum("memory_bytes") + now.supervisor_bytes), "Of all roles and the supervisor, which has no row below"]];
   const list = $("totals");
   if (!list.children.length) list.append(...totals.map(([name, , title]) => el("div", {title}, el("dt", {}, name), el("dd", {}))));
   totals.forEach(([, text], n) => set(list.children[n].lastChild, text));
