@@ -7,6 +7,7 @@ is often not what RFC 5322 says. Nothing here changes the raw bytes.
 from __future__ import annotations
 
 import email
+import re
 from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -39,6 +40,10 @@ def printable(text: str) -> str:
     """Replace what is not to be printed by blanks, and lone surrogates by U+FFFD."""
     shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in shown).split())
+
+
+_NOBODY = re.compile(r"\bundisclosed[- ]recipients\s*:\s*;", re.IGNORECASE)
+"""How RFC 5322 writes that the recipients are not said: a group with nobody in it."""
 
 
 def header(message: Parsed, name: str) -> str:
@@ -200,7 +205,11 @@ class Letter:
             sender=header(message, "From"),
             subject=header(message, "Subject"),
             date=header(message, "Date"),
-            headers=[(name, header(message, name)) for name in _SHOWN if message.get(name)],
+            headers=[
+                (name, _NOBODY.sub("undisclosed recipients", header(message, name)))
+                for name in _SHOWN
+                if message.get(name)
+            ],
             text=text,
             is_from_html=bool(texts) and not plain,
         )

@@ -104,5 +104,5 @@ class Written:
 
 def _media_type(given: str) -> str:
     """Take the browser's word for a file's type, unless that would change its bytes."""
-    known = re.fullmatch(r"(application|audio|image|video|font)/[a-z0-9.+-]+", given)
+    known = re.fullmatch(r"(application|audio|image|video|font)/[a-z0-9.+-]+|text/csv", given)
     return given if known else "application/octet-stream"

@@ -112,6 +112,7 @@ async def test_a_mail_written_with_the_keyboard_alone_is_reported_live_and_deliv
         await page.get_by_role("link", name="Minutes").click()
         await expect(page.locator("pre")).to_have_text("Here they are.")
         await expect(page.locator(".files .name")).to_have_text("Übersicht.csv")
+        await expect(page.locator(".files .hint")).to_contain_text("text/csv")
         assert not opened.complaints
 
 
@@ -128,6 +129,7 @@ async def test_a_report_goes_on_where_it_was_when_its_front_is_killed(
         await expect(page.locator("#lines > li")).to_have_count(300, timeout=SLOW_MS)
         underway = "300 of 600 delivered or bounced, 300 under way"
         await expect(page.locator("#count")).to_have_text(underway)
+        await expect(page.locator("#sums > :visible").last).to_have_text("300 under way")
         await page.reload()  # as it comes from the server, the same
         await expect(page.locator("#count")).to_have_text(underway)
         await expect(page.locator("#parts .delivered")).to_have_attribute("width", "300")

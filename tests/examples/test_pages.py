@@ -122,6 +122,14 @@ async def test_html_mail_is_shown_as_its_text(site: Site) -> None:
     assert "onload" not in page.text
 
 
+async def test_recipients_who_are_not_said_are_named_in_words(site: Site) -> None:
+    await fill(site.database, SAMPLES["group address and comments"])
+
+    page = await site.http.get("/messages/1")
+
+    assert "&lt;carol@mail.example&gt;;, undisclosed recipients</dd>" in page.text
+
+
 async def test_an_attachment_is_only_ever_downloaded(site: Site) -> None:
     await fill(site.database, SAMPLES["one attachment"])
 
@@ -220,6 +228,8 @@ async def test_a_report_shows_what_has_closed_before_the_script_runs(site: Site)
     [live] = [attributes for _, attributes in outline.tags if attributes.get("id") == "live"]
     assert (live["data-done"], live["data-of"]) == ("1", "2")
     assert "1 of 2 delivered or bounced, 1 under way" in page.text
+    [chip] = [one for one in outline.all("li") if one.get("id") == "underway"]
+    assert "hidden" not in chip
     [part] = [one for one in outline.all("rect") if one.get("class") == "delivered"]
     assert (part["x"], part["width"]) == ("0", "1")
     assert RCPT in page.text

@@ -8,9 +8,13 @@ const bar = document.getElementById("bar");
 const parts = document.getElementById("parts");
 const count = document.getElementById("count");
 const list = document.getElementById("lines");
+const underway = document.getElementById("underway");
 const trouble = document.getElementById("trouble");
 const sums = new Map(
-  Array.from(document.querySelectorAll("#sums > li"), (item) => [item.dataset.outcome, item]),
+  Array.from(document.querySelectorAll("#sums > [data-outcome]"), (item) => [
+    item.dataset.outcome,
+    item,
+  ]),
 );
 
 const ATTEMPTS = 6; // about half a minute: longer than a front needs to start again
@@ -54,6 +58,8 @@ function show() {
     part.setAttribute("width", number);
     x += number;
   }
+  underway.firstElementChild.textContent = of - done;
+  underway.hidden = done >= of;
   count.textContent =
     done < of ? `${done} of ${of} ${ended}, ${of - done} under way` : `All ${of} ${ended}`;
 }
