@@ -100,8 +100,14 @@ def test_a_limit_that_allows_to_come_back_is_enough(
             raise PermissionError
         told.append(nice)
 
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    monkeypatch.setattr(os, "getpriority", lambda _which, _who: 0)
+    def limits(_what: int) -> tuple[int, int]:
+        return limit, limit
+
+    def priority(_which: int, _who: int) -> int:
+        return 0
+
+    monkeypatch.setattr(resource, "getrlimit", limits)
+    monkeypatch.setattr(os, "getpriority", priority)
     monkeypatch.setattr(os, "setpriority", refuse)
 
     linux.let_others_first(2**22 + 1)()  # nobody has so large a number
