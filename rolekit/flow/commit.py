@@ -45,8 +45,8 @@ LINGER_S = 0.001
 SLOW_S = 0.05
 """After so long of one commit, a second begins beside it however few steps wait."""
 LATE_S, STARVED_S = 0.005, 0.25
-"""One that is seen as slow later than by this is so since the process waits for a core, as the
-database may: then a second connection makes it worse, and it is given more time."""
+"""One that is seen as slow later than by this is so since the loop is busy or waits for a core,
+as the database may: then a second connection makes it worse, and it is given more time."""
 AWAY_FIRST_S = 0.1
 AWAY_MAX_S = 2.0
 
@@ -54,7 +54,7 @@ _Waiting = tuple[Step, Submitted]
 
 
 class _Lane:
-    """A commit under way: tells when it is slow, unless that is for want of a core."""
+    """A commit under way: tells when it is slow, but later where the loop itself is late."""
 
     __slots__ = ("_begun_s", "_loop", "_tell", "_timer")
 

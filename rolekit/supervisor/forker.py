@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rolekit.link import InstanceSpec
 
-GIVES_WAY_S = 20.0
+GIVES_WAY_S = 10.0
 """For so long others go first: where no CPU is ever idle, that would be for ever."""
 DEFAULT_TARGET = "rolekit.wiring:instance_main"
 
@@ -299,13 +299,21 @@ def _take(process: _Process, report: wire.FromZygote, fds: list[int]) -> None:
 def _let_others_first(process: _Process) -> None:
     """Give a zygote little CPU until it has answered, or has had time enough."""
     loop = asyncio.get_running_loop()
-    come_back = linux.let_others_first(process.popen.pid)  # the group of all that it starts
+    group = process.popen.pid  # of all that it starts
+    again: asyncio.TimerHandle | None = None
+
+    def let(first: bool) -> None:  # noqa: FBT001 - called by the loop
+        nonlocal again
+        if not linux.let_others_first(group, first=first):
+            again = loop.call_later(linux.AGAIN_S, let, first)
 
     def enough(_: object = None) -> None:
         late.cancel()
-        if not come_back():
-            loop.call_later(linux.AGAIN_S, enough)
+        if again is not None:
+            again.cancel()
+        let(False)  # noqa: FBT003 - likewise
 
+    let(True)  # noqa: FBT003 - likewise
     late = loop.call_later(GIVES_WAY_S, enough)
     process.described.add_done_callback(enough)
 

@@ -16,14 +16,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rolekit.errors import RolekitError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -31,6 +27,8 @@ _MADV_COLLAPSE = 25
 _OPEN_FILES = 65_536
 _LOOK_S = 0.5
 _NICEST, _LEAST_NICE = 19, -20
+AGAIN_S = 0.15
+"""How nice sessions are may be set ten times a second, by all users together."""
 
 
 def is_here() -> bool:
@@ -158,37 +156,28 @@ def use_large_pages() -> None:
             )
 
 
-def let_others_first(group: int) -> Callable[[], bool]:
+def let_others_first(group: int, *, first: bool = True) -> bool:
     """Have the processes of a session get hardly any CPU while others want it.
 
     Where the kernel groups processes by session (`sched_autogroup_enabled`), how nice they
     are counts among themselves only, and the group has a number of its own, which everybody may
     set to and fro. Elsewhere, as in a cgroup of its own that a service or a container has, they
     are made as nice as can be, if this process could take that back: with CAP_SYS_NICE, or a
-    limit that allows it (`LimitNICE=+0` in a unit of systemd, `ulimit -e 20`).
+    limit that allows it (`LimitNICE=+0` in a unit of systemd, `ulimit -e 20`). What leaves the
+    session meanwhile is not told when it is over.
 
     Args:
         group: Number of a session and its group, whose leader is a child of this process.
+        first: False: others go first no longer. When they are gone, that is as well.
 
     Returns:
-        What takes it back. False: not yet, try again in `AGAIN_S`. More than once, and when
-        they are gone, is as well.
+        False: not yet, try again in `AGAIN_S`.
     """
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    may_come_back = _may_be_as_nice_again(before)
-
-    def be(nice: int, of_session: int) -> bool:
-        if may_come_back:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PGRP, group, nice)
-        return _session_be(group, of_session)
-
-    be(_NICEST, _NICEST)
-    return partial(be, before, 0)
-
-
-AGAIN_S = 0.15
-"""A user may do so ten times a second, all users together."""
+    as_others = os.getpriority(os.PRIO_PROCESS, 0)
+    if _may_be_as_nice_again(as_others):
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PGRP, group, _NICEST if first else as_others)
+    return _session_be(group, _NICEST if first else 0)
 
 
 def _session_be(leader: int, nice: int) -> bool:

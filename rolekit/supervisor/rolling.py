@@ -48,7 +48,8 @@ BUSY_AT_MOST_S = 40.0
 REST = 2.0
 """How much longer the next one waits than this process had to wait for a core meanwhile."""
 LONGEST_S = 1.0
-_LOOK_S = 0.02  # how often it looks whether successors are ready
+_LOOK_S = 0.02  # how often it looks whether successors are ready, and it is late itself
+_WAKES_S = 0.002  # a sleep may take so much longer on cores that nobody else wants
 _DEATHS = 3  # of a successor that never was ready: it will not be
 
 
@@ -108,10 +109,10 @@ class Gap:
             look: Called every now and then meanwhile; what it raises ends the wait.
         """
         begun_s = woke_s = time.monotonic()
-        step_s, late_s = min(_LOOK_S, self.least_s), 0.0
+        step_s, late_s = min(_LOOK_S, self.least_s / 2), 0.0
         while woke_s - begun_s < self.until(late_s):
             await asyncio.sleep(step_s)
-            late_s += max(0.0, time.monotonic() - woke_s - step_s)
+            late_s += max(0.0, time.monotonic() - woke_s - step_s - _WAKES_S)
             woke_s = time.monotonic()
             look()
 
@@ -226,7 +227,8 @@ async def replace(
         NotReady: One is not in time, and the old ones go on; or one died soon after, and the
             places are given.
     """
-    ready_s = ready_s or fleet.start_s(to.roles[places[0].role.name])
+    role = places[0].role.name
+    ready_s = ready_s or fleet.start_s(to.roles[role])
     pairs: dict[Slot, Slot] = {}
 
     def look() -> None:
@@ -235,7 +237,7 @@ async def replace(
 
     try:
         for old in places:
-            if old.state not in ("stopping", "gone"):  # not given up meanwhile
+            if old in fleet.slots(role):  # it may have been given up meanwhile
                 pairs[old] = fleet.succeed(old, to, ready_s)
                 await gap.rest(look)
         await _until_ready(pairs.values(), ready_s)

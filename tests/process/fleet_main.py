@@ -18,6 +18,7 @@ from rolekit.config import Config, load
 from rolekit.errors import RolekitError
 from rolekit.model.restart import RestartPolicy
 from rolekit.observe import logs
+from rolekit.supervisor import forker
 from rolekit.supervisor.host import Ground, QueueDepth
 from rolekit.supervisor.instance import Patience
 from rolekit.supervisor.serve import Manner, serve
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 CONTROL_TOKEN = "t0ken-" * 6
+forker.GIVES_WAY_S = 2.0  # where tests take all cores, each import would wait for as long
 
 
 class Host:

@@ -51,7 +51,7 @@ async def rolled(
     return load.p99(begun - before_s / 2, begun), load.p99(begun, ended), said
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_roll_fails_no_request_and_loses_and_repeats_nothing(
     tmp_path: Path, database_url: str, broker_url: str
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,22 +42,27 @@ def priorities(group: int) -> set[int]:
     return {os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in found.stdout.split()}
 
 
-def test_a_session_goes_last_until_it_is_told_otherwise() -> None:
-    with session() as number:
-        stop = linux.let_others_first(number)
-        meanwhile, session_meanwhile = priorities(number), of_session(number)
-        while not stop():
-            pass
-        afterwards, session_afterwards = priorities(number), of_session(number)
-        while not stop():
-            pass
+def surely(group: int, *, first: bool = True) -> None:
+    """Have others go first, or no longer, however often somebody else just said so."""
+    while not linux.let_others_first(group, first=first):
+        time.sleep(linux.AGAIN_S)
 
-    assert meanwhile == {NICEST if may_come_back() else mine()}
-    assert afterwards == {mine()}
+
+def test_a_session_goes_last_until_it_is_told_otherwise() -> None:
+    before = mine()
+    with session() as number:
+        surely(number)
+        meanwhile, session_meanwhile = priorities(number), of_session(number)
+        surely(number, first=False)
+        afterwards, session_afterwards = priorities(number), of_session(number)
+        surely(number, first=False)
+
+    assert meanwhile == {NICEST if may_come_back() else before}
+    assert afterwards == {before}
     assert session_meanwhile in {str(NICEST), ""}
     assert session_afterwards in {"0", ""}
-    assert mine() == os.getpriority(os.PRIO_PROCESS, 0)
-    assert stop()  # they are gone
+    assert mine() == before
+    assert linux.let_others_first(number, first=False)  # they are gone
 
 
 def test_a_process_that_could_not_come_back_stays_as_nice_as_it_is_and_its_session_comes() -> (
@@ -72,9 +78,10 @@ if os.geteuid() == 0:
     os.setgid({NOBODY})
     os.setuid({NOBODY})
 child = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
-stop = linux.let_others_first(child.pid)
+while not linux.let_others_first(child.pid):
+    time.sleep(linux.AGAIN_S)
 print(os.getpriority(os.PRIO_PROCESS, child.pid), os.getpriority(os.PRIO_PROCESS, 0))
-while not stop():
+while not linux.let_others_first(child.pid, first=False):
     time.sleep(linux.AGAIN_S)
 try:
     print(Path(f"/proc/{{child.pid}}/autogroup").read_text().split()[-1])
@@ -110,6 +117,7 @@ def test_a_limit_that_allows_to_come_back_is_enough(
     monkeypatch.setattr(os, "getpriority", priority)
     monkeypatch.setattr(os, "setpriority", refuse)
 
-    linux.let_others_first(2**22 + 1)()  # nobody has so large a number
+    for first in (True, False):
+        linux.let_others_first(2**22 + 1, first=first)  # nobody has so large a number
 
     assert told == ([NICEST, 0] if goes_last else [])

@@ -52,16 +52,21 @@ class Noting:
 
     Attributes:
         starts_s: So long its instances take until they are ready.
+        places: That it has, and nobody gave up.
     """
 
     refused: str = ""
     starts_s: float = 0
+    places: list[Place] = field(default_factory=list["Place"])
     started: list[float] = field(default_factory=list[float])
     handed: list[tuple[float, Place, Place]] = field(
         default_factory=list[tuple[float, Place, Place]]
     )
     new: list[Place] = field(default_factory=list["Place"])
     given_up: list[Place] = field(default_factory=list[Place])
+
+    def slots(self, _role: str) -> list[Place]:
+        return self.places
 
     def succeed(self, old: Place, _version: object, _ready_s: float) -> Place:
         loop = asyncio.get_running_loop()
@@ -88,6 +93,7 @@ def places(count: int) -> list[Place]:
 
 
 async def replaced(fleet: Noting, old: list[Place], gap: Gap, ready_s: float = 60) -> None:
+    fleet.places = fleet.places or old
     await replace(
         cast("Fleet", fleet),
         cast("list[Slot]", old),
@@ -139,19 +145,22 @@ async def test_where_the_cores_are_busy_the_next_waits_longer() -> None:
             loop.call_soon(compute)
 
     keeping = asyncio.create_task(busy())
-    await replaced(fleet, old, Gap(APART_S, 0.4))
-    keeping.cancel()
+    try:
+        await asyncio.sleep(takes_s)
+        await replaced(fleet, old, Gap(APART_S, 0.4))
+    finally:
+        keeping.cancel()
 
     ends = [at for at, _, _ in fleet.handed]
     assert min(gaps(fleet.started)) > 3 * APART_S
     assert min(gaps(ends)) > 3 * APART_S
-    assert max(gaps(fleet.started)) < 0.4 + 4 * takes_s
+    assert max(gaps(fleet.started)) < patient(0.4 + 4 * takes_s)
 
 
 async def test_one_that_takes_for_ever_holds_nobody_up() -> None:
     fleet, old = Noting(starts_s=patient(1)), places(3)
 
-    await replaced(fleet, old, Gap(0.001, 5))
+    await replaced(fleet, old, Gap(0.001, 0.2))
 
     assert max(gaps(fleet.started)) < patient(0.5)
     assert len(fleet.handed) == 3
@@ -173,8 +182,9 @@ async def test_one_that_refuses_later_is_seen_before_all_have_started() -> None:
 
 
 async def test_nobody_succeeds_a_place_that_was_given_up() -> None:
-    fleet, old = Noting(), places(3)
-    old[1].state = "gone"
+    old = places(3)
+    fleet = Noting(places=[old[0], old[2]])
+    old[0].state = "gone"  # for a moment: something failed, and it is tended to again
 
     await replaced(fleet, old, Gap(APART_S, APART_S))
 
@@ -182,11 +192,11 @@ async def test_nobody_succeeds_a_place_that_was_given_up() -> None:
 
 
 async def test_without_a_gap_all_start_at_once() -> None:
-    fleet, old = Noting(starts_s=0.1), places(5)
+    fleet, old = Noting(starts_s=patient(0.5)), places(5)
 
     await replaced(fleet, old, Gap())
 
-    assert max(gaps(fleet.started)) < 0.05
+    assert max(gaps(fleet.started)) < patient(0.25)
 
 
 @given(st.integers(0, 5000))
