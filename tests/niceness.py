@@ -35,3 +35,8 @@ def may_come_back() -> bool:
         capture_output=True,
     )
     return tried.returncode == 0
+
+
+def said(pid: int) -> str:
+    """How nice a process is, and its session."""
+    return f"{os.getpriority(os.PRIO_PROCESS, pid)} {of_session(pid) or 'none'}"

@@ -302,18 +302,18 @@ def _let_others_first(process: _Process) -> None:
     group = process.popen.pid  # of all that it starts
     again: asyncio.TimerHandle | None = None
 
-    def let(first: bool) -> None:  # noqa: FBT001 - called by the loop
+    def let(*, first: bool) -> None:
         nonlocal again
         if not linux.let_others_first(group, first=first):
-            again = loop.call_later(linux.AGAIN_S, let, first)
+            again = loop.call_later(linux.AGAIN_S, partial(let, first=first))
 
     def enough(_: object = None) -> None:
         late.cancel()
         if again is not None:
             again.cancel()
-        let(False)  # noqa: FBT003 - likewise
+        let(first=False)
 
-    let(True)  # noqa: FBT003 - likewise
+    let(first=True)
     late = loop.call_later(GIVES_WAY_S, enough)
     process.described.add_done_callback(enough)
 

@@ -48,6 +48,7 @@ BUSY_AT_MOST_S = 40.0
 REST = 2.0
 """How much longer the next one waits than this process had to wait for a core meanwhile."""
 LONGEST_S = 1.0
+"""From one to the next, of however few."""
 _LOOK_S = 0.02  # how often it looks whether successors are ready, and it is late itself
 _WAKES_S = 0.002  # a sleep may take so much longer on cores that nobody else wants
 _DEATHS = 3  # of a successor that never was ready: it will not be

@@ -11,32 +11,23 @@ import pytest
 from rolekit.supervisor import forker as forking
 from rolekit.supervisor import linux
 from rolekit.supervisor.forker import Forker
-from tests.niceness import NICEST, may_come_back, mine, of_session
+from tests.niceness import NICEST, may_come_back, mine, of_session, said
 from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
 APP = """
 import os, time
-from pathlib import Path
 from rolekit import App, WorkerRole
+from tests.niceness import said
 
 def note():
     with open({noted!r}, "a") as file:
-        print(said(), file=file)
-
-def said():
-    return f"{{os.getpriority(os.PRIO_PROCESS, 0)}} {{of_session()}}"
-
-def of_session():
-    try:
-        return Path("/proc/self/autogroup").read_text().split()[-1]
-    except FileNotFoundError:
-        return "none"
+        print(said(os.getpid()), file=file)
 
 note()
 ends_s = time.time() + {import_s}
-while time.time() < ends_s and said() != {until!r}:
+while time.time() < ends_s and said(os.getpid()) != {until!r}:
     time.sleep(0.05)
 note()
 
@@ -77,8 +68,7 @@ def are_usual(warden: int) -> bool:
     """Whether a warden and its zygote are as nice as any process, their session likewise."""
     children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
     return len(children) == 1 and all(
-        f"{os.getpriority(os.PRIO_PROCESS, pid)} {of_session(pid) or 'none'}" == usual()
-        for pid in (warden, int(children[0]))
+        said(pid) == usual() for pid in (warden, int(children[0]))
     )
 
 
