@@ -20,10 +20,25 @@ def mine() -> int:
 
 
 def of_session(leader: int) -> str:
-    """What the kernel says of a session; empty: it does not group by them."""
+    """What the kernel says of a session; empty: it does not group by them, or this is none."""
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{leader}/autogroup").read_text().rpartition(" ")[2].strip()
     return ""
+
+
+def counts_by_session() -> bool:
+    """Whether the kernel says of a session of its own how nice it is.
+
+    A process that is in none, as the first of a virtual machine and what it started may be,
+    is told nothing of itself, so a new one is asked.
+    """
+    asked = subprocess.run(
+        ["/bin/cat", "/proc/self/autogroup"],
+        check=False,
+        start_new_session=True,
+        capture_output=True,
+    )
+    return bool(asked.stdout)
 
 
 def may_come_back() -> bool:

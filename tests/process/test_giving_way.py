@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from rolekit.supervisor import forker as forking
 from rolekit.supervisor import linux
 from rolekit.supervisor.forker import Forker
-from tests.niceness import NICEST, may_come_back, mine, of_session, said
+from tests.niceness import NICEST, counts_by_session, may_come_back, mine, said
 from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
@@ -74,13 +73,13 @@ def are_usual(warden: int) -> bool:
 
 def nicest() -> str:
     """What is said of one that lets all others go first, as far as this system has means."""
-    session = NICEST if of_session(os.getpid()) else "none"
+    session = NICEST if counts_by_session() else "none"
     return f"{NICEST if may_come_back() else mine()} {session}"
 
 
 def usual() -> str:
     """What is said of a process that nobody made nicer, in a session of its own."""
-    return f"{mine()} {'0' if of_session(os.getpid()) else 'none'}"
+    return f"{mine()} {'0' if counts_by_session() else 'none'}"
 
 
 @pytest.mark.timeout(120)
