@@ -17,7 +17,7 @@ import anyio.to_thread
 import structlog
 
 from rolekit import events
-from rolekit.errors import ConfigError, in_a_line
+from rolekit.errors import ConfigError, Unavailable, in_a_line
 from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
 from rolekit.flow.consume import Consumer
@@ -215,6 +215,8 @@ class Instance:
             if type(role).run is not WorkerRole.run:
                 loops.append(asyncio.create_task(role.run(self._services.client), name="run"))
         if isinstance(role, WebRole) and web_stopping is not None:
+            with suppress(Unavailable):  # whoever sends is told
+                await self._services.runtime.transport.connect_to_send()
             loops.append(asyncio.create_task(self._serve(role, web_stopping), name="serve"))
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         self._is_live = True

@@ -155,6 +155,13 @@ class Transport(Protocol):
             Unavailable: Nobody answers there.
         """
 
+    async def connect_to_send(self) -> None:
+        """Connect for sending as well, so that the first who sends does not wait for that.
+
+        Raises:
+            Unavailable: Nobody answers there.
+        """
+
     async def stop(self) -> None:
         """Close every subscription and connection. Safe to call twice, and before start."""
 

@@ -72,6 +72,10 @@ class LongWorkTransport:
         """Connect to the broker; to the database when there is something to claim."""
         await self.broker.start()
 
+    async def connect_to_send(self) -> None:
+        """Connect to the broker for sending as well."""
+        await self.broker.connect_to_send()
+
     async def stop(self) -> None:
         """Close every subscription and connection."""
         await self._claims.stop()

@@ -37,6 +37,9 @@ class MemoryTransport:
     async def start(self) -> None:
         """Connects to nothing."""
 
+    async def connect_to_send(self) -> None:
+        """Does nothing: there is no connection."""
+
     async def stop(self) -> None:
         """Close every subscription."""
         for subscription in list(self._open):

@@ -62,6 +62,9 @@ class PostgresTransport:
         """Learn which queues there are."""
         await self._learn()
 
+    async def connect_to_send(self) -> None:
+        """Do nothing: what is sent takes a connection of the pool for as long as that lasts."""
+
     async def stop(self) -> None:
         """Close every subscription."""
         for subscription in list(self._open):

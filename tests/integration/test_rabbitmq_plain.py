@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
 
 from rolekit.errors import Unavailable, Unroutable
 from rolekit.model.envelope import Packet
+from rolekit.testing.faults import Proxy
 from rolekit.transport.rabbitmq import RabbitTransport
 from tests.patience import patient
 
@@ -163,3 +165,23 @@ async def test_acks_given_before_closing_get_through(
         left = await taken(transport, "q", 100)
 
     assert [one.id for one in left] == [one.packet.id for one in got[::2]]
+
+
+@EACH_WAY
+async def test_what_connected_to_send_opens_nothing_more_for_its_first_message(
+    broker_url: str, *, is_plain: bool
+) -> None:
+    parts = urlsplit(broker_url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    async with (
+        Proxy(parts.hostname, parts.port) as proxy,
+        connected(proxy.url(broker_url), is_plain=is_plain) as transport,
+    ):
+        await transport.declare(["q"])
+        before = proxy.accepted
+        await transport.connect_to_send()
+        meanwhile = proxy.accepted
+        await transport.publish([packet(1)])
+
+        assert (meanwhile, proxy.accepted) == (before + 1, before + 1)

@@ -144,6 +144,10 @@ class RabbitTransport:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
         await self._consuming.start()
 
+    async def connect_to_send(self) -> None:
+        """Open the connection that publishes."""
+        await self._publisher.start()
+
     async def stop(self) -> None:
         """Close every subscription and connection."""
         await self._watchdog.stop()
