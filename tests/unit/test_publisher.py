@@ -242,6 +242,23 @@ async def test_a_long_list_does_not_keep_a_short_one_waiting(b: Bench) -> None:
 
 
 @scenario
+async def test_of_many_at_once_the_first_do_not_wait_for_the_last(b: Bench) -> None:
+    count = publishing.EAGER * 5 // 2
+
+    calls = [
+        asyncio.create_task(b.publisher.publish(packets(1, first=number)))
+        for number in range(1, count + 1)
+    ]
+    b.calls += calls
+    await turns()
+    b.broker.now.ack(count, multiple=True)
+
+    assert b.broker.now.writes == 3
+    assert ids(b.broker.now.written) == list(range(1, count + 1))
+    assert {await b.outcome(call) for call in calls} == {"stored"}
+
+
+@scenario
 async def test_nothing_is_a_publish_that_ends_at_once(b: Bench) -> None:
     await b.publisher.publish([])
 

@@ -48,6 +48,8 @@ WINDOW_BYTES = 8 << 20
 MOST_STARTS = 4096
 PIECE = 256
 """Messages of one publish that go out together, so that others get their turn."""
+EAGER = 100
+"""So many publishes do not wait for the turn's end: the broker works while others come."""
 CONFIRM_S = 20.0
 LOOK_EVERY_S = 1.0
 AGAIN_MAX_S = 3.0
@@ -121,7 +123,9 @@ class Publisher:
         self._waiting.append(batch)
         if not self._tasks:
             await self._start_for(batch)
-        if not self._will_flush:
+        if len(self._waiting) % EAGER == 0:
+            self._flush()
+        elif not self._will_flush:
             self._will_flush = True
             loop.call_soon(self._flush)
         await batch.done
