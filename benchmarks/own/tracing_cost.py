@@ -158,6 +158,11 @@ async def measure(rounds: int, count: int) -> dict[str, Way]:
         return ways
 
 
+def on_one_core() -> None:
+    """Stay on one core from now on."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def main() -> None:
     """Measure, and print a line for each way."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -165,7 +170,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=200)
     given = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    on_one_core()
     ways = asyncio.run(measure(given.rounds, given.messages))
     off = ways.pop(OFF)
     print(
