@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def of_session(leader: int) -> str:
     return ""
 
 
+@functools.cache
 def counts_by_session() -> bool:
     """Whether the kernel says of a session of its own how nice it is.
 

@@ -59,5 +59,5 @@ TRACING = Scenario(
     ),
     rounds=1,
     budget_s=150,
-    run_s=150,
+    run_s=300,
 )

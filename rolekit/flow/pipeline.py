@@ -129,7 +129,7 @@ class Pipeline:
                 head = arrival.head
                 if (
                     head.headers
-                    or head.sent_at_ms < tracing.late_ms  # no later than its birth
+                    or head.sent_at_ms < tracing.late_ms  # roughly; `begin` asks for its birth
                     or (tracing.wanted and head.root in tracing.wanted)
                     or (self._beginners and arrival.plan.name in self._beginners)
                 ):

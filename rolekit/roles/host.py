@@ -17,7 +17,7 @@ import anyio.to_thread
 import structlog
 
 from rolekit import events
-from rolekit.errors import ConfigError, Unavailable, in_a_line
+from rolekit.errors import ConfigError, RolekitError, in_a_line
 from rolekit.flow.batches import Batches
 from rolekit.flow.call import Around, Handler
 from rolekit.flow.consume import Consumer
@@ -48,6 +48,8 @@ log = structlog.get_logger("rolekit.instance")
 ON_STOP_S = 10.0
 LAST_EVENTS_S = 2.0
 ON_CHANGE_S = 10.0
+TO_SEND_S = 2.0
+"""Who takes requests waits so long for a connection to send by, before it is ready without."""
 
 
 class Instance:
@@ -135,6 +137,8 @@ class Instance:
                 return
             self.stage = ""
             try:
+                if isinstance(role, WebRole):
+                    await self._connect_to_send()
                 await self._live(ready)
             finally:
                 await self._put_away(role)
@@ -215,8 +219,6 @@ class Instance:
             if type(role).run is not WorkerRole.run:
                 loops.append(asyncio.create_task(role.run(self._services.client), name="run"))
         if isinstance(role, WebRole) and web_stopping is not None:
-            with suppress(Unavailable):  # whoever sends is told
-                await self._services.runtime.transport.connect_to_send()
             loops.append(asyncio.create_task(self._serve(role, web_stopping), name="serve"))
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         self._is_live = True
@@ -235,6 +237,21 @@ class Instance:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self.stage = "run"
                 raise error
+
+    async def _connect_to_send(self) -> None:
+        """Connect for sending, so that the first request does not wait for that, if it goes.
+
+        Who takes requests is ready all the same, and whoever sends is told what is wrong.
+        """
+        cut = self._starting = asyncio.timeout(0 if self._stopping.is_set() else TO_SEND_S)
+        try:
+            async with cut:
+                await self._services.runtime.transport.connect_to_send()
+        except (RolekitError, TimeoutError) as error:
+            if not self._stopping.is_set():
+                log.warning("cannot connect for sending yet", reason=str(error) or "no answer")
+        finally:
+            self._starting = None
 
     async def _end(self, role: Role, loops: list[asyncio.Task[None]]) -> None:
         """Finish: intake first, then what is in hand."""

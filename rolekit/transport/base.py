@@ -160,6 +160,7 @@ class Transport(Protocol):
 
         Raises:
             Unavailable: Nobody answers there.
+            ConfigError: One answers, but not to this app, or to no more of it.
         """
 
     async def stop(self) -> None:

@@ -1,6 +1,6 @@
 """Publishing: whole batches in one write, confirmed by counting.
 
-    publish ── waiting ──(window, one write a turn)── in flight ──(confirms)── done
+    publish ── waiting ──(window, few writes a turn)── in flight ──(confirms)── done
 
 The broker numbers what comes on a channel and confirms numbers, so no message needs a
 future of its own. A batch ends as stored, or with what the broker said against some of it:
@@ -49,7 +49,7 @@ MOST_STARTS = 4096
 PIECE = 256
 """Messages of one publish that go out together, so that others get their turn."""
 EAGER = 100
-"""So many publishes do not wait for the turn's end: the broker works while others come."""
+"""So many publishes that wait are written before the turn ends: the broker begins with them."""
 CONFIRM_S = 20.0
 LOOK_EVERY_S = 1.0
 AGAIN_MAX_S = 3.0
