@@ -36,7 +36,7 @@ from rolekit.model.span import (
 from rolekit.observe.tracing import Live, carried, new_trace_id, outer_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rolekit.flow.runtime import Arrival
     from rolekit.model.conventions import Server
@@ -69,6 +69,7 @@ class Tracing:
         wanted: Traces that are kept after all, by root.
         late_ms: What was born before this time may be late, milliseconds since 1970.
         look_s: From this time on, seconds since 1970, `look` must be asked before.
+        flush: Hands on at once the spans that would go when the turn ends.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Tracing:
         self.memory = Memory(tracer, self.operation)
         self.wanted = self.memory.wanted
         self.late_ms, self.look_s = 0, 0.0
+        self.flush: Callable[[], None] = lambda: None
 
     # -- one message -------------------------------------------------------------------------
 

@@ -123,6 +123,8 @@ async def _live_on(
         role=spec.role,
         instance=f"{spec.role}/{spec.slot}",
     )
+    if tracing is not None:
+        tracing.flush = shipping.flush
     parts = build(
         shared.plan,
         spec.owner,

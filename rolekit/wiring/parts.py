@@ -140,6 +140,8 @@ def build(  # noqa: PLR0913 - each is a setting of the process
             sources=sources_of(plan),
             made=[*plan.queues(), INBOUND] if has_queues else (),
         )
+        if tracing is not None:
+            rabbit.call_before_early(tracing.flush)
         of_broker = rabbit.numbers
         claims = PostgresTransport(state, owner=owner, bell=bell, joins_store=False)
         transport = LongWorkTransport(

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit import link
+from rolekit.flow.tracing import Tracing
 from rolekit.model.span import Span
+from rolekit.observe.tracing import Sampling, Tracer
+from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.wiring import shipping as under_test
+from rolekit.wiring.parts import build
 from rolekit.wiring.shipping import Shipping
+from tests.unit.shop import shop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
 pytestmark = [pytest.mark.anyio]
 
@@ -96,3 +101,24 @@ async def test_what_is_held_is_written_when_told(monkeypatch: pytest.MonkeyPatch
         shipping.flush()
 
         assert told(theirs) == [span(1, ended_ns=5)]
+
+
+def test_messages_that_leave_within_a_turn_have_the_spans_go_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Callable[[], None]] = []
+
+    def note(_transport: RabbitTransport, call: Callable[[], None]) -> None:
+        told.append(call)
+
+    def flush() -> None:
+        """Called by nobody here."""
+
+    monkeypatch.setattr(RabbitTransport, "call_before_early", note)
+    tracing = Tracing(
+        Tracer(lambda _: None, Sampling(), role="Work", instance="Work/0"), system="rabbitmq"
+    )
+    tracing.flush = flush
+    build(shop.plan(), 1, "postgresql://nowhere/db", "amqp://nowhere", tracing=tracing)
+
+    assert told == [flush]

@@ -58,6 +58,9 @@ AGAIN_MAX_S = 3.0
 class Publisher:
     """Publishes on one channel at a time.
 
+    Attributes:
+        before_early: Called before something is written that does not wait for the turn's end.
+
     Args:
         connection: For publishing only: a broker that is short of memory stops reading it.
         name_of: Says what a queue is called on the broker.
@@ -85,6 +88,7 @@ class Publisher:
         self._will_flush = False
         self._tasks: list[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
+        self.before_early: Callable[[], None] = lambda: None
         self.returned = self.unknown = 0
 
     @property
@@ -124,6 +128,7 @@ class Publisher:
         if not self._tasks:
             await self._start_for(batch)
         if len(self._waiting) % EAGER == 0:
+            self.before_early()
             self._flush()
         elif not self._will_flush:
             self._will_flush = True

@@ -44,7 +44,7 @@ from rolekit.transport.rabbitmq.subscription import RabbitSubscription
 from rolekit.transport.rabbitmq.watchdog import EVERY_S, Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from rolekit.transport.rabbitmq.consumer import QueueConsumer
 
@@ -139,6 +139,10 @@ class RabbitTransport:
         """As the broker said it when the connection began; empty while there is none."""
         session = self._consuming.current
         return "" if session is None else session.version
+
+    def call_before_early(self, call: Callable[[], None]) -> None:
+        """Have this called before messages leave within the turn in which they were sent."""
+        self._publisher.before_early = call
 
     async def start(self) -> None:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
