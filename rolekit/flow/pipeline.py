@@ -17,7 +17,6 @@ import random
 import time
 from functools import partial
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 import structlog
 
@@ -126,11 +125,10 @@ class Pipeline:
             if tracing is not None:
                 if began_s > tracing.look_s:
                     tracing.look(began_s)
-                head = arrival.head
                 if (
-                    head.headers
-                    or head.sent_at_ms < tracing.late_ms  # roughly; `begin` asks for its birth
-                    or (tracing.wanted and head.root in tracing.wanted)
+                    arrival.head.headers
+                    or (arrival.delivery.packet.birth_ms or 0) < tracing.late_ms
+                    or (tracing.wanted and arrival.head.root in tracing.wanted)
                     or (self._beginners and arrival.plan.name in self._beginners)
                 ):
                     arrival = tracing.begin(arrival, began_s)
@@ -164,10 +162,7 @@ class Pipeline:
         if tracing is not None and arrival.trace is None:
             if took_s > tracing.slow_s:
                 return tracing.late(arrival, since_s=began_s)
-            memory = tracing.memory
-            mask = memory.share.mask  # looked at here: two calls for each message cost more
-            if not mask or not crc32(arrival.head.root.encode()) & mask or memory.wanted:
-                memory.handled(arrival, began_s, took_s, work.step, work.direct)
+            tracing.memory.handled(arrival, began_s, took_s, work.step, work.direct)
         return arrival
 
     async def _attempt(self, arrival: Arrival, work: Work) -> Submitted | None:

@@ -19,16 +19,13 @@ _LARGEST_MASK = (1 << 16) - 1
 class Share:
     """Says which of all traces are remembered, by how many come.
 
-    Attributes:
-        mask: Bits of a root's CRC-32 that are all 0 where it is remembered.
-
     Args:
         most: So many entries are remembered.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.mask = 0
+        self._mask = 0
         self._taken = 0
         self._since_s = 0.0
 
@@ -38,7 +35,7 @@ class Share:
         Args:
             root: Id of the message that it began with.
         """
-        return self.mask != 0 and crc32(root.encode()) & self.mask != 0
+        return self._mask != 0 and crc32(root.encode()) & self._mask != 0
 
     def took(self, now_s: float) -> None:
         """Note that something is remembered.
@@ -53,10 +50,10 @@ class Share:
 
     def _judge(self, in_s: float) -> None:
         """Choose the largest share of which enough is still there after `REACH_S`."""
-        come = self._taken * (self.mask + 1) * REACH_S / max(in_s, 1e-3)
-        mask = self.mask
+        come = self._taken * (self._mask + 1) * REACH_S / max(in_s, 1e-3)
+        mask = self._mask
         while come / (mask + 1) > self._most and mask < _LARGEST_MASK:
             mask = mask * 2 + 1
         while mask and come / (mask + 1) * 4 < self._most:  # not to and fro at a bound
             mask //= 2
-        self.mask = mask
+        self._mask = mask
