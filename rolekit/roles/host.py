@@ -146,9 +146,9 @@ class Instance:
 
     async def _start(self, role: Role) -> bool:
         """Run `on_start`; False when it was told to stop meanwhile, which ends it."""
-        # In this task: what it enters, such as a task group, is left by this one too.
-        cut = self._starting = asyncio.timeout(0 if self._stopping.is_set() else None)
+        cut = self._unless_stopped()
         try:
+            # In this task: what it enters, such as a task group, is left by this one too.
             async with cut:
                 await role.on_start()
         except TimeoutError:
@@ -158,6 +158,11 @@ class Instance:
         finally:
             self._starting = None
         return True
+
+    def _unless_stopped(self, within_s: float | None = None) -> asyncio.Timeout:
+        """Make what cuts short, when it is told to stop, or after so many seconds."""
+        self._starting = asyncio.timeout(0 if self._stopping.is_set() else within_s)
+        return self._starting
 
     async def _put_away(self, role: Role) -> None:
         """Run `on_stop`; whatever it does, the instance ends."""
@@ -243,9 +248,8 @@ class Instance:
 
         Who takes requests is ready all the same, and whoever sends is told what is wrong.
         """
-        cut = self._starting = asyncio.timeout(0 if self._stopping.is_set() else TO_SEND_S)
         try:
-            async with cut:
+            async with self._unless_stopped(TO_SEND_S):
                 await self._services.runtime.transport.connect_to_send()
         except (RolekitError, TimeoutError) as error:
             if not self._stopping.is_set():

@@ -19,12 +19,12 @@ HELD_S = 0.05
 class Shipping:
     """Writes spans to the line, many together.
 
-    What begins is written before the loop turns, so before anything leaves that refers to it
-    (whoever sends within the turn calls `flush` before);
-    what ends goes with what begins next, or by itself soon. What began and ended within a
-    turn goes once. Of a process that dies within a turn the attempt is missing, and the next
-    one says that the message was in the hands of an instance that died; what ended within
-    `HELD_S` before it died is taken for under way.
+    What begins is written before the loop turns, so before anything leaves that refers to it;
+    what leaves within the turn has `flush` called before. What ends goes with what begins next,
+    or by itself soon. What began and ended within a turn goes once. Of a process that dies
+    within a turn the attempt is missing, and the next one says that the message was in the
+    hands of an instance that died; what ended within `HELD_S` before it died is taken for under
+    way.
 
     Args:
         writer: To the supervisor.
