@@ -38,6 +38,9 @@ _log = structlog.get_logger("rolekit.supervisor")
 
 Hear = Callable[[str, str, int], None]
 State = Literal["starting", "ready", "stopping", "resting", "refused", "gone"]
+LINE_BYTES = 1 << 20
+"""What an instance says may wait in the kernel, where it outlives the instance. Where all is
+traced some hundred KB come at once, and what it says is read ten times a second."""
 
 
 class Observed(Protocol):
@@ -205,6 +208,7 @@ class Slot:
     async def _live(self, started: Callable[[], None]) -> float:
         spec = self._crew.spec(self.role, self.number)
         ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LINE_BYTES)
         with theirs:
             try:
                 birth = await self._crew.forker.fork(spec, theirs, self._shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
@@ -193,7 +194,9 @@ def test_it_goes_back_when_a_new_one_dies_before_it_is_ready(
 
         assert code == 1
         assert is_back(fleet, [])
-    assert "Aborted: Steady/1 died 3 times before it was ready" in capsys.readouterr().out
+    # One more death may come before the roll looks.
+    said = capsys.readouterr().out
+    assert re.search(r"Aborted: Steady/1 died [34] times before it was ready", said)
 
 
 def test_nothing_is_touched_by_an_app_that_cannot_be_imported(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from rolekit.supervisor.slot import Crew, Slot
 from rolekit.supervisor.wire import RoleSummary
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Sequence
 
     from rolekit.model.sample import Sample
@@ -35,17 +35,24 @@ class Forker:
     def __init__(self, status: int | None, said: bytes = b"") -> None:
         self._status = status
         self._said = said
+        self.room_bytes = 0
 
     async def fork(
         self, spec: link.InstanceSpec, line: socket.socket, shared: Sequence[socket.socket]
     ) -> Birth:
         line.setblocking(False)  # noqa: FBT003 - the only way to say it
         line.send(self._said)
+        self.room_bytes = room_bytes(line)
         readable, writable = os.pipe()  # as a pidfd: readable once the process ended
         os.close(writable)
         status: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         status.set_result(self._status)
         return Birth(pid=1, pidfd=readable, status=status)
+
+
+def room_bytes(line: socket.socket) -> int:
+    """How much may be written that nobody has read."""
+    return line.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
 class Heard:
@@ -181,3 +188,15 @@ async def test_it_tells_how_late_loops_run_and_each_restart() -> None:
     assert heard.lags_s == [("Worker/0 42", 0.25)] * 3
     assert heard.restarts == ["Worker"] * 2
     assert slot.restarts == 2
+
+
+async def test_more_of_what_an_instance_says_outlives_it_than_usually() -> None:
+    forker, host = Forker(0), Host()
+    plain, other = socket.socketpair()
+    with plain, other:
+        usual_bytes = room_bytes(plain)
+    host.slot = slot = Slot(RoleSummary(name="Worker"), 0, crew(forker, host))
+
+    await slot.run()
+
+    assert forker.room_bytes > usual_bytes
