@@ -39,11 +39,11 @@ class Attempt:
     @property
     def context(self) -> TraceContext:
         """What is caused by this attempt carries it."""
-        return TraceContext(self.process.trace, self.send_id, is_sampled=True)
+        return TraceContext(self.process.span.trace, self.send_id, is_sampled=True)
 
     def handled(self, step: Step | None, direct: Packet | None = None) -> None:
         """Note that its handler is done, before anything leaves."""
-        process, now_ns = self.process, self._tracing.tracer.now_ns()
+        process, now_ns = self.process.span, self._tracing.tracer.now_ns()
         process.attributes["rolekit.handler.duration"] = (now_ns - process.begun_ns) / 1e9
         packets = [] if direct is None else [direct]
         if step is not None:
@@ -61,15 +61,15 @@ class Attempt:
             self._sending = self._tracing.sending(self, packets)
             if step is not None and step.later:
                 last = max(step.later, key=lambda due: due.due_ms)
-                self._sending.attributes["rolekit.due_ms"] = last.due_ms
+                self._sending.span.attributes["rolekit.due_ms"] = last.due_ms
                 if last.why:
-                    self._sending.attributes["rolekit.due_why"] = last.why
+                    self._sending.span.attributes["rolekit.due_why"] = last.why
             self._sending.begin()
 
     def _stored(self, step: Step, now_ns: int) -> None:
         for closing in step.closings[:MANY]:
             if closing.total is None:
-                self._tracing.stored(self.process, closing, now_ns)
+                self._tracing.stored(self.process.span, closing, now_ns)
 
     def failed(self, error: BaseException) -> None:
         """Note what went wrong."""
@@ -88,13 +88,13 @@ class Attempt:
 
     def given_up(self, why: str) -> None:
         """Note that it had no outcome: somebody else had it, or it runs again."""
-        self.process.attributes["rolekit.outcome"] = why
+        self.process.span.attributes["rolekit.outcome"] = why
         self.settled()
 
 
 def released(attempt: Attempt, sequence: str, paths: Sequence[Path]) -> None:
     """Link a release to the parts it hands over: the first ones, and the last."""
-    process = attempt.process
+    process = attempt.process.span
     process.attributes["messaging.batch.message_count"] = len(paths)
     some = [*paths[: MANY - 1], *paths[-1:]] if len(paths) > MANY else paths
     process.links = tuple((process.trace, span_at(sequence, path)) for path in some)

@@ -30,7 +30,7 @@ class Leaving:
         """End this span when `left` tells of one of its packets."""
         if len(self._sends) >= LEAVING:
             self._sends.pop(next(iter(self._sends))).end()
-        self._sends[sending.id] = sending
+        self._sends[sending.span.id] = sending
 
     @property
     def awaits(self) -> bool:

@@ -125,10 +125,11 @@ class Pipeline:
             if tracing is not None:
                 if began_s > tracing.look_s:
                     tracing.look(began_s)
+                head = arrival.head
                 if (
-                    arrival.head.headers
-                    or (arrival.delivery.packet.birth_ms or 0) < tracing.late_ms
-                    or (tracing.wanted and arrival.head.root in tracing.wanted)
+                    head.headers
+                    or head.sent_at_ms < tracing.late_ms  # no later than its birth
+                    or (tracing.wanted and head.root in tracing.wanted)
                     or (self._beginners and arrival.plan.name in self._beginners)
                 ):
                     arrival = tracing.begin(arrival, began_s)
@@ -162,7 +163,9 @@ class Pipeline:
         if tracing is not None and arrival.trace is None:
             if took_s > tracing.slow_s:
                 return tracing.late(arrival, since_s=began_s)
-            tracing.memory.handled(arrival, began_s, took_s, work.step, work.direct)
+            memory = tracing.memory
+            if arrival.head.root < memory.share.below or memory.wanted:  # most are neither
+                memory.handled(arrival, began_s, took_s, work.step, work.direct)
         return arrival
 
     async def _attempt(self, arrival: Arrival, work: Work) -> Submitted | None:

@@ -60,6 +60,7 @@ class Memory:
         about: Gives the attributes of an operation: what, template, queue.
 
     Attributes:
+        share: Of traces, whose attempts are remembered.
         wanted: Traces that are kept after all, by root: the trace, and how many more of its
             attempts are traced here.
     """
@@ -72,7 +73,7 @@ class Memory:
         self._steps: deque[Step] = deque(maxlen=MOST)
         self._chunks: deque[Chunk] = deque(maxlen=CHUNKS)
         self._intakes: deque[Intake] = deque(maxlen=MOST)
-        self._share, self._share_of_intakes = Share(MOST), Share(MOST)
+        self.share, self._share_of_intakes = Share(MOST), Share(MOST)
         self.wanted: dict[str, tuple[str, int]] = {}
 
     # -- remembering --------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class Memory:
     ) -> None:
         """Remember an attempt that nobody traces, and what it gave."""
         head = arrival.head
-        if self._share.leaves_out(head.root) and head.root not in self.wanted:
+        if head.root >= self.share.below and head.root not in self.wanted:
             return
         packet = arrival.delivery.packet
         to = sent = ""
@@ -106,7 +107,7 @@ class Memory:
             self._tell_step(attempt, trace)
         else:
             self._steps.append(attempt)
-            self._share.took(began_s)
+            self.share.took(began_s)
 
     def _split(self, arrival: Arrival, outputs: Sequence[Packet], at_s: float) -> None:
         packet, root = arrival.packet, arrival.head.root
@@ -125,7 +126,7 @@ class Memory:
             packets: Of one message.
             head: Of all of them.
         """
-        if self._share_of_intakes.leaves_out(head.root):
+        if head.root >= self._share_of_intakes.below:
             return
         by = current.get()
         if len(packets) == 1:

@@ -14,7 +14,7 @@ Source: DESIGN 8; PITFALLS 1.4.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ import msgspec
 from rolekit.flow.attempt import MANY, Attempt
 from rolekit.flow.leaving import Leaving
 from rolekit.flow.remembered import Memory
+from rolekit.flow.runtime import Arrival
 from rolekit.model.envelope import Kind
 from rolekit.model.span import (
     NO_TRACE,
@@ -38,15 +39,17 @@ from rolekit.observe.tracing import Live, carried, new_trace_id, outer_context
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rolekit.flow.runtime import Arrival
     from rolekit.model.conventions import Server
     from rolekit.model.envelope import Packet
     from rolekit.model.reassembly import Closing
+    from rolekit.model.span import Span
     from rolekit.observe.tracing import Tracer, Value
     from rolekit.store.base import Step
 
 LATE_AGAIN_S = 0.1
 """When as many late messages are traced as may be, no other is for so long."""
+OPERATIONS = 1_000
+"""Attributes of so many are at hand: what is done with which queue."""
 LOOK_EVERY_S = 0.001
 """For so long `late_ms` stays: births are in milliseconds, and many messages come in one."""
 
@@ -95,6 +98,7 @@ class Tracing:
         }
         self._prefix = prefix
         self.leaves_later = leaves_later
+        self._operations = lru_cache(OPERATIONS)(self._operation)
         self.leaving = Leaving()
         self.slow_s = tracer.sampling.slow_s
         self.memory = Memory(tracer, self.operation)
@@ -159,14 +163,15 @@ class Tracing:
             message=arrival.packet.id,
             begun_ns=begun_ns,
             attributes=self._about(arrival),
+            is_slow=is_slow,
+            is_late=is_late and not arrival.plan.reads_from,  # nobody was before
         )
-        process.is_slow = is_slow
-        process.is_late = is_late and not arrival.plan.reads_from  # nobody was before
         attempt = Attempt(self, process)
         process.begin()
         headers = {**head.headers, TRACEPARENT: attempt.context.header()}
-        return replace(
-            arrival, head=msgspec.structs.replace(head, headers=headers), trace=attempt
+        head = msgspec.structs.replace(head, headers=headers)
+        return Arrival(
+            arrival.delivery, arrival.subscription, head, arrival.plan, arrival.turn, attempt
         )
 
     def _roots(self, arrival: Arrival, cause: TraceContext | None) -> tuple[str, str]:
@@ -209,6 +214,9 @@ class Tracing:
 
     def operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
         """Say what is done with a queue, as the conventions do."""
+        return self._operations(what, template, queue).copy()
+
+    def _operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
         found: dict[str, Value] = {
             **self._system,
             "messaging.operation.name": what,
@@ -247,7 +255,8 @@ class Tracing:
 
     def sending(self, attempt: Attempt, packets: Sequence[Packet]) -> Live:
         """Make the span of what an attempt sends."""
-        return self._send(packets, attempt.process.trace, attempt.process.id, attempt.send_id)
+        process = attempt.process.span
+        return self._send(packets, process.trace, process.id, attempt.send_id)
 
     def _send(self, packets: Sequence[Packet], trace: str, parent: str, id_: str) -> Live:
         queues = {packet.queue for packet in packets}
@@ -260,12 +269,13 @@ class Tracing:
             parent=parent,
             id_=id_,
             message=packets[0].id,
-            attributes={**self.operation("send", queue, queue)},
+            attributes=self.operation("send", queue, queue),
         )
+        attributes = sending.span.attributes
         if len(packets) > 1:
-            sending.attributes["messaging.batch.message_count"] = len(packets)
+            attributes["messaging.batch.message_count"] = len(packets)
         else:
-            sending.attributes["messaging.message.id"] = packets[0].id
+            attributes["messaging.message.id"] = packets[0].id
         return sending
 
     def entering(self, headers: Mapping[str, str] | None) -> tuple[dict[str, str], Live | None]:
@@ -294,14 +304,14 @@ class Tracing:
 
     def sent(self, sending: Live, packets: Sequence[Packet], root: str) -> None:
         """Say what a send is about, before it leaves."""
-        queue = packets[0].queue
-        sending.name = f"send {queue}" if len(packets) == 1 else "send"
-        sending.message = root
-        sending.attributes = self.operation("send", queue, queue)
-        sending.attributes["messaging.message.conversation_id"] = root
-        sending.attributes["messaging.message.id"] = packets[0].id
+        span, queue = sending.span, packets[0].queue
+        span.name = f"send {queue}" if len(packets) == 1 else "send"
+        span.message = root
+        span.attributes = self.operation("send", queue, queue)
+        span.attributes["messaging.message.conversation_id"] = root
+        span.attributes["messaging.message.id"] = packets[0].id
         if len(packets) > 1:
-            sending.attributes["messaging.batch.message_count"] = len(packets)
+            span.attributes["messaging.batch.message_count"] = len(packets)
         self.leaving.wait_for(sending.begin())
 
     def received(self, header: str, type_: str, root: str) -> None:
@@ -339,7 +349,7 @@ class Tracing:
 
     # -- sequences and commits -----------------------------------------------------------------
 
-    def stored(self, process: Live, closing: Closing, now_ns: int) -> None:
+    def stored(self, process: Span, closing: Closing, now_ns: int) -> None:
         """Note that a position closed."""
         Live(
             self.tracer,
@@ -359,10 +369,10 @@ class Tracing:
 
     def committed(self, steps: Sequence[Step], begun_ns: int) -> None:
         """Note a commit: one span in each trace that had a step in it."""
-        by_trace: dict[str, list[Live]] = {}
+        by_trace: dict[str, list[Span]] = {}
         for step in steps:
             if isinstance(step.trace, Attempt):
-                process = step.trace.process
+                process = step.trace.process.span
                 by_trace.setdefault(process.trace, []).append(process)
         if not by_trace:
             return

@@ -39,13 +39,13 @@ def name_message(
     _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
     """Add to a line which message and which trace it is about, if it does not say so itself."""
-    hand, span = in_hand.get(), current.get()
+    hand, live = in_hand.get(), current.get()
     if hand is not None and hand.packet is not None:
         event.setdefault("message", hand.packet.id)
         if (trace := _trace_of(hand.packet)) is not None:
             event.setdefault("trace", trace)
-    elif isinstance(span, Live):
-        event.setdefault("trace", span.trace)
+    elif isinstance(live, Live):
+        event.setdefault("trace", live.span.trace)
     return event
 
 

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class Taking:
     """Something that is being taken in."""
 
-    def __init__(self, span: Live | Untraced | None) -> None:
-        self._span = span
+    def __init__(self, taken: Live | Untraced | None) -> None:
+        self._taken = taken
 
     def refused(self, why: str) -> None:
         """Say that it was not taken, and why; a word or a code, nothing of what is in it."""
-        if isinstance(self._span, Live):
-            self._span.error, self._span.detail = "Refused", why[:500]
+        if isinstance(self._taken, Live):
+            span = self._taken.span
+            span.error, span.detail = "Refused", why[:500]
 
 
 @contextmanager
@@ -52,13 +53,13 @@ def taking(tracer: Tracer | None, name: str, **attributes: str | int) -> Generat
             untraced.ended_ns = tracer.now_ns()
             current.reset(token)
         return
-    span = Live(tracer, name, SpanKind.SERVER, trace=new_trace_id(), attributes={**named})
-    token = current.set(span.begin())
+    live = Live(tracer, name, SpanKind.SERVER, trace=new_trace_id(), attributes={**named})
+    token = current.set(live.begin())
     try:
-        yield Taking(span)
+        yield Taking(live)
     except BaseException as error:
-        span.failed(error)
+        live.failed(error)
         raise
     finally:
         current.reset(token)
-        span.end()
+        live.end()

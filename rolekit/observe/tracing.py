@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from rolekit.model.span import Span, SpanKind, TraceContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
 FIRST_PER_S = 1
 """So many traces that begin in a second are kept, whatever the share."""
@@ -47,12 +48,13 @@ class Sampling:
 
 
 class Live:
-    """A span that is under way; `end` ends it, once."""
+    """A span that is under way; `end` ends it, once.
 
-    __slots__ = (
-        "_tracer", "attributes", "begun_ns", "detail", "error", "id", "is_late", "is_over",
-        "is_slow", "kind", "links", "message", "name", "parent", "trace",
-    )  # fmt: skip
+    Attributes:
+        span: As it stands now.
+    """
+
+    __slots__ = ("_tracer", "span")
 
     def __init__(  # noqa: PLR0913 - a span has so much
         self,
@@ -67,43 +69,53 @@ class Live:
         begun_ns: int = 0,
         attributes: dict[str, Value] | None = None,
         links: tuple[tuple[str, str], ...] = (),
+        is_slow: bool = False,
+        is_late: bool = False,
     ) -> None:
         self._tracer = tracer
-        self.name, self.kind = name, kind
-        self.trace, self.parent, self.id = trace, parent, id_ or new_span_id()
-        self.message = message
-        self.begun_ns = begun_ns or tracer.now_ns()
-        self.attributes: dict[str, Value] = attributes or {}
-        self.links = links
-        self.error = self.detail = ""
-        self.is_slow = self.is_late = self.is_over = False
+        self.span = Span(
+            trace=trace,
+            id=id_ or new_span_id(),
+            parent=parent,
+            name=name,
+            kind=kind,
+            begun_ns=begun_ns or tracer.now_ns(),
+            role=tracer.role,
+            instance=tracer.instance,
+            message=message,
+            is_slow=is_slow,
+            attributes={} if attributes is None else attributes,
+            links=links,
+            is_late=is_late,
+        )
 
     @property
     def context(self) -> TraceContext:
         """What those are given that it causes."""
-        return TraceContext(self.trace, self.id, is_sampled=True)
+        return TraceContext(self.span.trace, self.span.id, is_sampled=True)
 
     def failed(self, error: BaseException) -> None:
         """Note what went wrong."""
-        self.error, self.detail = type(error).__name__, str(error)[:500]
+        self.span.error, self.span.detail = type(error).__name__, str(error)[:500]
 
     def begin(self) -> Live:
         """Let it be known from now on."""
-        self._tracer.ship(self, 0)
+        self._tracer.ship(self.span)
         return self
 
     def end(self, ended_ns: int = 0) -> None:
         """End it now, or then; a second time does nothing."""
-        if not self.is_over:
-            self.is_over = True
-            self._tracer.ship(self, ended_ns or self._tracer.now_ns())
+        if not self.span.ended_ns:
+            self.span.ended_ns = ended_ns or self._tracer.now_ns()
+            self._tracer.ship(self.span)
 
 
 class Tracer:
-    """Makes the spans of one process.
+    """What the spans of one process have in common, and which of them are kept.
 
     Args:
-        ship: Takes each span when it begins and when it ends; must not block or raise.
+        ship: Takes each span when it begins and when it ends, which is the same object; must
+            not block or raise.
         sampling: Which are kept; may be replaced at any time.
         role: Of this process.
         instance: Its name.
@@ -112,9 +124,9 @@ class Tracer:
     def __init__(
         self, ship: Callable[[Span], None], sampling: Sampling, *, role: str, instance: str
     ) -> None:
-        self._ship = ship
+        self.ship = ship
         self.sampling = sampling
-        self._role = role
+        self.role = role
         self.instance = instance
         self.now_ns = time.time_ns
         self._first = Allowance(sampling.first_per_s)
@@ -127,29 +139,6 @@ class Tracer:
     def keeps_late(self) -> bool:
         """Decide whether something that failed or was slow is traced from here on."""
         return self._late.take()
-
-    def ship(self, live: Live, ended_ns: int) -> None:
-        """Send a span as it stands."""
-        self._ship(
-            Span(
-                trace=live.trace,
-                id=live.id,
-                parent=live.parent,
-                name=live.name,
-                kind=live.kind,
-                begun_ns=live.begun_ns,
-                ended_ns=ended_ns,
-                role=self._role,
-                instance=self.instance,
-                message=live.message,
-                error=live.error,
-                detail=live.detail,
-                is_slow=live.is_slow,
-                attributes=live.attributes,
-                links=live.links,
-                is_late=live.is_late,
-            )
-        )
 
 
 class Allowance:
@@ -225,13 +214,17 @@ def outer_context() -> TraceContext | None:
     )
 
 
-@contextmanager
-def within(span: TraceContext) -> Generator[None]:
+def within(span: TraceContext) -> AbstractContextManager[None]:
     """Let spans that an app begins with OpenTelemetry be children of this one."""
-    otel: Any = sys.modules.get(_OPENTELEMETRY)
-    if otel is None:
-        yield
-        return
+    return _within(span) if _OPENTELEMETRY in sys.modules else _NOBODY
+
+
+_NOBODY = nullcontext()
+
+
+@contextmanager
+def _within(span: TraceContext) -> Generator[None]:
+    otel: Any = sys.modules[_OPENTELEMETRY]
     context = sys.modules["opentelemetry.context"]
     above = otel.SpanContext(
         int(span.trace, 16),

@@ -61,12 +61,12 @@ async def traced(
             carried.reset(carrying)
         return
     request = _Request(tracer, scope, send, cause.trace if cause else new_trace_id())
-    request.span.parent = cause.span if cause else ""
-    token = current.set(request.span.begin())
+    request.live.span.parent = cause.span if cause else ""
+    token = current.set(request.live.begin())
     try:
         await answer(request.send)
     except BaseException as error:
-        request.span.failed(error)
+        request.live.failed(error)
         raise
     finally:
         current.reset(token)
@@ -84,7 +84,7 @@ class _Request:
         self._scope = scope
         self._send = send
         method = scope["method"]
-        self.span = Live(
+        self.live = Live(
             tracer,
             method,
             SpanKind.SERVER,
@@ -97,23 +97,23 @@ class _Request:
         )
         server = scope.get("server")
         if server:
-            self.span.attributes["server.address"] = str(server[0])
+            self.live.span.attributes["server.address"] = str(server[0])
             if server[1] is not None:
-                self.span.attributes["server.port"] = int(server[1])
+                self.live.span.attributes["server.port"] = int(server[1])
 
     async def send(self, message: Message) -> None:
         """Pass on what is sent."""
         if message["type"] == "http.response.start":
             status = message["status"]
-            self.span.attributes["http.response.status_code"] = status
+            self.live.span.attributes["http.response.status_code"] = status
             if status >= _SERVER_ERROR:
-                self.span.error = str(status)
+                self.live.span.error = str(status)
         await self._send(message)
 
     def end(self) -> None:
         """End the span, whose route is known by now."""
         route = self._scope.get("rolekit.route")
         if isinstance(route, str):
-            self.span.name = route
-            self.span.attributes["http.route"] = route.partition(" ")[2]
-        self.span.end()
+            self.live.span.name = route
+            self.live.span.attributes["http.route"] = route.partition(" ")[2]
+        self.live.end()

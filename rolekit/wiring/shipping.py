@@ -38,7 +38,7 @@ class Shipping:
         self._held: asyncio.TimerHandle | None = None
 
     def ship(self, span: Span) -> None:
-        """Take a span as it began or ended."""
+        """Take a span that began or ended; it is written as it stands then."""
         self._spans[span.id] = span
         if self._is_due:
             return
