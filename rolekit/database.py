@@ -176,6 +176,7 @@ class Database:
         tidy: Undoes whatever somebody else's statements set on a connection, since the pool
             resets nothing. To be sent together with the end of a transaction if `is_pooled`:
             after it, another connection may be meant.
+        before_use: Called before a connection is used: what is committed may be read at once.
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class Database:
         self.begin = "; ".join(("begin", *_set_local())) if is_pooled else "begin"
         self.tidy = _TIDY_POOLED if is_pooled else _TIDY
         self.schema = schema_of(app)
+        self.before_use: Callable[[], None] = lambda: None
         self._name = f"rolekit {app} {part}".rstrip()
         self.max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -254,6 +256,7 @@ class Database:
             connection = await pool.acquire(timeout=CONNECT_S * 2)
         try:
             try:
+                self.before_use()
                 yield connection
             finally:
                 # Shielded by asyncpg itself; a broken connection is dropped by the pool.

@@ -128,7 +128,7 @@ class Pipeline:
                 head = arrival.head
                 if (
                     head.headers
-                    or head.sent_at_ms < tracing.late_ms  # no later than its birth
+                    or head.sent_at_ms < tracing.late_ms  # not after its birth, on one clock
                     or (tracing.wanted and head.root in tracing.wanted)
                     or (self._beginners and arrival.plan.name in self._beginners)
                 ):
@@ -163,8 +163,9 @@ class Pipeline:
         if tracing is not None and arrival.trace is None:
             if took_s > tracing.slow_s:
                 return tracing.late(arrival, since_s=began_s)
-            memory = tracing.memory
-            if arrival.head.root < memory.share.below or memory.wanted:  # most are neither
+            root, memory = arrival.head.root, tracing.memory
+            # Asked here, though it asks too: most are left out, and a call costs as much again.
+            if root < memory.share.below or (memory.wanted and root in memory.wanted):
                 memory.handled(arrival, began_s, took_s, work.step, work.direct)
         return arrival
 

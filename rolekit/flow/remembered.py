@@ -19,7 +19,7 @@ from rolekit.model.span import SpanKind, TraceContext, send_of
 from rolekit.observe.tracing import Live, Untraced, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rolekit.flow.runtime import Arrival
     from rolekit.model.envelope import Head, Packet
@@ -56,7 +56,7 @@ class Memory:
     """Remembers attempts and sends of one process.
 
     Args:
-        tracer: Makes spans of what is wanted.
+        tracer: Of this process.
         about: Gives the attributes of an operation: what, template, queue.
 
     Attributes:
@@ -66,7 +66,7 @@ class Memory:
     """
 
     def __init__(
-        self, tracer: Tracer, about: Callable[[str, str, str], dict[str, Value]]
+        self, tracer: Tracer, about: Callable[[str, str, str], Mapping[str, Value]]
     ) -> None:
         self._tracer = tracer
         self._about = about

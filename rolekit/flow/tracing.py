@@ -51,14 +51,14 @@ LATE_AGAIN_S = 0.1
 OPERATIONS = 1_000
 """Attributes of so many are at hand: what is done with which queue."""
 LOOK_EVERY_S = 0.001
-"""For so long `late_ms` stays: births are in milliseconds, and many messages come in one."""
+"""For so long `late_ms` stays: times are in milliseconds, and many messages come in one."""
 
 
 class Tracing:
     """Traces messages in one process.
 
     Args:
-        tracer: Makes spans.
+        tracer: Of this process.
         system: What carries the messages, as OpenTelemetry calls it.
         prefix: Of queues there.
         leaves_later: What is committed leaves after the commit.
@@ -70,9 +70,9 @@ class Tracing:
         slow_s: What waits or runs longer is traced from there on.
         memory: Of what nobody traces.
         wanted: Traces that are kept after all, by root.
-        late_ms: What was born before this time may be late, milliseconds since 1970.
+        late_ms: What was sent before this time may be late, milliseconds since 1970.
         look_s: From this time on, seconds since 1970, `look` must be asked before.
-        flush: Hands on at once the spans that would go when the turn ends.
+        flush: Hands on at once what began. Called before something leaves that may refer to it.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class Tracing:
         }
         self._prefix = prefix
         self.leaves_later = leaves_later
-        self._operations = lru_cache(OPERATIONS)(self._operation)
+        self._about_operation = lru_cache(OPERATIONS)(self._operation)
         self.leaving = Leaving()
         self.slow_s = tracer.sampling.slow_s
-        self.memory = Memory(tracer, self.operation)
+        self.memory = Memory(tracer, self._about_operation)
         self.wanted = self.memory.wanted
         self.late_ms, self.look_s = 0, 0.0
         self.flush: Callable[[], None] = lambda: None
@@ -188,7 +188,7 @@ class Tracing:
     def _about(self, arrival: Arrival) -> dict[str, Value]:
         head, packet, delivery = arrival.head, arrival.packet, arrival.delivery
         found: dict[str, Value] = {
-            **self.operation("process", arrival.plan.name, packet.queue),
+            **self._about_operation("process", arrival.plan.name, packet.queue),
             "messaging.message.id": packet.id,
             "messaging.message.conversation_id": head.root,
             "rolekit.message.type": head.type,
@@ -212,11 +212,8 @@ class Tracing:
             found["rolekit.kind"] = head.kind.name.lower()
         return found
 
-    def operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
+    def _operation(self, what: str, template: str, queue: str) -> Mapping[str, Value]:
         """Say what is done with a queue, as the conventions do."""
-        return self._operations(what, template, queue).copy()
-
-    def _operation(self, what: str, template: str, queue: str) -> dict[str, Value]:
         found: dict[str, Value] = {
             **self._system,
             "messaging.operation.name": what,
@@ -269,7 +266,7 @@ class Tracing:
             parent=parent,
             id_=id_,
             message=packets[0].id,
-            attributes=self.operation("send", queue, queue),
+            attributes={**self._about_operation("send", queue, queue)},
         )
         attributes = sending.span.attributes
         if len(packets) > 1:
@@ -307,7 +304,7 @@ class Tracing:
         span, queue = sending.span, packets[0].queue
         span.name = f"send {queue}" if len(packets) == 1 else "send"
         span.message = root
-        span.attributes = self.operation("send", queue, queue)
+        span.attributes = {**self._about_operation("send", queue, queue)}
         span.attributes["messaging.message.conversation_id"] = root
         span.attributes["messaging.message.id"] = packets[0].id
         if len(packets) > 1:

@@ -18,6 +18,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from rolekit.model.span import Span, SpanKind, TraceContext
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Live:
 
     def begin(self) -> Live:
         """Let it be known from now on."""
-        self._tracer.ship(self.span)
+        self._tracer.ship(structs.replace(self.span))  # a copy, since this one changes
         return self
 
     def end(self, ended_ns: int = 0) -> None:
@@ -114,8 +116,8 @@ class Tracer:
     """What the spans of one process have in common, and which of them are kept.
 
     Args:
-        ship: Takes each span when it begins and when it ends, which is the same object; must
-            not block or raise.
+        ship: Takes each span as it stands when it begins and when it ends; must not block or
+            raise.
         sampling: Which are kept; may be replaced at any time.
         role: Of this process.
         instance: Its name.
@@ -196,6 +198,7 @@ carried: ContextVar[dict[str, str]] = ContextVar("rolekit_carried", default={}) 
 _NOT_KEPT = TraceContext("", "", is_sampled=False)
 _OPENTELEMETRY = "opentelemetry.trace"
 """OpenTelemetry's API is there if the app uses it: otherwise there is no span of its own."""
+_NOTHING = nullcontext()
 
 
 def outer_context() -> TraceContext | None:
@@ -216,10 +219,7 @@ def outer_context() -> TraceContext | None:
 
 def within(span: TraceContext) -> AbstractContextManager[None]:
     """Let spans that an app begins with OpenTelemetry be children of this one."""
-    return _within(span) if _OPENTELEMETRY in sys.modules else _NOBODY
-
-
-_NOBODY = nullcontext()
+    return _NOTHING if sys.modules.get(_OPENTELEMETRY) is None else _within(span)
 
 
 @contextmanager

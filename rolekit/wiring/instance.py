@@ -124,7 +124,7 @@ async def _live_on(
         instance=f"{spec.role}/{spec.slot}",
     )
     if tracing is not None:
-        tracing.flush = shipping.flush
+        tracing.flush = shipping.flush_begun
     parts = build(
         shared.plan,
         spec.owner,

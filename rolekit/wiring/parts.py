@@ -126,6 +126,8 @@ def build(  # noqa: PLR0913 - each is a setting of the process
     """
     opened = partial(Database, app=plan.name, part=part, max_connections=CONNECTIONS)
     state = opened(pooler or database, is_pooled=bool(pooler))
+    if tracing is not None:
+        state.before_use = tracing.flush
     bell = Bell(carry_by_notify(state, owner))
     store = PostgresStore(state, owner=owner, joins=joins_store(database, broker))
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
@@ -141,7 +143,7 @@ def build(  # noqa: PLR0913 - each is a setting of the process
             made=[*plan.queues(), INBOUND] if has_queues else (),
         )
         if tracing is not None:
-            rabbit.call_before_early(tracing.flush)
+            rabbit.call_before_write(tracing.flush)
         of_broker = rabbit.numbers
         claims = PostgresTransport(state, owner=owner, bell=bell, joins_store=False)
         transport = LongWorkTransport(
@@ -151,6 +153,8 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         refuse_sources(sources_of(plan))
         joins = joins_store(database, broker)
         queues = state if joins else opened(broker)
+        if tracing is not None:
+            queues.before_use = tracing.flush
         transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
     runtime = Runtime(
         plan=plan,

@@ -19,12 +19,12 @@ HELD_S = 0.05
 class Shipping:
     """Writes spans to the line, many together.
 
-    What begins is written before the loop turns, so before anything leaves that refers to it;
-    what leaves within the turn has `flush` called before. What ends goes with what begins next,
-    or by itself soon. What began and ended within a turn goes once. Of a process that dies
-    within a turn the attempt is missing, and the next one says that the message was in the
-    hands of an instance that died; what ended within `HELD_S` before it died is taken for under
-    way.
+    What begins is written before the loop turns, and before anything leaves that may refer to
+    it: who writes to a broker or a database calls `flush_begun` first. What ends goes with what
+    begins next, or by itself soon. What began and ended within a turn goes once. Of a process
+    that dies within a turn the attempt is missing, and the next one says that the message was
+    in the hands of an instance that died; what ended within `HELD_S` before it died is taken
+    for under way.
 
     Args:
         writer: To the supervisor.
@@ -38,7 +38,7 @@ class Shipping:
         self._held: asyncio.TimerHandle | None = None
 
     def ship(self, span: Span) -> None:
-        """Take a span that began or ended; it is written as it stands then."""
+        """Take a span as it began or ended."""
         self._spans[span.id] = span
         if self._is_due:
             return
@@ -47,6 +47,11 @@ class Shipping:
             self._loop.call_soon(self.flush)
         elif self._held is None:
             self._held = self._loop.call_later(HELD_S, self.flush)
+
+    def flush_begun(self) -> None:
+        """Write what is there, if something of it began and was not written yet."""
+        if self._is_due:
+            self.flush()
 
     def flush(self) -> None:
         """Write what is there."""

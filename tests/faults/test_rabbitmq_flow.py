@@ -116,7 +116,7 @@ async def test_a_handler_whose_connection_is_closed_runs_on_and_its_repeat_is_ab
         assert held == 0
         assert await flow.problems(parts=1) == {}
         # Both ran on; a third came if the step before it lost its ack, and gave it once more.
-        assert ended >= 2
+        assert ended in {2, 3}
         assert await flow.count("effects") == 1
 
 

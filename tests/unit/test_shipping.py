@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit import link
+from rolekit.database import Database
 from rolekit.flow.tracing import Tracing
 from rolekit.model.span import Span
 from rolekit.observe.tracing import Sampling, Tracer
@@ -103,10 +104,32 @@ async def test_what_is_held_is_written_when_told(monkeypatch: pytest.MonkeyPatch
         assert told(theirs) == [span(1, ended_ns=5)]
 
 
-def test_messages_that_leave_within_a_turn_have_the_spans_go_before(
+async def test_what_begins_can_be_written_before_the_turn_ends_and_takes_ends_along(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[Callable[[], None]] = []
+    monkeypatch.setattr(under_test, "HELD_S", 3600)
+    async with line() as (shipping, theirs):
+        shipping.ship(span(1, ended_ns=5))
+        shipping.flush_begun()
+        assert told(theirs) == []
+
+        shipping.ship(span(2))
+        shipping.flush_begun()
+
+        assert told(theirs) == [span(1, ended_ns=5), span(2)]
+
+
+@pytest.mark.parametrize(
+    ("database", "broker"),
+    [
+        ("postgresql://nowhere/a", "postgresql://nowhere/b"),
+        ("postgresql://nowhere/a", "amqp://x"),
+    ],
+)
+def test_spans_go_before_whatever_is_written_to_a_broker_or_a_database(
+    database: str, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
 
     def note(_transport: RabbitTransport, call: Callable[[], None]) -> None:
         told.append(call)
@@ -114,11 +137,18 @@ def test_messages_that_leave_within_a_turn_have_the_spans_go_before(
     def flush() -> None:
         """Called by nobody here."""
 
-    monkeypatch.setattr(RabbitTransport, "call_before_early", note)
+    class Noted(Database):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "before_use" and value is flush:
+                told.append(value)
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(RabbitTransport, "call_before_write", note)
+    monkeypatch.setattr("rolekit.wiring.parts.Database", Noted)
     tracing = Tracing(
         Tracer(lambda _: None, Sampling(), role="Work", instance="Work/0"), system="rabbitmq"
     )
     tracing.flush = flush
-    build(shop.plan(), 1, "postgresql://nowhere/db", "amqp://nowhere", tracing=tracing)
+    build(shop.plan(), 1, database, broker, tracing=tracing)
 
-    assert told == [flush]
+    assert told == [flush, flush]

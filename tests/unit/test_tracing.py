@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import get_current_span
 
 from rolekit import WorkerRole, handle
 from rolekit.flow import remembered, share
 from rolekit.model.envelope import decode_head
-from rolekit.model.span import Recall, SpanKind, TraceContext, context_of, may_be_sampled
+from rolekit.model.span import (
+    Recall,
+    Span,
+    SpanKind,
+    TraceContext,
+    context_of,
+    may_be_sampled,
+)
 from rolekit.observe.current import in_hand
-from rolekit.observe.tracing import Untraced, current
+from rolekit.observe.tracing import Live, Sampling, Tracer, Untraced, current, within
 from tests.unit.fakes_flow import Line, working
 from tests.unit.fakes_talks import Ask, Kept, Talks, Told, through
 
@@ -283,3 +293,27 @@ def test_a_context_reads_what_it_wrote() -> None:
     context = TraceContext("ab" * 16, "cd" * 8, is_sampled=True)
 
     assert context_of(context.header()) == context
+
+
+def test_a_span_is_handed_on_as_it_stood_when_it_began() -> None:
+    handed: list[Span] = []
+    tracer = Tracer(handed.append, Sampling(), role="Work", instance="Work/0")
+
+    live = Live(tracer, "process Work.do", SpanKind.CONSUMER, trace="ab" * 16).begin()
+    live.failed(ValueError("no"))
+    live.end(7)
+    live.end(8)
+
+    assert [(span.ended_ns, span.error) for span in handed] == [(0, ""), (7, "ValueError")]
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_only_an_app_with_opentelemetry_sees_the_span_of_its_message(
+    monkeypatch: pytest.MonkeyPatch, *, has_it: bool
+) -> None:
+    if not has_it:
+        monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    with within(TraceContext("ab" * 16, "cd" * 8, is_sampled=True)):
+        seen = get_current_span().get_span_context()
+
+    assert f"{seen.span_id:016x}" == ("cd" * 8 if has_it else "0" * 16)

@@ -59,7 +59,7 @@ class Publisher:
     """Publishes on one channel at a time.
 
     Attributes:
-        before_early: Called before something is written that does not wait for the turn's end.
+        before_write: Called before messages are written: somebody may have them at once.
 
     Args:
         connection: For publishing only: a broker that is short of memory stops reading it.
@@ -88,7 +88,7 @@ class Publisher:
         self._will_flush = False
         self._tasks: list[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
-        self.before_early: Callable[[], None] = lambda: None
+        self.before_write: Callable[[], None] = lambda: None
         self.returned = self.unknown = 0
 
     @property
@@ -128,7 +128,6 @@ class Publisher:
         if not self._tasks:
             await self._start_for(batch)
         if len(self._waiting) % EAGER == 0:
-            self.before_early()
             self._flush()
         elif not self._will_flush:
             self._will_flush = True
@@ -160,6 +159,7 @@ class Publisher:
                 break
             self._write_piece(channel.number, max_payload, until_s, out)
         if out:
+            self.before_write()
             channel.write(b"".join(out))
 
     def _write_piece(

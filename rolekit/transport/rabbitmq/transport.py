@@ -140,9 +140,9 @@ class RabbitTransport:
         session = self._consuming.current
         return "" if session is None else session.version
 
-    def call_before_early(self, call: Callable[[], None]) -> None:
-        """Have this called before messages leave within the turn in which they were sent."""
-        self._publisher.before_early = call
+    def call_before_write(self, call: Callable[[], None]) -> None:
+        """Have this called before messages are written."""
+        self._publisher.before_write = call
 
     async def start(self) -> None:
         """Connect for consuming and declaring; for publishing when that is first asked for."""
