@@ -48,7 +48,7 @@ WINDOW_BYTES = 8 << 20
 MOST_STARTS = 4096
 PIECE = 256
 """Messages of one publish that go out together, so that others get their turn."""
-EAGER = 100
+EAGER = 50
 """So many publishes that wait are written before the turn ends: the broker begins with them."""
 CONFIRM_S = 20.0
 LOOK_EVERY_S = 1.0
