@@ -262,6 +262,24 @@ async def test_what_a_role_sends_to_itself_is_not_named_where_its_arrow_down_is(
         assert await sideways(one.page, "#drawing") == 0
 
 
+async def test_the_row_under_the_pointer_is_marked_as_a_whole(
+    browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
+) -> None:
+    colour = "it => getComputedStyle(it).backgroundColor"
+    async with (
+        board(Options(), fleet, console) as site,
+        tab(browser, site, width=NARROW) as one,
+    ):
+        await one.page.goto("/")
+        row = one.page.locator("#roles tbody tr").nth(2)
+        name = row.locator("td").first  # it stays in sight, over the others
+        before = await name.evaluate(colour)
+
+        await row.hover()
+
+        assert await name.evaluate(colour) == await row.evaluate(colour) != before
+
+
 async def test_figures_say_what_they_count_and_nothing_is_not_unknown(
     browser: Browser, fleet: MadeUpFleet, console: MadeUpConsole
 ) -> None:
