@@ -167,6 +167,8 @@ class Database:
         app: Name of the app, for its schema and in the server's list of sessions.
         max_connections: Open at most so many at once.
         part: What of the app connects, for the server's list of sessions too.
+        before_use: Called before a connection is used, so that what must be known before a
+            commit can be told; must not raise.
         is_pooled: The URL leads to a pooler that gives another connection of the server to
             each transaction, such as PgBouncer in transaction mode. Then each statement is
             part of a transaction, which brings its own time-outs, and none stays prepared.
@@ -176,7 +178,6 @@ class Database:
         tidy: Undoes whatever somebody else's statements set on a connection, since the pool
             resets nothing. To be sent together with the end of a transaction if `is_pooled`:
             after it, another connection may be meant.
-        before_use: Called before a connection is used: what is committed may be read at once.
     """
 
     def __init__(
@@ -187,13 +188,14 @@ class Database:
         part: str = "",
         max_connections: int = 8,
         is_pooled: bool = False,
+        before_use: Callable[[], None] | None = None,
     ) -> None:
         self.url = url
         self.is_pooled = is_pooled
         self.begin = "; ".join(("begin", *_set_local())) if is_pooled else "begin"
         self.tidy = _TIDY_POOLED if is_pooled else _TIDY
         self.schema = schema_of(app)
-        self.before_use: Callable[[], None] = lambda: None
+        self._before_use = before_use
         self._name = f"rolekit {app} {part}".rstrip()
         self.max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -256,7 +258,8 @@ class Database:
             connection = await pool.acquire(timeout=CONNECT_S * 2)
         try:
             try:
-                self.before_use()
+                if self._before_use is not None:
+                    self._before_use()
                 yield connection
             finally:
                 # Shielded by asyncpg itself; a broken connection is dropped by the pool.

@@ -26,6 +26,11 @@ def in_a_line(error: BaseException, at_most: int = 300) -> str:
     return text if len(text) <= at_most else f"{text[: at_most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
+def storable(text: str) -> str:
+    """Write what UTF-8 or Postgres cannot keep, halves of surrogates and NUL, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
 class Retry(Exception):
     """Raised by a handler: discard this attempt's effects and try again later.
 

@@ -32,7 +32,9 @@ INSTANCES = Scenario(
         _workers("Celery, workers", "celery"),
     ),
     bars=(
-        Bar(name="instances ready", of=NAME, metric="handled_s", at_most=15, unit="s"),
+        Bar(
+            name="instances, a message each", of=NAME, metric="handled_s", at_most=15, unit="s"
+        ),
         Bar(name="instances gone", of=NAME, metric="down_s", at_most=15, unit="s"),
         Bar(
             name="instances, supervisor's memory",

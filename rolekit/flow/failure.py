@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from rolekit.errors import CodecError, TooOld, UnknownType, WriteFailed
+from rolekit.errors import CodecError, TooOld, UnknownType, WriteFailed, storable
 from rolekit.flow.letters import answered_by, notices
 from rolekit.flow.split_ends import end_split
 from rolekit.flow.telling import tell_failed
@@ -172,7 +172,7 @@ def _why_again(again: Again, error: Exception) -> str:
     """Say for an operator which attempt failed, and how."""
     tried = again.attempts.failures
     which = f"attempt {tried} of {again.of}" if again.of else f"after attempt {tried}"
-    return f"{which} ({_clean(f'{type(error).__name__}: {error}')[:WHY_CHARS]})"
+    return f"{which} ({storable(f'{type(error).__name__}: {error}')[:WHY_CHARS]})"
 
 
 def parked(
@@ -193,12 +193,12 @@ def parked(
         packet=packet,
         handler=arrival.plan.name,
         type=_type_of(head),
-        reason=_clean(park.reason)[:2000],
+        reason=storable(park.reason)[:2000],
         traceback="" if error is None else _trace(error),
         attempts=head.attempts.failures + head.attempts.crashes + 1,
         is_forced=too_old,
         answers="" if answers is None else answers.letter,
-        detail=_clean(error.detail)[:2000] if isinstance(error, WriteFailed) else "",
+        detail=storable(error.detail)[:2000] if isinstance(error, WriteFailed) else "",
     )
     park_in(runtime, step, dead, head)
     return step
@@ -223,7 +223,7 @@ def park_in(runtime: Runtime, step: Step, dead: DeadLetterRow, head: Head) -> No
 
 def _type_of(head: Head) -> str:
     kind = Kind.RELEASE if head.is_release else head.kind
-    name = _clean(head.type) or kind.name.lower()
+    name = storable(head.type) or kind.name.lower()
     return f"DeadLetter[{name}]" if head.kind is Kind.DEAD else name
 
 
@@ -289,9 +289,4 @@ def failed_position(frame: Frame, dead_letter: str, reason: str) -> Closing:
 
 
 def _trace(error: Exception) -> str:
-    return _clean("".join(traceback.format_exception(error)))[-TRACE_CHARS:]
-
-
-def _clean(text: str) -> str:
-    """Write what Postgres cannot keep, NUL and halves of surrogates, as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+    return storable("".join(traceback.format_exception(error)))[-TRACE_CHARS:]

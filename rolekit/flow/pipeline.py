@@ -128,7 +128,7 @@ class Pipeline:
                 head = arrival.head
                 if (
                     head.headers
-                    or head.sent_at_ms < tracing.late_ms  # not after its birth, on one clock
+                    or head.sent_at_ms < tracing.late_ms  # sent_at is no later than birth
                     or (tracing.wanted and head.root in tracing.wanted)
                     or (self._beginners and arrival.plan.name in self._beginners)
                 ):

@@ -72,7 +72,9 @@ class Tracing:
         wanted: Traces that are kept after all, by root.
         late_ms: What was sent before this time may be late, milliseconds since 1970.
         look_s: From this time on, seconds since 1970, `look` must be asked before.
-        flush: Hands on at once what began. Called before something leaves that may refer to it.
+        operation: Gives the attributes of what is done with a queue: what, template, queue.
+        flush: Hands on at once what began; must not raise. The parts of a process call it
+            before something leaves that may refer to a span, so it is set before they are made.
     """
 
     def __init__(
@@ -98,10 +100,10 @@ class Tracing:
         }
         self._prefix = prefix
         self.leaves_later = leaves_later
-        self._about_operation = lru_cache(OPERATIONS)(self._operation)
+        self.operation = lru_cache(OPERATIONS)(self._operation)
         self.leaving = Leaving()
         self.slow_s = tracer.sampling.slow_s
-        self.memory = Memory(tracer, self._about_operation)
+        self.memory = Memory(tracer, self.operation)
         self.wanted = self.memory.wanted
         self.late_ms, self.look_s = 0, 0.0
         self.flush: Callable[[], None] = lambda: None
@@ -188,7 +190,7 @@ class Tracing:
     def _about(self, arrival: Arrival) -> dict[str, Value]:
         head, packet, delivery = arrival.head, arrival.packet, arrival.delivery
         found: dict[str, Value] = {
-            **self._about_operation("process", arrival.plan.name, packet.queue),
+            **self.operation("process", arrival.plan.name, packet.queue),
             "messaging.message.id": packet.id,
             "messaging.message.conversation_id": head.root,
             "rolekit.message.type": head.type,
@@ -213,7 +215,7 @@ class Tracing:
         return found
 
     def _operation(self, what: str, template: str, queue: str) -> Mapping[str, Value]:
-        """Say what is done with a queue, as the conventions do."""
+        """Say what is done with a queue, as the conventions do; shared, so never changed."""
         found: dict[str, Value] = {
             **self._system,
             "messaging.operation.name": what,
@@ -266,7 +268,7 @@ class Tracing:
             parent=parent,
             id_=id_,
             message=packets[0].id,
-            attributes={**self._about_operation("send", queue, queue)},
+            attributes={**self.operation("send", queue, queue)},
         )
         attributes = sending.span.attributes
         if len(packets) > 1:
@@ -304,7 +306,7 @@ class Tracing:
         span, queue = sending.span, packets[0].queue
         span.name = f"send {queue}" if len(packets) == 1 else "send"
         span.message = root
-        span.attributes = {**self._about_operation("send", queue, queue)}
+        span.attributes = {**self.operation("send", queue, queue)}
         span.attributes["messaging.message.conversation_id"] = root
         span.attributes["messaging.message.id"] = packets[0].id
         if len(packets) > 1:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
+from rolekit.errors import storable
 from rolekit.model.span import Span, SpanKind, TraceContext
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Live:
 
     def failed(self, error: BaseException) -> None:
         """Note what went wrong."""
-        self.span.error, self.span.detail = type(error).__name__, str(error)[:500]
+        self.span.error, self.span.detail = type(error).__name__, storable(str(error)[:500])
 
     def begin(self) -> Live:
         """Let it be known from now on."""

@@ -28,7 +28,7 @@ class Role:
     - `_listening`: the socket of `bind`, opened by the supervisor; None without `bind`.
     - `_on_pause`: called with True when the first `paused` block begins, with False when
       the last one ends.
-    - `_tracer`: says which are traced; None: nothing is traced.
+    - `_tracer`: says which messages are traced; None: nothing is traced.
 
     Attributes:
         instances: How many copies run on a host, unless settings or `scale` say otherwise.

@@ -124,10 +124,11 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         has_queues: Whoever started this process has made the app's queues on the broker.
         part: What this process is of the app, for the server's list of sessions.
     """
-    opened = partial(Database, app=plan.name, part=part, max_connections=CONNECTIONS)
+    flush = None if tracing is None else tracing.flush
+    opened = partial(
+        Database, app=plan.name, part=part, max_connections=CONNECTIONS, before_use=flush
+    )
     state = opened(pooler or database, is_pooled=bool(pooler))
-    if tracing is not None:
-        state.before_use = tracing.flush
     bell = Bell(carry_by_notify(state, owner))
     store = PostgresStore(state, owner=owner, joins=joins_store(database, broker))
     store.results_s, store.horizon_s = plan.results_s, plan.horizon_s
@@ -142,8 +143,8 @@ def build(  # noqa: PLR0913 - each is a setting of the process
             sources=sources_of(plan),
             made=[*plan.queues(), INBOUND] if has_queues else (),
         )
-        if tracing is not None:
-            rabbit.call_before_write(tracing.flush)
+        if flush is not None:
+            rabbit.call_before_write(flush)
         of_broker = rabbit.numbers
         claims = PostgresTransport(state, owner=owner, bell=bell, joins_store=False)
         transport = LongWorkTransport(
@@ -153,8 +154,6 @@ def build(  # noqa: PLR0913 - each is a setting of the process
         refuse_sources(sources_of(plan))
         joins = joins_store(database, broker)
         queues = state if joins else opened(broker)
-        if tracing is not None:
-            queues.before_use = tracing.flush
         transport = PostgresTransport(queues, owner=owner, bell=bell, joins_store=joins)
     runtime = Runtime(
         plan=plan,

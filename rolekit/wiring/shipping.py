@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
 from rolekit import link
 
 if TYPE_CHECKING:
     from rolekit.model.span import Span
+
+log = structlog.get_logger("rolekit.traces")
 
 UNSHIPPED_BYTES = 1 << 20
 """A supervisor that has so much to read yet gets no more spans."""
@@ -21,10 +25,10 @@ class Shipping:
 
     What begins is written before the loop turns, and before anything leaves that may refer to
     it: who writes to a broker or a database calls `flush_begun` first. What ends goes with what
-    begins next, or by itself soon. What began and ended within a turn goes once. Of a process
-    that dies within a turn the attempt is missing, and the next one says that the message was
-    in the hands of an instance that died; what ended within `HELD_S` before it died is taken
-    for under way.
+    begins next, or by itself soon. What began and ended within a turn goes once, unless
+    something left in between. Of a process that dies within a turn the attempt is missing,
+    and the next one says that the message was in the hands of an instance that died; what
+    ended within `HELD_S` before it died is taken for under way.
 
     Args:
         writer: To the supervisor.
@@ -44,24 +48,29 @@ class Shipping:
             return
         if not span.ended_ns:
             self._is_due = True
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self.flush_begun)
         elif self._held is None:
             self._held = self._loop.call_later(HELD_S, self.flush)
 
     def flush_begun(self) -> None:
-        """Write what is there, if something of it began and was not written yet."""
+        """Write what is there, if something of it began and is not written; never raises."""
         if self._is_due:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is there."""
+        """Write what is there. Never raises: no message fails over its span."""
         self._is_due = False
         if self._held is not None:
             self._held.cancel()
             self._held = None
-        if not self._spans:
-            return
-        if self._writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
-            lines = [link.encode(link.Traced(span)) for span in self._spans.values()]
-            self._writer.write(b"".join(lines))
-        self._spans.clear()
+        spans, self._spans = self._spans, {}
+        if spans and self._writer.transport.get_write_buffer_size() < UNSHIPPED_BYTES:
+            self._writer.write(b"".join(map(_line, spans.values())))
+
+
+def _line(span: Span) -> bytes:
+    try:
+        return link.encode(link.Traced(span))
+    except Exception as error:  # noqa: BLE001 - an attribute may be anything that an app says
+        log.warning("a span is left out", span=span.name, trace=span.trace, error=repr(error))
+        return b""

@@ -7,7 +7,9 @@ import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from rolekit import link
 from rolekit.database import Database
@@ -119,15 +121,41 @@ async def test_what_begins_can_be_written_before_the_turn_ends_and_takes_ends_al
         assert told(theirs) == [span(1, ended_ns=5), span(2)]
 
 
+async def test_a_span_that_cannot_be_written_takes_no_other_with_it() -> None:
+    async with line() as (shipping, theirs):
+        shipping.ship(msgspec.structs.replace(span(1), attributes={"half": "\udcff"}))
+        shipping.ship(span(2))
+        with capture_logs() as logs:
+            shipping.flush_begun()
+
+        assert told(theirs) == [span(2)]
+        assert [(log["event"], log["span"]) for log in logs] == [
+            ("a span is left out", "process X")
+        ]
+
+        shipping.ship(span(3))
+        shipping.flush_begun()
+        assert told(theirs) == [span(3)]
+
+
+async def test_an_end_is_held_although_what_began_was_written_within_the_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(under_test, "HELD_S", 3600)
+    async with line() as (shipping, theirs):
+        shipping.ship(span(1))
+        shipping.flush_begun()
+        shipping.ship(span(1, ended_ns=5))
+        await asyncio.sleep(0)
+
+        assert told(theirs) == [span(1)]
+
+
 @pytest.mark.parametrize(
-    ("database", "broker"),
-    [
-        ("postgresql://nowhere/a", "postgresql://nowhere/b"),
-        ("postgresql://nowhere/a", "amqp://x"),
-    ],
+    ("broker", "count"), [("", 1), ("postgresql://nowhere/b", 2), ("amqp://nowhere", 2)]
 )
 def test_spans_go_before_whatever_is_written_to_a_broker_or_a_database(
-    database: str, broker: str, monkeypatch: pytest.MonkeyPatch
+    broker: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[object] = []
 
@@ -137,18 +165,16 @@ def test_spans_go_before_whatever_is_written_to_a_broker_or_a_database(
     def flush() -> None:
         """Called by nobody here."""
 
-    class Noted(Database):
-        def __setattr__(self, name: str, value: object) -> None:
-            if name == "before_use" and value is flush:
-                told.append(value)
-            super().__setattr__(name, value)
+    def opened(url: str, *, before_use: Callable[[], None], **_: object) -> Database:
+        told.append(before_use)
+        return Database(url, "shop")
 
     monkeypatch.setattr(RabbitTransport, "call_before_write", note)
-    monkeypatch.setattr("rolekit.wiring.parts.Database", Noted)
+    monkeypatch.setattr("rolekit.wiring.parts.Database", opened)
     tracing = Tracing(
         Tracer(lambda _: None, Sampling(), role="Work", instance="Work/0"), system="rabbitmq"
     )
     tracing.flush = flush
-    build(shop.plan(), 1, database, broker, tracing=tracing)
+    build(shop.plan(), 1, "postgresql://nowhere/a", broker, tracing=tracing)
 
-    assert told == [flush, flush]
+    assert told == [flush] * count

@@ -300,11 +300,14 @@ def test_a_span_is_handed_on_as_it_stood_when_it_began() -> None:
     tracer = Tracer(handed.append, Sampling(), role="Work", instance="Work/0")
 
     live = Live(tracer, "process Work.do", SpanKind.CONSUMER, trace="ab" * 16).begin()
-    live.failed(ValueError("no"))
+    live.failed(ValueError("no \udcff\0"))
     live.end(7)
     live.end(8)
 
-    assert [(span.ended_ns, span.error) for span in handed] == [(0, ""), (7, "ValueError")]
+    assert [(span.ended_ns, span.error, span.detail) for span in handed] == [
+        (0, "", ""),
+        (7, "ValueError", "no \\udcff\\x00"),
+    ]
 
 
 @pytest.mark.parametrize("has_it", [True, False])

@@ -59,7 +59,8 @@ class Publisher:
     """Publishes on one channel at a time.
 
     Attributes:
-        before_write: Called before messages are written: somebody may have them at once.
+        before_write: Called before messages are written, so that what must be known before
+            somebody has them can be told; must not raise.
 
     Args:
         connection: For publishing only: a broker that is short of memory stops reading it.
@@ -151,6 +152,9 @@ class Publisher:
         channel, session = self._channel, self._session
         if channel is None or session is None or session.is_blocked or channel.lost.done():
             return
+        if not self._waiting:
+            return
+        self.before_write()  # here, since what is encoded must be written
         out: list[bytes] = []
         max_payload = session.frame_max - wire.OVERHEAD
         until_s = asyncio.get_running_loop().time() + CONFIRM_S
@@ -159,7 +163,6 @@ class Publisher:
                 break
             self._write_piece(channel.number, max_payload, until_s, out)
         if out:
-            self.before_write()
             channel.write(b"".join(out))
 
     def _write_piece(

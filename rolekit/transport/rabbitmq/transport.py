@@ -141,7 +141,7 @@ class RabbitTransport:
         return "" if session is None else session.version
 
     def call_before_write(self, call: Callable[[], None]) -> None:
-        """Have this called before messages are written."""
+        """Have this called before messages are written; it must not raise."""
         self._publisher.before_write = call
 
     async def start(self) -> None:
