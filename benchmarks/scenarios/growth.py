@@ -29,7 +29,7 @@ def _one(case: str, sizes: Sequence[int], quick_sizes: Sequence[int]) -> Contend
 
 
 def _scenario(
-    name: str, rounds: int, budget_s: float, *grown: tuple[str, Sequence[int]]
+    name: str, budget_s: float, run_s: float, *grown: tuple[str, Sequence[int]]
 ) -> Scenario:
     return Scenario(
         name=name,
@@ -39,23 +39,24 @@ def _scenario(
             Bar(name=f"growth, {case}", of=f"rolekit, {case}", metric="growth", at_most=FLAT)
             for case, _ in grown
         ),
-        rounds=rounds,
+        rounds=5,
         budget_s=budget_s,
+        run_s=run_s,
     )
 
 
 GROWTH = _scenario(
     "growth",
-    5,
     140,
+    90,
     ("depth", (1000, 10_000, 100_000)),
     ("sequences", (100, 10_000, 100_000)),
     ("inbox", (1000, 1_000_000)),
 )
 GROWTH_DEEP = _scenario(
     "growth-deep",
-    5,
     3600,
+    1200,
     ("depth", (1000, 10_000, 100_000, 1_000_000)),
     ("sequences", (100, 1000, 10_000, 100_000)),
     ("inbox", (1000, 1_000_000, 10_000_000)),
