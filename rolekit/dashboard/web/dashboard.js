@@ -126,7 +126,7 @@ function grid(places) {
     pen.globalAlpha = isReady && !works ? 0.35 : 1;
     pen.fillRect((n % across) * (size + gap), Math.floor(n / across) * (size + gap), size, size);
   });
-  set($("grid-key"), `A square is an instance: ${figure(ready)} of ${figure(places.length)} ready, ${figure(working)} at work.`);
+  set($("grid-key"), `A square is an instance: ${figure(ready)} of ${figure(places.length)} ready, ${figure(working)} at work in the last seconds: pale are those that were not.`);
 }
 
 /* ---- what comes once a second ---- */
@@ -224,9 +224,9 @@ function inOrder(spans) {
 function spanLine(one, depth, begun, whole) {
   const took = one.ended_ns ? one.ended_ns - one.begun_ns : 0, where = one.instance || one.role || "";
   const name = el("div", {class: "name" + (one.error ? " bad" : ""), title: `${one.name}\n${where}${one.error ? `\n${one.error}: ${one.detail || ""}` : ""}`}, one.name, el("small", {}, ` ${where}${one.error ? ` · ${one.error}` : ""}`));
-  name.style.setProperty("--depth", Math.min(depth, 9));
+  name.style.setProperty("--depth", Math.min(depth, 20));
   const piece = svg("rect", {x: 100 * (one.begun_ns - begun) / whole, y: 3, width: Math.max(0.4, 100 * took / whole), height: 10, class: one.error ? "in-error" : `in-${WORK[one.name.split(" ")[0]] || "intake"}`});
-  return el("div", {class: "line"}, name, el("div", {class: "n"}, !one.ended_ns ? "under way" : took ? span(took / 1e9) : ""), bar(piece));
+  return el("div", {class: "line"}, name, el("div", {class: "n"}, !one.ended_ns ? "under way" : took ? span(took / 1e9) : "0"), bar(piece));
 }
 async function showTrace(id) {
   let found;
@@ -238,8 +238,8 @@ async function showTrace(id) {
   const shares = stages.map(([name, seconds]) => { const x = at; at += 100 * seconds / way; return svg("rect", {x, y: 0, width: at - x, height: 16, class: `in-${name}`}); });
   const scale = el("div", {class: "line scale"}, el("div", {class: "name"}, "since the first began"), el("div", {class: "ticks"}, ...[0, 0.25, 0.5, 0.75, 1].map(share => el("span", {}, share ? span(share * whole / 1e9) : "0"))));
   $("trace").replaceChildren(el("div", {class: "head"}, el("h2", {}, ordered[0][0].name, " ", el("code", {class: "soft"}, spans[0].trace)), ...(state.about.trace_page ? [el("a", {href: state.about.trace_page.replace("{trace_id}", spans[0].trace), rel: "noreferrer"}, "in the collector")] : [])),
-    el("p", {}, `${figure(found.count)} ${found.count === 1 ? "span" : "spans"} over ${span(whole / 1e9)}` + (found.cause ? `; most of the time to its end: ${found.cause.stage}, at ${found.cause.where}` : "")),
-    ...(way ? [el("div", {class: "shares"}, bar(...shares)), el("div", {class: "stages"}, ...stages.map(([name, seconds]) => el("span", {}, swatch(name), `${name} `, el("b", {}, span(seconds)))))] : []),
+    el("p", {}, `${figure(found.count)} ${found.count === 1 ? "span" : "spans"} over ${span(whole / 1e9)}` + (found.cause ? `; on the way to its end most went to ${found.cause.stage}, the longest at ${found.cause.where}` : "")),
+    ...(way ? [el("div", {class: "shares"}, bar(...shares)), el("div", {class: "stages"}, ...stages.map(([name, seconds]) => el("span", {}, swatch(name), `${name} `, el("b", {}, span(seconds))))), el("p", {class: "soft"}, "Above, each moment of the way to its end, once. Below, every step as long as it took, also beside that way; in the gaps messages wait in queues.")] : []),
     el("div", {class: "spans"}, scale, ...ordered.slice(0, 400).map(([one, depth]) => spanLine(one, depth, begun, whole))), ...(ordered.length > 400 ? [el("p", {class: "soft"}, `${figure(ordered.length - 400)} more are not drawn; rolekit trace has them.`)] : []));
   $("trace").hidden = false;
   $("trace").scrollIntoView({block: "start"});
