@@ -128,7 +128,7 @@ class Pipeline:
                 head = arrival.head
                 if (
                     head.headers
-                    or head.sent_at_ms < tracing.late_ms  # sent_at is no later than birth
+                    or head.sent_at_ms < tracing.late_ms  # on one clock never after its birth
                     or (tracing.wanted and head.root in tracing.wanted)
                     or (self._beginners and arrival.plan.name in self._beginners)
                 ):
@@ -164,7 +164,7 @@ class Pipeline:
             if took_s > tracing.slow_s:
                 return tracing.late(arrival, since_s=began_s)
             root, memory = arrival.head.root, tracing.memory
-            # Asked here, though it asks too: most are left out, and a call costs as much again.
+            # `handled` asks too, for batches: a call for each that is left out costs more.
             if root < memory.share.below or (memory.wanted and root in memory.wanted):
                 memory.handled(arrival, began_s, took_s, work.step, work.direct)
         return arrival

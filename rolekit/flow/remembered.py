@@ -60,7 +60,7 @@ class Memory:
         about: Gives the attributes of an operation: what, template, queue.
 
     Attributes:
-        share: Of traces, whose attempts are remembered.
+        share: Of all traces, those whose attempts are remembered.
         wanted: Traces that are kept after all, by root: the trace, and how many more of its
             attempts are traced here.
     """
