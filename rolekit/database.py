@@ -12,6 +12,7 @@ import math
 import re
 import time
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ STATEMENTS = 100
 IDLE_CONNECTION_S = 60.0
 COMMAND_S = 75.0
 """Beyond the server's own time-out: then the server is gone without a word."""
+KEPT_S = 1.0
+"""So long one that was taken from the pool serves who comes next without going back between."""
 DOUBT_S = 75.0
 """What was under way when its answer was lost has ended by then: see the time-outs below."""
 SESSION = {
@@ -57,6 +60,23 @@ _TIDY = "select pg_advisory_unlock_all(); close all; unlisten *; reset all"
 _TIDY_POOLED = f"{_TIDY}; deallocate all; set client_encoding = 'UTF8'"
 """Drivers that prepare statements by name would meet each other's names. A pooler's own
 connection was not opened with the encoding that asyncpg counts on."""
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """A connection that does not go back to the pool each time; until it `is_over`."""
+
+    connection: Pooled
+    is_over: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it is as it was when it was taken."""
+        try:
+            return not (self.connection.is_closed() or self.connection.is_in_transaction())
+        except asyncpg.InterfaceError:  # it was lost, and the pool took it back by itself
+            return False
 
 
 class _Connection(asyncpg.Connection):
@@ -200,6 +220,9 @@ class Database:
         self.max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
+        self._at_hand: list[_Kept] = []
+        self._asking = 0
+        self._going_back: set[asyncio.Task[None]] = set()
         self._doubted_at = -math.inf
         self._to_tell: list[Callable[[], None]] = []
 
@@ -227,13 +250,22 @@ class Database:
         Raises:
             Unavailable: None can be had in time.
         """
-        async with self.borrowed() as connection:
-            with translated():
-                if not self.is_pooled:
-                    yield connection
-                    return
-                async with self._begun(connection):
-                    yield connection
+        async with self._used() as connection:
+            if not self.is_pooled:
+                yield connection
+                return
+            async with self._begun(connection):
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Pooled]:
+        """Borrow a connection with a transaction open; it commits at the end.
+
+        Raises:
+            Unavailable: None can be had in time.
+        """
+        async with self._used() as connection, self._begun(connection):
+            yield connection
 
     @asynccontextmanager
     async def _begun(self, connection: Pooled) -> AsyncGenerator[None]:
@@ -247,37 +279,92 @@ class Database:
             raise
 
     @asynccontextmanager
+    async def _used(self) -> AsyncGenerator[Pooled]:
+        """Take a connection, which may be one that was used a moment ago.
+
+        Nothing takes it from whoever holds on to it too long, so it is for our own code only.
+        """
+        with translated():
+            kept = await self._take()
+            with self._doubted():
+                try:
+                    if self._before_use is not None:
+                        self._before_use()
+                    yield kept.connection
+                except BaseException:
+                    await self._give_back(kept)
+                    raise
+                if kept.is_over or self._asking or not kept.is_fit:
+                    await self._give_back(kept)
+                else:
+                    self._at_hand.append(kept)
+
+    @contextmanager
+    def _doubted(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException:
+            self.doubt()
+            raise
+
+    async def _take(self) -> _Kept:
+        while self._at_hand:
+            kept = self._at_hand.pop()
+            if kept.is_fit:
+                return kept
+            await self._give_back(kept)
+        kept = _Kept(await self._acquired())
+        kept.timer = asyncio.get_running_loop().call_later(KEPT_S, self._end_keeping, kept)
+        return kept
+
+    def _end_keeping(self, kept: _Kept) -> None:
+        kept.is_over = True
+        if kept in self._at_hand:  # else it is in use, and goes back then
+            self._at_hand.remove(kept)
+            going = asyncio.get_running_loop().create_task(self._give_back(kept))
+            self._going_back.add(going)
+            going.add_done_callback(self._going_back.discard)
+
+    async def _give_back(self, kept: _Kept) -> None:
+        if kept.timer is not None:
+            kept.timer.cancel()
+        await self._release(kept.connection)
+
+    async def _acquired(self) -> Pooled:
+        self._asking += 1  # what others are done with meanwhile goes to the pool, and so here
+        try:
+            pool = self._pool or await self._opened()
+            return await pool.acquire(timeout=CONNECT_S * 2)
+        finally:
+            self._asking -= 1
+
+    async def _release(self, connection: Pooled) -> None:
+        if self._pool is not None:  # else it was closed, and this with it
+            # Shielded by asyncpg itself; a broken connection is dropped by the pool.
+            with contextlib.suppress(*AWAY):
+                await self._pool.release(connection)
+
+    @asynccontextmanager
     async def borrowed(self) -> AsyncGenerator[Pooled]:
         """Borrow a connection for code that is not ours: what it raises is left as it is.
+
+        It comes from the pool and goes back there, so that whoever holds on to it cannot meet
+        those who use it next.
 
         Raises:
             Unavailable: None can be had in time.
         """
         with translated():
-            pool = self._pool or await self._opened()
-            connection = await pool.acquire(timeout=CONNECT_S * 2)
-        try:
+            if self._at_hand:  # the pool gives it out again, in another's hands
+                await self._give_back(self._at_hand.pop())
+            connection = await self._acquired()
+        with self._doubted():
             try:
                 if self._before_use is not None:
                     self._before_use()
                 yield connection
             finally:
-                # Shielded by asyncpg itself; a broken connection is dropped by the pool.
-                with contextlib.suppress(*AWAY):
-                    await pool.release(connection)
-        except BaseException:
-            self.doubt()
-            raise
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Pooled]:
-        """Borrow a connection with a transaction open; it commits at the end."""
-        async with self.connection() as connection:
-            if self.is_pooled:
-                yield connection
-                return
-            async with connection.transaction():
-                yield connection
+                await self._release(connection)
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -285,7 +372,7 @@ class Database:
         pool = self._pool
         if pool is None:
             return 0, 0
-        idle = pool.get_idle_size()
+        idle = pool.get_idle_size() + sum(kept.is_fit for kept in self._at_hand)
         return pool.get_size() - idle, idle
 
     async def dedicated(self) -> asyncpg.Connection[asyncpg.Record]:

@@ -229,10 +229,19 @@ class Severed(Database):
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncGenerator[Pooled]:
-        if self.is_cut:
-            raise Unavailable("cut off")
+        self._refuse_if_cut()
         async with super().connection() as connection:
             yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Pooled]:
+        self._refuse_if_cut()
+        async with super().transaction() as connection:
+            yield connection
+
+    def _refuse_if_cut(self) -> None:
+        if self.is_cut:
+            raise Unavailable("cut off")
 
 
 Kills = Callable[[Step], bool]

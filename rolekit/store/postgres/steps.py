@@ -36,7 +36,7 @@ from rolekit.store.postgres.transactions import (
     Statements,
     commit_tidied,
 )
-from rolekit.store.postgres.work import SequenceWork
+from rolekit.store.postgres.work import SequenceWork, Tokens
 from rolekit.store.postgres.writes import write
 from rolekit.store.streams import parted
 
@@ -213,7 +213,7 @@ class StepStore(PostgresBase):
         answering = {step.answers: step.key for step in steps if step.answers}
         if answering:
             await self._answer(connection, steps, answering)
-        tokens = await SequenceWork(connection, self._sql, self._clock.now_ms()).run(steps)
+        tokens = await self._move_sequences(connection, steps)
         in_order, rest = parted(steps, tokens.now)
         for row in in_order:
             await self._insert_row(connection, row, commit)
@@ -222,6 +222,13 @@ class StepStore(PostgresBase):
             connection, [due for step in steps for due in step.later] + tokens.later, commit
         )
         await self._keep_replies(connection, steps, commit)
+
+    async def _move_sequences(self, connection: Pooled, steps: Sequence[Step]) -> Tokens:
+        for step in steps:
+            if step.closings or step.opening is not None or step.release is not None:
+                work = SequenceWork(connection, self._sql, self._clock.now_ms())
+                return await work.run(steps)
+        return Tokens()
 
     async def _save_states(self, connection: Pooled, changes: Iterable[StateChange]) -> None:
         folded = _folded(changes)
