@@ -13,6 +13,7 @@ from benchmarks.meter import Meter
 from benchmarks.own.app import HITS, TABLE, app
 from benchmarks.own.profiling import profile
 from rolekit.flow.tracing import Tracing
+from rolekit.garbage import pass_over_what_is_there
 from rolekit.link import OWNER_BITS
 from rolekit.observe.meters import Meters
 from rolekit.observe.tracing import FIRST_PER_S, Sampling, Tracer
@@ -59,6 +60,7 @@ class Ground:
     ) -> AsyncGenerator[None]:
         """Run one instance of a role inside the block."""
         ready = asyncio.Event()
+        pass_over_what_is_there()
         one = Instance(role, self.services, listening=listening)
         running = asyncio.create_task(one.run(ready.set))
         await ready.wait()

@@ -8,7 +8,6 @@ second, until a line with nothing under way and nothing to come.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import msgspec
 
 from rolekit import config as configuration
 from rolekit.errors import ConfigError, RolekitError
+from rolekit.garbage import pass_over_what_is_there
 from rolekit.load.arrivals import due_times
 from rolekit.load.entries import Failure, Refused, Send, now, open_entry
 from rolekit.load.scenario import Run
@@ -160,7 +160,7 @@ async def _main() -> None:
 
 
 async def _load(client: _Client) -> None:
-    gc.freeze()  # what is there stays; collections look at requests alone, and are short
+    pass_over_what_is_there()
     work = asyncio.ensure_future(client.work())
     while not work.done():
         await asyncio.wait((work,), timeout=_TOLD_EVERY_S)

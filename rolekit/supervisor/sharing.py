@@ -29,6 +29,7 @@ from contextlib import suppress
 from types import FunctionType
 from typing import TYPE_CHECKING
 
+from rolekit.garbage import pass_over_what_is_there
 from rolekit.supervisor import immortal, linux
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def freeze() -> None:
     gc.disable()
     immortal.make_all()
     _fill()
-    gc.freeze()
+    pass_over_what_is_there()
     linux.use_large_pages()
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from rolekit import config as configuration
 from rolekit import link
+from rolekit.garbage import pass_over_what_is_there
 from rolekit.observe.collecting import Collector, export_to
 from rolekit.observe.meters import Meters
 from rolekit.observe.recalling import Recalling
@@ -183,6 +184,7 @@ async def _run_role(
             asyncio.get_running_loop().add_signal_handler(number, stop)
         async with answering.running(taken):
             relaying = asyncio.create_task(run_relay(services, lambda: None, stopped))
+            pass_over_what_is_there()
             try:
                 await instance.run(ready)
             finally:

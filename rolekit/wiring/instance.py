@@ -14,6 +14,7 @@ import structlog
 
 from rolekit import link
 from rolekit.errors import AppError, ConfigError, in_a_line
+from rolekit.garbage import pass_over_what_is_there
 from rolekit.guest.launching import given_door
 from rolekit.observe import logs
 from rolekit.observe.lag import LagLog
@@ -66,6 +67,7 @@ def instance_main(
         shared = common(spec.app)
     except ConfigError as error:
         return asyncio.run(_refuse(error, line))
+    pass_over_what_is_there()  # does nothing in one that was forked
     settings, name = shared.settings, shared.app.name
     try:
         level = level_of(settings, spec.settings)

@@ -1,0 +1,21 @@
+"""Collections of garbage look at what messages leave, and not again at all that is loaded.
+
+An app and its drivers are some 100,000 objects, which stay. To go through them took a fifth of
+the CPU of messages with effects (November 2026, Python 3.11).
+"""
+
+from __future__ import annotations
+
+import gc
+from functools import cache
+
+
+@cache
+def pass_over_what_is_there() -> None:
+    """Leave alone from now on what this process was built of.
+
+    Does nothing a second time, nor in a process that was forked since. For processes that are
+    ours alone: what is there now stays, though it may become garbage later.
+    """
+    gc.collect()
+    gc.freeze()
