@@ -12,6 +12,7 @@ import asyncio
 import importlib.util
 import sys
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks import history, machine
@@ -71,6 +72,7 @@ async def _run(scenarios: list[Scenario], settings: Settings) -> int:
     entry = history.Entry(machine.state(), settings)
     judgements: list[Judgement] = []
     entry.machine["spins_ms"] = spins_ms = [machine.spin_ms()]
+    syncs_ms = machine.syncs_ms()
     with TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
         async with servers(Path(folder)) as there:
             entry.machine["servers"] = await there.versions()
@@ -82,6 +84,9 @@ async def _run(scenarios: list[Scenario], settings: Settings) -> int:
                 entry.add(scenario, rounds, absent, found)
                 judgements += found
                 spins_ms.append(machine.spin_ms())
+                syncs_ms += [] if settings.quick else machine.syncs_ms()
+    usual_ms, slowest_ms = median(syncs_ms), max(syncs_ms)
+    entry.machine["fdatasync_ms"] = {"median": usual_ms, "slowest": slowest_ms}
     file = entry.write(BUILD / "history")
     print(f"\n{file}")
     await history.draw(BUILD)
@@ -90,6 +95,7 @@ async def _run(scenarios: list[Scenario], settings: Settings) -> int:
         print(line)
     least, most = min(spins_ms), max(spins_ms)
     print(f"the machine did the same piece of Python in {least:.3g} to {most:.3g} ms")
+    print(f"and made 4 KiB durable in {usual_ms:.2g} ms, the slowest time in {slowest_ms:.3g}")
     for one in judgements:
         print(one)
     return exit_code(judgements) if judgements else int(bool(failed))

@@ -7,15 +7,23 @@ the CPU of messages with effects (November 2026, Python 3.11).
 from __future__ import annotations
 
 import gc
-from functools import cache
+import threading
+
+_is_done = threading.Event()
 
 
-@cache
-def pass_over_what_is_there() -> None:
+def pass_over_what_is_there(*, collects: bool = True) -> None:
     """Leave alone from now on what this process was built of.
 
     Does nothing a second time, nor in a process that was forked since. For processes that are
     ours alone: what is there now stays, though it may become garbage later.
+
+    Args:
+        collects: Collect once more before.
     """
-    gc.collect()
+    if _is_done.is_set():
+        return
+    _is_done.set()
+    if collects:
+        gc.collect()
     gc.freeze()

@@ -67,7 +67,7 @@ def freeze() -> None:
     gc.disable()
     immortal.make_all()
     _fill()
-    pass_over_what_is_there()
+    pass_over_what_is_there(collects=False)
     linux.use_large_pages()
 
 
