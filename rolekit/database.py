@@ -40,7 +40,7 @@ IDLE_CONNECTION_S = 60.0
 COMMAND_S = 75.0
 """Beyond the server's own time-out: then the server is gone without a word."""
 KEPT_S = 1.0
-"""So long one that was taken from the pool serves who comes next without going back between."""
+"""A connection that was taken from the pool goes back after so long, and not after each use."""
 DOUBT_S = 75.0
 """What was under way when its answer was lost has ended by then: see the time-outs below."""
 SESSION = {
@@ -77,6 +77,11 @@ class _Kept:
             return not (self.connection.is_closed() or self.connection.is_in_transaction())
         except asyncpg.InterfaceError:  # it was lost, and the pool took it back by itself
             return False
+
+    def end(self) -> None:
+        """Have nobody reminded of it any more."""
+        if self.timer is not None:
+            self.timer.cancel()
 
 
 class _Connection(asyncpg.Connection):
@@ -326,13 +331,14 @@ class Database:
             going.add_done_callback(self._going_back.discard)
 
     async def _give_back(self, kept: _Kept) -> None:
-        if kept.timer is not None:
-            kept.timer.cancel()
+        kept.end()
         await self._release(kept.connection)
 
     async def _acquired(self) -> Pooled:
         self._asking += 1  # what others are done with meanwhile goes to the pool, and so here
         try:
+            if self._at_hand:  # the pool gives it out again, in another's hands
+                await self._give_back(self._at_hand.pop())
             pool = self._pool or await self._opened()
             return await pool.acquire(timeout=CONNECT_S * 2)
         finally:
@@ -355,8 +361,6 @@ class Database:
             Unavailable: None can be had in time.
         """
         with translated():
-            if self._at_hand:  # the pool gives it out again, in another's hands
-                await self._give_back(self._at_hand.pop())
             connection = await self._acquired()
         with self._doubted():
             try:
@@ -412,5 +416,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection, at once if they do not end in time. Safe to call twice."""
         pool, self._pool = self._pool, None
+        for kept in self._at_hand:
+            kept.end()
+        self._at_hand.clear()
         if pool is not None:
             pool.terminate()

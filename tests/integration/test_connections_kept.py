@@ -12,6 +12,7 @@ import pytest
 from rolekit import database as databases
 from rolekit.database import KEPT_S, Database, Pooled
 from rolekit.errors import WriteFailed
+from tests.embedded_users import until
 from tests.patience import patient
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ async def test_one_that_was_lost_meanwhile_is_replaced(
 ) -> None:
     first = await _pid(database)
     await _end_at_the_server(rolekit_database, first)
-    await asyncio.sleep(0.2)  # until its end is heard of
-    assert database.connections == (0, 0)
+    await until(lambda: database.connections == (0, 0))
 
     assert await _pid(database) != first
 
@@ -147,7 +147,7 @@ async def test_one_that_is_lost_in_use_is_replaced(
     async with database.connection() as connection:  # which does not notice
         first = await connection.fetchval(PID)
         await _end_at_the_server(rolekit_database, first)
-        await asyncio.sleep(0.2)
+        await until(lambda: database.connections == (0, 0))
     assert database.connections == (0, 0)
 
     assert await _pid(database) != first
