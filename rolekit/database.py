@@ -6,13 +6,11 @@ thousand instances that do not write hold no connection.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import re
 import time
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -20,18 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from rolekit.connections import Connections, Pooled
 from rolekit.errors import ConfigError, Contended, RolekitError, TooOld, Unavailable
 from rolekit.refusals import AWAY, CONTENDED, has_no_day, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-    from typing import TypeAlias
-
-    from asyncpg.pool import PoolConnectionProxy
-
-    Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-else:
-    Pooled = object
 
 CONNECT_S = 5.0
 STATEMENTS = 100
@@ -39,8 +31,6 @@ STATEMENTS = 100
 IDLE_CONNECTION_S = 60.0
 COMMAND_S = 75.0
 """Beyond the server's own time-out: then the server is gone without a word."""
-KEPT_S = 1.0
-"""A connection that was taken from the pool goes back after so long, and not after each use."""
 DOUBT_S = 75.0
 """What was under way when its answer was lost has ended by then: see the time-outs below."""
 SESSION = {
@@ -60,28 +50,6 @@ _TIDY = "select pg_advisory_unlock_all(); close all; unlisten *; reset all"
 _TIDY_POOLED = f"{_TIDY}; deallocate all; set client_encoding = 'UTF8'"
 """Drivers that prepare statements by name would meet each other's names. A pooler's own
 connection was not opened with the encoding that asyncpg counts on."""
-
-
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """A connection that does not go back to the pool each time; until it `is_over`."""
-
-    connection: Pooled
-    is_over: bool = False
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_fit(self) -> bool:
-        """Whether it is as it was when it was taken."""
-        try:
-            return not (self.connection.is_closed() or self.connection.is_in_transaction())
-        except asyncpg.InterfaceError:  # it was lost, and the pool took it back by itself
-            return False
-
-    def end(self) -> None:
-        """Have nobody reminded of it any more."""
-        if self.timer is not None:
-            self.timer.cancel()
 
 
 class _Connection(asyncpg.Connection):
@@ -223,11 +191,7 @@ class Database:
         self._before_use = before_use
         self._name = f"rolekit {app} {part}".rstrip()
         self.max_connections = max_connections
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._opening = asyncio.Lock()
-        self._at_hand: list[_Kept] = []
-        self._asking = 0
-        self._going_back: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._open_pool)
         self._doubted_at = -math.inf
         self._to_tell: list[Callable[[], None]] = []
 
@@ -285,24 +249,17 @@ class Database:
 
     @asynccontextmanager
     async def _used(self) -> AsyncGenerator[Pooled]:
-        """Take a connection, which may be one that was used a moment ago.
-
-        Nothing takes it from whoever holds on to it too long, so it is for our own code only.
-        """
         with translated():
-            kept = await self._take()
+            kept = await self._connections.take()
             with self._doubted():
                 try:
                     if self._before_use is not None:
                         self._before_use()
                     yield kept.connection
                 except BaseException:
-                    await self._give_back(kept)
+                    await self._connections.give_back(kept)
                     raise
-                if kept.is_over or self._asking or not kept.is_fit:
-                    await self._give_back(kept)
-                else:
-                    self._at_hand.append(kept)
+                await self._connections.put(kept)
 
     @contextmanager
     def _doubted(self) -> Generator[None]:
@@ -311,44 +268,6 @@ class Database:
         except BaseException:
             self.doubt()
             raise
-
-    async def _take(self) -> _Kept:
-        while self._at_hand:
-            kept = self._at_hand.pop()
-            if kept.is_fit:
-                return kept
-            await self._give_back(kept)
-        kept = _Kept(await self._acquired())
-        kept.timer = asyncio.get_running_loop().call_later(KEPT_S, self._end_keeping, kept)
-        return kept
-
-    def _end_keeping(self, kept: _Kept) -> None:
-        kept.is_over = True
-        if kept in self._at_hand:  # else it is in use, and goes back then
-            self._at_hand.remove(kept)
-            going = asyncio.get_running_loop().create_task(self._give_back(kept))
-            self._going_back.add(going)
-            going.add_done_callback(self._going_back.discard)
-
-    async def _give_back(self, kept: _Kept) -> None:
-        kept.end()
-        await self._release(kept.connection)
-
-    async def _acquired(self) -> Pooled:
-        self._asking += 1  # what others are done with meanwhile goes to the pool, and so here
-        try:
-            if self._at_hand:  # the pool gives it out again, in another's hands
-                await self._give_back(self._at_hand.pop())
-            pool = self._pool or await self._opened()
-            return await pool.acquire(timeout=CONNECT_S * 2)
-        finally:
-            self._asking -= 1
-
-    async def _release(self, connection: Pooled) -> None:
-        if self._pool is not None:  # else it was closed, and this with it
-            # Shielded by asyncpg itself; a broken connection is dropped by the pool.
-            with contextlib.suppress(*AWAY):
-                await self._pool.release(connection)
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncGenerator[Pooled]:
@@ -361,23 +280,19 @@ class Database:
             Unavailable: None can be had in time.
         """
         with translated():
-            connection = await self._acquired()
+            connection = await self._connections.acquire()
         with self._doubted():
             try:
                 if self._before_use is not None:
                     self._before_use()
                 yield connection
             finally:
-                await self._release(connection)
+                await self._connections.release(connection)
 
     @property
     def connections(self) -> tuple[int, int]:
         """How many connections are in use, and how many are open besides."""
-        pool = self._pool
-        if pool is None:
-            return 0, 0
-        idle = pool.get_idle_size() + sum(kept.is_fit for kept in self._at_hand)
-        return pool.get_size() - idle, idle
+        return self._connections.counts
 
     async def dedicated(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection outside the pool, to listen on.
@@ -396,28 +311,20 @@ class Database:
         # A pooler refuses to connect with settings that it does not know.
         return named if self.is_pooled else {**SESSION, **named}
 
-    async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
-        async with self._opening:
-            if self._pool is None:
-                # With min_size 0 this connects to nothing.
-                self._pool = await asyncpg.create_pool(
-                    self.url,
-                    min_size=0,
-                    max_size=self.max_connections,
-                    max_inactive_connection_lifetime=IDLE_CONNECTION_S,
-                    timeout=CONNECT_S,
-                    command_timeout=COMMAND_S,
-                    connection_class=_Connection,
-                    statement_cache_size=0 if self.is_pooled else STATEMENTS,
-                    server_settings=self._session,
-                )
-            return self._pool
+    async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        # With min_size 0 this connects to nothing.
+        return await asyncpg.create_pool(
+            self.url,
+            min_size=0,
+            max_size=self.max_connections,
+            max_inactive_connection_lifetime=IDLE_CONNECTION_S,
+            timeout=CONNECT_S,
+            command_timeout=COMMAND_S,
+            connection_class=_Connection,
+            statement_cache_size=0 if self.is_pooled else STATEMENTS,
+            server_settings=self._session,
+        )
 
     async def close(self) -> None:
         """Close every connection, at once if they do not end in time. Safe to call twice."""
-        pool, self._pool = self._pool, None
-        for kept in self._at_hand:
-            kept.end()
-        self._at_hand.clear()
-        if pool is not None:
-            pool.terminate()
+        self._connections.close()

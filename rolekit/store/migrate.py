@@ -16,7 +16,8 @@ from rolekit.store.postgres import PostgresStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from rolekit.database import Database, Pooled
+    from rolekit.connections import Pooled
+    from rolekit.database import Database
 
 LOCK = 7_041_966_213
 """An advisory lock that every rolekit takes before it changes a schema."""

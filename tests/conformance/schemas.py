@@ -14,7 +14,7 @@ from rolekit.database import schema_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
 
 _EMPTY = """
 do $$ declare it record; begin

@@ -21,7 +21,7 @@ import asyncpg
 from rolekit import App, Backoff, Context, Message, Run, WorkerRole, gather, handle, wiring
 from rolekit.bell import Bell
 from rolekit.clock import SystemClock
-from rolekit.database import Database, Pooled
+from rolekit.database import Database
 from rolekit.errors import Unavailable
 from rolekit.flow.runtime import Runtime
 from rolekit.link import OWNER_BITS
@@ -35,6 +35,7 @@ from rolekit.transport.postgres import PostgresTransport
 from rolekit.wiring.relaying import run_relay
 
 if TYPE_CHECKING:
+    from rolekit.connections import Pooled
     from rolekit.wiring.hosting import Host
 
 QUIET_S = 10.0

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from rolekit import Run
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.flow.runtime import Arrival, Runtime
     from rolekit.flow.work import Work
     from rolekit.model.envelope import Packet

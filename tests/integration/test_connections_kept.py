@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from rolekit import database as databases
-from rolekit.database import KEPT_S, Database, Pooled
+from rolekit import connections
+from rolekit.connections import KEPT_S, Pooled
+from rolekit.database import Database
 from rolekit.errors import WriteFailed
 from tests.embedded_users import until
 from tests.patience import patient
@@ -34,7 +35,7 @@ async def database(rolekit_database: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is kept much longer than a test takes."""
-    monkeypatch.setattr(databases, "KEPT_S", 60.0)
+    monkeypatch.setattr(connections, "KEPT_S", 60.0)
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ async def test_one_after_another_uses_it_and_the_pool_has_it_back_a_moment_later
 async def test_who_uses_it_all_the_time_gives_it_back_now_and_then(
     database: Database, given_back: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "KEPT_S", 0.05)
+    monkeypatch.setattr(connections, "KEPT_S", 0.05)
     until_s, used = time.monotonic() + patient(0.5), 0
     while time.monotonic() < until_s and len(given_back) < 3:
         async with database.connection() as connection:
@@ -156,7 +157,7 @@ async def test_one_that_is_lost_in_use_is_replaced(
 async def test_who_is_stopped_after_a_commit_leaves_it_in_doubt(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "KEPT_S", 0.0)
+    monkeypatch.setattr(connections, "KEPT_S", 0.0)
     told: list[str] = []
     database.on_doubt(lambda: told.append("doubt"))
     release = asyncpg.Pool.release

@@ -20,7 +20,7 @@ from tests.conformance.store import packet
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 

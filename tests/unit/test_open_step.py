@@ -16,7 +16,7 @@ from tests.unit.fakes_flow import SOON_S
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
 
 pytestmark = pytest.mark.anyio
 

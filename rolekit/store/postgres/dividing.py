@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rolekit.database import Database, Pooled, load_queries
+from rolekit.database import Database, load_queries
 from rolekit.errors import ConfigError
 from rolekit.model.envelope import KeyedHead
 from rolekit.model.keys import partition_of, partition_queue
@@ -20,6 +20,8 @@ from rolekit.store.postgres.host import count_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from rolekit.connections import Pooled
 
     CountLeft = Callable[[Sequence[str]], Awaitable[int]]
 

@@ -16,7 +16,7 @@ from rolekit.store.postgres import rows
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.model.reassembly import Closing
     from rolekit.store.base import Release
     from rolekit.store.postgres.odd import Odd

@@ -16,7 +16,7 @@ from rolekit.store.streams import begun, placed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.model.envelope import Packet
 
 

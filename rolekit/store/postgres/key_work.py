@@ -9,7 +9,7 @@ from rolekit.store.keys import Fence, KeyedStep, lost
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.store.base import Step
 
 

@@ -11,7 +11,7 @@ from rolekit.model.position import pack
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.model.reassembly import Closing, Cursor
 
 

@@ -15,7 +15,7 @@ from rolekit.store.postgres.work import SequenceWork, ready_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.model.reassembly import Closing
     from rolekit.store.postgres.rows import Row
 

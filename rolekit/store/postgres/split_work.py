@@ -11,7 +11,7 @@ from rolekit.store.splits import SplitMove, SplitRow
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.store.postgres.rows import Row
     from rolekit.store.records import Step
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from rolekit.clock import Clock, SystemClock
-from rolekit.database import Database, Pooled, load_queries, roll_back, translated
+from rolekit.database import Database, load_queries, roll_back, translated
 from rolekit.errors import StateClash
 from rolekit.store.base import (
     SCHEDULE,
@@ -43,6 +43,7 @@ from rolekit.store.streams import parted
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
+    from rolekit.connections import Pooled
     from rolekit.model.envelope import Packet
 
 

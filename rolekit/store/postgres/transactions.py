@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from rolekit.database import Database, Pooled, end, roll_back, translated
+from rolekit.database import Database, end, roll_back, translated
 from rolekit.errors import WriteFailed
 from rolekit.refusals import is_refusal, refused
 from rolekit.store.base import Commit, Step, Taken
@@ -15,6 +15,7 @@ from rolekit.store.base import Commit, Step, Taken
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from rolekit.connections import Pooled
     from rolekit.store.postgres.steps import StepStore
 
 

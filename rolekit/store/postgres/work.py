@@ -25,7 +25,7 @@ from rolekit.store.postgres.transactions import rows_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.store.postgres.rows import Row
 
 

@@ -15,7 +15,7 @@ from rolekit.store.postgres.transactions import blamed, rows_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rolekit.database import Pooled
+    from rolekit.connections import Pooled
     from rolekit.store.base import Step, Write
 
 _Asked = tuple[str, "Write"]
