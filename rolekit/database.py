@@ -237,6 +237,20 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def trial(self) -> AsyncGenerator[Pooled]:
+        """Borrow a connection with a transaction open, of which nothing stays.
+
+        Raises:
+            Unavailable: None can be had in time.
+        """
+        async with self._used() as connection:
+            try:
+                await connection.execute(self.begin)
+                yield connection
+            finally:
+                await roll_back(connection)
+
+    @asynccontextmanager
     async def _begun(self, connection: Pooled) -> AsyncGenerator[None]:
         try:
             # With the time-outs in one message: a round trip less, and no moment without.

@@ -29,7 +29,7 @@ KEYS = 1000
 PARTS = 1000
 CULPRIT = -1
 
-TABLE = "create table public.effect (number bigint not null check (number >= 0))"
+TABLE = "create table if not exists public.effect (number bigint not null check (number >= 0))"
 
 
 class Hits:
@@ -302,7 +302,7 @@ class Front(WebRole):
         return await self.client.ask(question, Answer)
 
 
-app = App(
-    "bench",
-    roles=[Sinks, Stages, Effects, Ledger, Sequences, Openers, Holders, Answers, Front],
-)
+ROLES = (Sinks, Stages, Effects, Ledger, Sequences, Openers, Holders, Answers, Front)
+app = App("bench", roles=list(ROLES))
+twin = App("bench-twin", roles=list(ROLES))
+"""The same once more, for what is compared with itself in one process."""

@@ -1,7 +1,9 @@
 """What a message costs as things grow: `python -m benchmarks.own.growth`.
 
-A point is reached, and there a fixed amount of work is measured. The cost is CPU of client
-and servers together, since a wall clock says more about the neighbours on this machine. What
+There are two apps, alike but for what has grown in one of them. A fixed amount of work is
+done on both in turns, and what it costs there is divided: a machine whose speed changes by
+the minute would otherwise make one point dearer than another. The cost is CPU of client and
+servers together, since a wall clock says more about the neighbours on this machine. What
 stands in queues is sent; open sequences and inbox rows are copied in the database, because
 to make a million of them takes longer than a benchmark may.
 """
@@ -23,12 +25,12 @@ from benchmarks.own.running import ground
 from rolekit.database import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from benchmarks.meter import Job
     from benchmarks.own.running import Ground
 
-    Reach = Callable[[Ground, list[int]], AsyncIterator[int]]
+    Grow = Callable[[Ground, int, int], Awaitable[int]]
     Work = Callable[[Ground], Awaitable[int]]
 
 QUEUED = 10_000
@@ -59,16 +61,14 @@ where one.id = (select id from {s}.sequence where state = 0 order by opened_at d
 """
 
 
-async def depth(there: Ground, sizes: list[int]) -> AsyncIterator[int]:
-    """Have so many messages in a queue."""
-    stands = 0
+async def depth(there: Ground, stands: int, size: int) -> int:
+    """Have so many messages in a queue; return how many there are."""
     until = time.monotonic() + FILL_S
-    for size in sizes:
-        while stands < size and time.monotonic() < until:
-            more = min(CHUNK, size - stands)
-            await _send(there, more)
-            stands += more
-        yield stands
+    while stands < size and time.monotonic() < until:
+        more = min(CHUNK, size - stands)
+        await _send(there, more)
+        stands += more
+    return stands
 
 
 async def queued(there: Ground) -> int:
@@ -98,22 +98,20 @@ async def _send(there: Ground, count: int) -> None:
     await there.client.send_many(own.Noop(**meter.fields(n)) for n in range(count))
 
 
-async def sequences(there: Ground, sizes: list[int]) -> AsyncIterator[int]:
+async def sequences(there: Ground, stands: int, size: int) -> int:
     """Have so many sequences open: one that waits for a part nobody handles, and copies."""
-    schema = schema_of(own.app.name)
+    schema = schema_of(there.app.name)
     connection = await asyncpg.connect(there.job.database)
-    before = await connection.fetchval(OPEN.format(s=schema))
-    async with there.instance(own.Openers):
-        await there.client.send(own.Held(parts=1))
-        while await connection.fetchval(OPEN.format(s=schema)) == before:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_S)
-    stands = 1
-    for size in sizes:
-        await connection.execute(SEQUENCES.format(s=schema), size - stands)
-        await connection.execute(f"vacuum analyze {schema}.sequence")
-        stands = size
-        yield stands
+    if not stands:
+        async with there.instance(own.Openers):
+            await there.client.send(own.Held(parts=1))
+            while not await connection.fetchval(OPEN.format(s=schema)):  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+        stands = 1
+    await connection.execute(SEQUENCES.format(s=schema), size - stands)
+    await connection.execute(f"vacuum analyze {schema}.sequence")
     await connection.close()
+    return size
 
 
 async def gathered(there: Ground) -> int:
@@ -126,18 +124,15 @@ async def gathered(there: Ground) -> int:
     return JOBS * PARTS
 
 
-async def inbox(there: Ground, sizes: list[int]) -> AsyncIterator[int]:
-    """Have so many rows in the inbox of today."""
-    schema = schema_of(own.app.name)
+async def inbox(there: Ground, stands: int, size: int) -> int:
+    """Have so many rows more in the inbox of today."""
+    schema = schema_of(there.app.name)
     insert = INBOX.format(s=schema, day=int(time.time() // 86_400))
     connection = await asyncpg.connect(there.job.database)
-    stands = 0
-    for size in sizes:
-        await connection.execute(insert, size - stands, timeout=600)
-        await connection.execute(f"vacuum analyze {schema}.inbox", timeout=600)
-        stands = size
-        yield stands
+    await connection.execute(insert, size - stands, timeout=600)
+    await connection.execute(f"vacuum analyze {schema}.inbox", timeout=600)
     await connection.close()
+    return size
 
 
 async def recorded(there: Ground) -> int:
@@ -149,12 +144,12 @@ async def recorded(there: Ground) -> int:
     return RECORDED
 
 
-CASES: dict[str, tuple[Reach, Work, int]] = {
-    "depth": (depth, queued, 3),
-    "sequences": (sequences, gathered, 1),
-    "inbox": (inbox, recorded, 1),
+CASES: dict[str, tuple[Grow, Work, int]] = {
+    "depth": (depth, queued, 5),
+    "sequences": (sequences, gathered, 3),
+    "inbox": (inbox, recorded, 5),
 }
-"""How to reach a point, what to do there, and how often: the median of these counts."""
+"""How to grow, what to do then, and how often on both: the median of these counts."""
 
 
 async def cost_us(there: Ground, work: Work) -> float:
@@ -190,21 +185,32 @@ def _servers_s(there: Ground) -> float:
 async def main(job: Job) -> None:
     """Do the job."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
-    reach, work, times = CASES[job.case]
-    sizes = job.options["quick_sizes" if job.options["quick"] else "sizes"]
+    grow, work, times = CASES[job.case]
+    least, *sizes = job.options["quick_sizes" if job.options["quick"] else "sizes"]
     os.environ["ROLEKIT_INTAKE_LIMIT"] = str(10 * max(sizes))  # more waits than an app lets in
     begin_s = time.perf_counter()
-    costs: dict[int, float] = {}
-    async with ground(job) as there:
-        await work(there)
-        async for stood in reach(there, sizes):
-            await settle(there)
-            costs[stood] = median([await cost_us(there, work) for _ in range(times)])
+    points: dict[str, float] = {}
+    async with ground(job, own.twin) as small, ground(job) as grown:
+        for there in (small, grown):
+            await work(there)
+            stands = await grow(there, 0, least)
+        for size in sizes:
+            stands = await grow(grown, stands, size)
+            await settle(grown)
+            pairs = [await _pair(small, grown, work, turn) for turn in range(times)]
+            growth = median(of_grown / of_small for of_small, of_grown in pairs)
+            points[f"{least:,}"] = median(of_small for of_small, _ in pairs)
+            points[f"{stands:,}"] = median(of_grown for _, of_grown in pairs)
         seconds = time.perf_counter() - begin_s
-        least, most = min(costs), max(costs)
-        points = {f"{size:,}": cost for size, cost in costs.items()}
-        growth = costs[most] / costs[least]
-        meter.report(most, seconds, time.process_time(), growth=growth, **points)
+        meter.report(stands, seconds, time.process_time(), growth=growth, **points)
+
+
+async def _pair(small: Ground, grown: Ground, work: Work, turn: int) -> tuple[float, float]:
+    """Return what work costs where nothing has grown, and where something has."""
+    costs: dict[bool, float] = {}
+    for has_grown in (turn % 2 == 0, turn % 2 != 0):
+        costs[has_grown] = await cost_us(grown if has_grown else small, work)
+    return costs[False], costs[True]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.meter import Meter
-from benchmarks.own.app import HITS, TABLE, app
+from benchmarks.own import app as own
+from benchmarks.own.app import HITS, TABLE
 from benchmarks.own.profiling import profile
 from rolekit.flow.tracing import Tracing
 from rolekit.garbage import pass_over_what_is_there
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from benchmarks.meter import Job
+    from rolekit import App
     from rolekit.flow.app_client import AppClient
     from rolekit.roles.base import Role
     from rolekit.roles.services import Services
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Ground:
-    """The services of this process, and what counts."""
+    """The services of an app in this process, and what counts."""
 
     job: Job
+    app: App
     services: Services
     meter: Meter
     done: asyncio.Event
@@ -72,7 +75,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(job: Job) -> AsyncGenerator[Ground]:
+async def ground(job: Job, app: App = own.app) -> AsyncGenerator[Ground]:
     """Be a host of one process inside the block: lease, relay and wake-ups."""
     os.environ["ROLEKIT_QUEUE_TYPE"] = job.queue_type
     plan = app.plan()
@@ -96,7 +99,7 @@ async def ground(job: Job) -> AsyncGenerator[Ground]:
                 asyncio.create_task(_listen(host, services, owner)),
             ]
             done = asyncio.Event()
-            yield Ground(job, services, Meter(job, done.set), done)
+            yield Ground(job, app, services, Meter(job, done.set), done)
             stopped.set()
             tasks[1].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -124,7 +127,7 @@ async def traced(
 
     sampling = Sampling(ratio=ratio, first_per_s=first_per_s)
     tracer = Tracer(Shipping(writer).ship, sampling, role="Stages", instance="Stages/0")
-    yield Tracing(tracer, system="rabbitmq", prefix=f"{app.name}.", leaves_later=True)
+    yield Tracing(tracer, system="rabbitmq", prefix=f"{own.app.name}.", leaves_later=True)
     writer.close()
     await reader.wait()
 

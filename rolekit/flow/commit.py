@@ -1,7 +1,8 @@
 """Group commit: what finished since the last commit goes into one transaction.
 
 Waiting for more would gain nothing: while one batch commits the next one gathers. When a
-batch fails it is halved until the culprit is alone, and those that follow are smaller; when
+batch fails, those whose statements are refused are left out of it, or it is halved until the
+culprit is alone; when
 its outcome is unknown the same batch goes again, and the inbox tells what had happened.
 
 Source: DESIGN 4.5.
@@ -12,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import Contended, Unavailable
+from rolekit.errors import Contended, RolekitError, Unavailable, WriteFailed, WriteMissed
 from rolekit.flow.submitted import Submitted
 from rolekit.store.base import Step
 
@@ -33,9 +35,11 @@ log = structlog.get_logger("rolekit.commit")
 
 BATCH = 256
 LEAST, MORE = 16, 8
-"""Each culprit halves how many steps a batch has at most, down to so few, and each full batch
-that is committed adds so many: where one message in 200 fails, hardly a batch of 256 would be
-committed at once, and one of 50 mostly is."""
+"""Each culprit that had to be found by halving halves how many steps a batch has at most, down
+to so few, and each full batch that is committed adds so many: where one message in 200 fails,
+hardly a batch of 256 would be committed at once, and one of 50 mostly is."""
+SOME = 8
+"""Of so many the store is asked who may be the culprit: fewer are halved as quickly."""
 IN_FLIGHT = 2
 PLENTY = 32
 """Steps that must wait before a second commit begins beside the first."""
@@ -232,7 +236,7 @@ class Committer:
         try:
             commit = await self._until_known([step for step, _ in batch])
         except Exception as error:  # noqa: BLE001 - handed to whoever submitted the culprit
-            await self._find_culprit(batch, error)
+            await self._find_culprits(batch, error)
             return
         self.announce(commit)
         if len(batch) >= self._most:
@@ -248,14 +252,27 @@ class Committer:
             self._outbox.leave(commit.leaving)
         self._bell.ring(commit.topics)
 
-    async def _find_culprit(self, batch: list[_Waiting], error: Exception) -> None:
+    async def _find_culprits(self, batch: list[_Waiting], error: Exception) -> None:
+        is_refused = isinstance(error, WriteFailed | WriteMissed)
         if len(batch) == 1:
-            self._most = max(self._most // 2, LEAST)
+            if not is_refused:
+                self._most = max(self._most // 2, LEAST)
             batch[0][1].set_exception(error)
             return
-        middle = len(batch) // 2
-        await self._commit(batch[:middle])
-        await self._commit(batch[middle:])
+        suspects: set[int] = set()
+        if is_refused and len(batch) >= SOME:
+            with suppress(RolekitError):
+                found = await self._store.suspects([step for step, _ in batch])
+                suspects = {id(step) for step in found}
+        if not suspects or len(suspects) == len(batch):
+            middle = len(batch) // 2
+            await self._commit(batch[:middle])
+            await self._commit(batch[middle:])
+            return
+        await self._commit([one for one in batch if id(one[0]) not in suspects])
+        for one in batch:
+            if id(one[0]) in suspects:  # alone, it is told what is wrong with it
+                await self._commit([one])
 
     async def _until_known(
         self,

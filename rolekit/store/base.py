@@ -190,6 +190,19 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
         """
         ...
 
+    async def suspects(self, steps: Sequence[Step]) -> list[Step]:
+        """Say for whose statements it may be that `commit` raised an error.
+
+        Nothing is committed by that.
+
+        Returns:
+            Some of these steps, in their order; none where that is not known.
+
+        Raises:
+            RolekitError: It could not be found out.
+        """
+        ...
+
     async def commit_whole(self, steps: Sequence[Step]) -> Commit:
         """Commit these steps in one transaction, all of them or none.
 

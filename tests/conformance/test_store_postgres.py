@@ -275,6 +275,33 @@ async def test_a_write_that_fails_undoes_the_whole_batch(
     assert await ground.effects() == [1]
 
 
+@pytest.mark.parametrize("bad", [(0,), (7,), (3, 4), (0, 5, 9), tuple(range(10))])
+async def test_the_store_tells_whose_statements_are_refused(
+    ground: PostgresGround, bad: Sequence[int]
+) -> None:
+    store = await ground.open()
+    await store.commit([step(99), *(writing(n, ground.insert(n)) for n in (20, 21))])
+    missed = Write("update effect set n = n where n = 404", (), 1)
+    share = "insert into effect values (12 / $1::int)"  # one text: they are sent together
+    refused = [Write(share, (0,)), missed]
+    steps = [writing(n, refused[n % 2] if n in bad else Write(share, (1,))) for n in range(10)]
+    twin = writing(20, refused[0])  # had its outcome before, so it does not run
+
+    found = await store.suspects([*steps[:5], twin, *steps[5:]])
+
+    assert [one.id for one in found] == [id_of(n) for n in bad]
+    assert sorted(await ground.effects()) == [20, 21]
+    again = await store.commit([step(n) for n in range(10)])
+    assert len(again.fresh) == 10
+
+
+async def test_nobody_is_suspected_where_all_had_their_outcome(ground: PostgresGround) -> None:
+    store = await ground.open()
+    await store.commit([step(1)])
+
+    assert await store.suspects([step(1)]) == []
+
+
 async def test_writes_of_one_text_are_sent_together_and_stay_in_their_place(
     ground: PostgresGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,73 @@ async def test_halving_finds_the_culprit_and_the_others_are_committed(culprit: s
     assert len(desk.store.batches) <= 7
 
 
+class Telling(ScriptedStore):
+    """Refuses steps by their names, and says which it refused."""
+
+    def __init__(self, *bad: str, knows: Sequence[str] = ()) -> None:
+        super().__init__(self._refuse)
+        self._bad = set(bad)
+        self._knows = set(knows or bad)
+        self.asked: list[list[str]] = []
+
+    def _refuse(self, names: list[str]) -> Commit | None:
+        if self._bad.intersection(names):
+            raise WriteFailed(f"{','.join(names)} cannot be written.")
+        return None
+
+    async def suspects(self, steps: Sequence[Step]) -> list[Step]:
+        self.asked.append([step.id for step in steps])
+        if "gone" in self._knows:
+            raise Unavailable("gone")
+        return [step for step in steps if step.id in self._knows]
+
+
+async def test_those_that_the_store_suspects_are_left_out_and_hear_of_their_own() -> None:
+    async with running(Telling("c", "f")) as desk:
+        results = await asyncio.gather(*desk.submit(*"abcdefgh"), return_exceptions=True)
+
+    assert desk.store.batches == [list("abcdefgh"), list("abdegh"), ["c"], ["f"]]
+    good = [
+        result for name, result in zip("abcdefgh", results, strict=True) if name not in "cf"
+    ]
+    assert good == [True] * 6
+    assert [str(results[at]) for at in (2, 5)] == [
+        "c cannot be written.",
+        "f cannot be written.",
+    ]
+
+
+async def test_whom_the_store_suspects_wrongly_is_committed_like_the_others() -> None:
+    async with running(Telling("c", knows="ab")) as desk:
+        results = await asyncio.gather(*desk.submit(*"abcdefgh"), return_exceptions=True)
+
+    assert [type(result) for result in results].count(WriteFailed) == 1
+    assert isinstance(results[2], WriteFailed)
+
+
+@pytest.mark.parametrize("knows", ["nobody", "gone"])
+async def test_a_store_that_does_not_know_is_no_harm(knows: str) -> None:
+    async with running(Telling("c", knows=[knows])) as desk:
+        results = await asyncio.gather(*desk.submit(*"abcdefgh"), return_exceptions=True)
+
+    assert [isinstance(result, WriteFailed) for result in results] == [
+        n == "c" for n in "abcdefgh"
+    ]
+
+
+async def test_refused_statements_make_no_batch_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group, "BATCH", 64)
+    monkeypatch.setattr(group, "IN_FLIGHT", 1)
+    async with running(Telling("bad")) as desk:
+        done = desk.submit(*(f"{n}" for n in range(63)), "bad")
+        await asyncio.gather(*done, return_exceptions=True)
+        await asyncio.gather(*desk.submit(*(f"{n}" for n in range(64))))
+
+    assert [len(batch) for batch in desk.store.batches] == [64, 63, 1, 64]
+
+
 async def test_batches_are_smaller_after_a_culprit_and_larger_again_with_each_full_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -37,7 +37,7 @@ from rolekit.store.postgres.transactions import (
     commit_tidied,
 )
 from rolekit.store.postgres.work import SequenceWork, Tokens
-from rolekit.store.postgres.writes import write
+from rolekit.store.postgres.writes import refused_of, write
 from rolekit.store.streams import parted
 
 if TYPE_CHECKING:
@@ -127,6 +127,13 @@ class StepStore(PostgresBase):
             fresh_steps, commit = await self._take(connection, steps)
             await self.effects(connection, fresh_steps, commit)
         return commit
+
+    async def suspects(self, steps: Sequence[Step]) -> list[Step]:
+        """Run the statements of these steps again, in halves, and roll everything back."""
+        async with self._db.trial() as connection:
+            await self.begin_keyed(connection, steps)
+            fresh_steps, _ = await self._take(connection, steps)
+            return await refused_of(connection, fresh_steps) if fresh_steps else []
 
     async def commit_whole(self, steps: Sequence[Step]) -> Commit:
         """Commit these steps in one transaction, all of them or none."""

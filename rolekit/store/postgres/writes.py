@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from rolekit.errors import WriteMissed
+from rolekit.errors import WriteFailed, WriteMissed
 from rolekit.store.postgres.transactions import blamed, rows_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,35 @@ async def write(connection: Pooled, steps: Sequence[Step]) -> None:
         whose = {message_id for message_id, _ in some}
         with blamed(connection, whose.pop() if len(whose) == 1 else "", sql):
             await connection.executemany(sql, [each.args for _, each in some])
+
+
+async def refused_of(connection: Pooled, steps: Sequence[Step]) -> list[Step]:
+    """Find the steps of which a statement is refused, where one is.
+
+    When many statements of one text run together, Postgres does not say which was refused. So
+    they run again in halves: of a half that is refused nothing stays, of others all does, for
+    those behind.
+    """
+    return await _refused_of(connection, steps, is_known=True)
+
+
+async def _refused_of(
+    connection: Pooled, steps: Sequence[Step], *, is_known: bool
+) -> list[Step]:
+    if not is_known:
+        await connection.execute("savepoint half")
+        try:
+            await write(connection, steps)
+        except (WriteFailed, WriteMissed):
+            await connection.execute("rollback to half")
+        else:
+            return []
+    if len(steps) == 1:
+        return list(steps)
+    middle = len(steps) // 2
+    front = await _refused_of(connection, steps[:middle], is_known=False)
+    back = await _refused_of(connection, steps[middle:], is_known=not front)
+    return front + back
 
 
 def _kind(asked: _Asked) -> tuple[str, bool]:
