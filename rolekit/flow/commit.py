@@ -2,8 +2,8 @@
 
 Waiting for more would gain nothing: while one batch commits the next one gathers. When a
 batch fails, those whose statements are refused are left out of it, or it is halved until the
-culprit is alone; when
-its outcome is unknown the same batch goes again, and the inbox tells what had happened.
+culprit is alone. When its outcome is unknown the same batch goes again, and the inbox tells
+what had happened.
 
 Source: DESIGN 4.5.
 """

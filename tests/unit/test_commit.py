@@ -162,18 +162,16 @@ class Telling(ScriptedStore):
     """Refuses steps by their names, and says which it refused."""
 
     def __init__(self, *bad: str, knows: Sequence[str] = ()) -> None:
-        super().__init__(self._refuse)
+        super().__init__(self._object)
         self._bad = set(bad)
         self._knows = set(knows or bad)
-        self.asked: list[list[str]] = []
 
-    def _refuse(self, names: list[str]) -> Commit | None:
+    def _object(self, names: list[str]) -> Commit | None:
         if self._bad.intersection(names):
             raise WriteFailed(f"{','.join(names)} cannot be written.")
         return None
 
     async def suspects(self, steps: Sequence[Step]) -> list[Step]:
-        self.asked.append([step.id for step in steps])
         if "gone" in self._knows:
             raise Unavailable("gone")
         return [step for step in steps if step.id in self._knows]
