@@ -125,7 +125,7 @@ async def gathered(there: Ground) -> int:
 
 
 async def inbox(there: Ground, stands: int, size: int) -> int:
-    """Have so many rows more in the inbox of today."""
+    """Have so many rows in the inbox of today, beside those of work that was done."""
     schema = schema_of(there.app.name)
     insert = INBOX.format(s=schema, day=int(time.time() // 86_400))
     connection = await asyncpg.connect(there.job.database)

@@ -264,12 +264,14 @@ class Committer:
             with suppress(RolekitError):
                 found = await self._store.suspects([step for step, _ in batch])
                 suspects = {id(step) for step in found}
-        if not suspects or len(suspects) == len(batch):
+        if not suspects:
             middle = len(batch) // 2
             await self._commit(batch[:middle])
             await self._commit(batch[middle:])
             return
-        await self._commit([one for one in batch if id(one[0]) not in suspects])
+        others = [one for one in batch if id(one[0]) not in suspects]
+        if others:
+            await self._commit(others)
         for one in batch:
             if id(one[0]) in suspects:  # alone, it is told what is wrong with it
                 await self._commit([one])

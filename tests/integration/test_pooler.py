@@ -107,6 +107,20 @@ def driver_of(opened: object) -> asyncpg.Connection[asyncpg.Record]:
     )
 
 
+async def test_a_trial_brings_its_time_outs_and_leaves_nothing(pooler: str) -> None:
+    database = Database(pooler, APP, is_pooled=True)
+
+    async with database.trial() as connection:
+        await connection.execute("create table tried ()")
+        await connection.execute("savepoint half")
+        inside = await connection.fetchval("show lock_timeout")
+    async with database.connection() as connection:
+        found = await connection.fetchval("select to_regclass('tried')::text")
+    await database.close()
+
+    assert (inside, found) == ("5s", None)
+
+
 async def test_what_fails_or_is_cancelled_leaves_nothing_and_holds_nobody_up(
     server: PrivatePostgres, pooler: str
 ) -> None:

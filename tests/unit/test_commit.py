@@ -192,6 +192,16 @@ async def test_those_that_the_store_suspects_are_left_out_and_hear_of_their_own(
     ]
 
 
+async def test_where_all_are_suspects_each_is_committed_alone() -> None:
+    async with running(Telling(*"abcdefgh")) as desk:
+        results = await asyncio.gather(*desk.submit(*"abcdefgh"), return_exceptions=True)
+
+    assert desk.store.batches == [list("abcdefgh"), *([name] for name in "abcdefgh")]
+    assert [str(result) for result in results] == [
+        f"{n} cannot be written." for n in "abcdefgh"
+    ]
+
+
 async def test_whom_the_store_suspects_wrongly_is_committed_like_the_others() -> None:
     async with running(Telling("c", knows="ab")) as desk:
         results = await asyncio.gather(*desk.submit(*"abcdefgh"), return_exceptions=True)

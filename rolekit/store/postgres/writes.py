@@ -40,20 +40,21 @@ async def write(connection: Pooled, steps: Sequence[Step]) -> None:
             await connection.executemany(sql, [each.args for _, each in some])
 
 
-async def refused_of(connection: Pooled, steps: Sequence[Step]) -> list[Step]:
-    """Find the steps of which a statement is refused, where one is.
+async def refused_of(
+    connection: Pooled, steps: Sequence[Step], *, is_one: bool = True
+) -> list[Step]:
+    """Find the steps of which a statement is refused.
 
     When many statements of one text run together, Postgres does not say which was refused. So
     they run again in halves: of a half that is refused nothing stays, of others all does, for
     those behind.
+
+    Args:
+        connection: With a transaction open.
+        steps: At least one.
+        is_one: Whether it is known that one is refused.
     """
-    return await _refused_of(connection, steps, is_known=True)
-
-
-async def _refused_of(
-    connection: Pooled, steps: Sequence[Step], *, is_known: bool
-) -> list[Step]:
-    if not is_known:
+    if not is_one:
         await connection.execute("savepoint half")
         try:
             await write(connection, steps)
@@ -64,8 +65,8 @@ async def _refused_of(
     if len(steps) == 1:
         return list(steps)
     middle = len(steps) // 2
-    front = await _refused_of(connection, steps[:middle], is_known=False)
-    back = await _refused_of(connection, steps[middle:], is_known=not front)
+    front = await refused_of(connection, steps[:middle], is_one=False)
+    back = await refused_of(connection, steps[middle:], is_one=not front)
     return front + back
 
 
