@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
-from rolekit.errors import Contended, RolekitError, Unavailable, WriteFailed, WriteMissed
+from rolekit.errors import Contended, Unavailable, WriteFailed, WriteMissed
 from rolekit.flow.submitted import Submitted
 from rolekit.store.base import Step
 
@@ -40,6 +39,8 @@ to so few, and each full batch that is committed adds so many: where one message
 hardly a batch of 256 would be committed at once, and one of 50 mostly is."""
 SOME = 8
 """Of so many the store is asked who may be the culprit: fewer are halved as quickly."""
+SUSPECTS_S = 2.0
+"""It is given so long: it holds locks, for which others wait 5 s, and a culprit may be slow."""
 IN_FLIGHT = 2
 PLENTY = 32
 """Steps that must wait before a second commit begins beside the first."""
@@ -259,11 +260,7 @@ class Committer:
                 self._most = max(self._most // 2, LEAST)
             batch[0][1].set_exception(error)
             return
-        suspects: set[int] = set()
-        if is_refused and len(batch) >= SOME:
-            with suppress(RolekitError):
-                found = await self._store.suspects([step for step, _ in batch])
-                suspects = {id(step) for step in found}
+        suspects = await self._suspects(batch) if is_refused and len(batch) >= SOME else set()
         if not suspects:
             middle = len(batch) // 2
             await self._commit(batch[:middle])
@@ -275,6 +272,16 @@ class Committer:
         for one in batch:
             if id(one[0]) in suspects:  # alone, it is told what is wrong with it
                 await self._commit([one])
+
+    async def _suspects(self, batch: list[_Waiting]) -> set[int]:
+        """Name the steps that the store suspects; none where it does not know, or not soon."""
+        try:
+            async with asyncio.timeout(SUSPECTS_S):
+                found = await self._store.suspects([step for step, _ in batch])
+        except Exception as error:  # noqa: BLE001 - halving hands each its own
+            log.info("culprits not found at once; the batch is halved", error=str(error))
+            return set()
+        return {id(step) for step in found}
 
     async def _until_known(
         self,

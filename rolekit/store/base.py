@@ -196,10 +196,11 @@ class Store(Buckets, OfSequences, KeyStore, LetterStore, SentStore, Timers, Prot
         Nothing is committed by that.
 
         Returns:
-            Some of these steps, in their order; none where that is not known.
+            Some of these steps, in their order; none where it was for something else, or
+            that is not known.
 
         Raises:
-            RolekitError: It could not be found out.
+            Exception: It could not be found out: what a statement, or the server, raised.
         """
         ...
 

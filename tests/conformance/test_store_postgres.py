@@ -295,6 +295,22 @@ async def test_the_store_tells_whose_statements_are_refused(
     assert len(again.fresh) == 10
 
 
+async def test_nobody_is_suspected_of_what_is_refused_at_the_commit(
+    ground: PostgresGround,
+) -> None:
+    store = await ground.open()
+    async with ground.database.connection() as connection:
+        await connection.execute(
+            "alter table effect add unique (n) deferrable initially deferred"
+        )
+    steps = [writing(n, ground.insert(n // 2)) for n in range(10)]
+
+    error = await error_of(store.commit(steps))
+
+    assert isinstance(error, WriteFailed)
+    assert await store.suspects(steps) == []
+
+
 async def test_nobody_is_suspected_where_all_had_their_outcome(ground: PostgresGround) -> None:
     store = await ground.open()
     await store.commit([step(1)])

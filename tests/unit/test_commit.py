@@ -172,8 +172,11 @@ class Telling(ScriptedStore):
         return None
 
     async def suspects(self, steps: Sequence[Step]) -> list[Step]:
-        if "gone" in self._knows:
-            raise Unavailable("gone")
+        for error in (Unavailable, TypeError):
+            if error.__name__ in self._knows:
+                raise error("It could not be found out.")
+        if "slow" in self._knows:
+            await asyncio.Event().wait()
         return [step for step in steps if step.id in self._knows]
 
 
@@ -210,8 +213,11 @@ async def test_whom_the_store_suspects_wrongly_is_committed_like_the_others() ->
     assert isinstance(results[2], WriteFailed)
 
 
-@pytest.mark.parametrize("knows", ["nobody", "gone"])
-async def test_a_store_that_does_not_know_is_no_harm(knows: str) -> None:
+@pytest.mark.parametrize("knows", ["nobody", "Unavailable", "TypeError", "slow"])
+async def test_a_store_that_does_not_know_is_no_harm(
+    knows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "SUSPECTS_S", 0.01)
     async with running(Telling("c", knows=[knows])) as desk:
         results = await asyncio.gather(*desk.submit(*"abcdefgh"), return_exceptions=True)
 

@@ -41,9 +41,9 @@ async def write(connection: Pooled, steps: Sequence[Step]) -> None:
 
 
 async def refused_of(
-    connection: Pooled, steps: Sequence[Step], *, is_one: bool = True
+    connection: Pooled, steps: Sequence[Step], *, is_one: bool = False
 ) -> list[Step]:
-    """Find the steps of which a statement is refused.
+    """Find the steps of which a statement is refused; there may be none.
 
     When many statements of one text run together, Postgres does not say which was refused. So
     they run again in halves: of a half that is refused nothing stays, of others all does, for
@@ -52,7 +52,7 @@ async def refused_of(
     Args:
         connection: With a transaction open.
         steps: At least one.
-        is_one: Whether it is known that one is refused.
+        is_one: Whether they are known to be refused together.
     """
     if not is_one:
         await connection.execute("savepoint half")
@@ -65,7 +65,7 @@ async def refused_of(
     if len(steps) == 1:
         return list(steps)
     middle = len(steps) // 2
-    front = await refused_of(connection, steps[:middle], is_one=False)
+    front = await refused_of(connection, steps[:middle])
     back = await refused_of(connection, steps[middle:], is_one=not front)
     return front + back
 
