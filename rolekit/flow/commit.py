@@ -260,7 +260,9 @@ class Committer:
                 self._most = max(self._most // 2, LEAST)
             batch[0][1].set_exception(error)
             return
-        suspects = await self._suspects(batch) if is_refused and len(batch) >= SOME else set()
+        suspects = set[int]()
+        if is_refused and len(batch) >= SOME:
+            suspects = await self._suspects(batch)
         if not suspects:
             middle = len(batch) // 2
             await self._commit(batch[:middle])
