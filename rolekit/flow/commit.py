@@ -34,9 +34,9 @@ log = structlog.get_logger("rolekit.commit")
 
 BATCH = 256
 LEAST, MORE = 16, 8
-"""Each culprit that had to be found by halving halves how many steps a batch has at most, down
-to so few, and each full batch that is committed adds so many: where one message in 200 fails,
-hardly a batch of 256 would be committed at once, and one of 50 mostly is."""
+"""Each culprit halves how many steps a batch has at most, down to so few, and each full batch
+that is committed adds so many: halving a batch of 256 costs more than several small ones. Not
+so a culprit whose statement was refused, since those are mostly found without halving."""
 SOME = 8
 """Of so many the store is asked who may be the culprit: fewer are halved as quickly."""
 SUSPECTS_S = 2.0
