@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from benchmarks.own.running import ground
 from rolekit.database import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from benchmarks.meter import Job
     from benchmarks.own.running import Ground
@@ -152,11 +153,25 @@ CASES: dict[str, tuple[Grow, Work, int]] = {
 """How to grow, what to do then, and how often on both: the median of these counts."""
 
 
-async def cost_us(there: Ground, work: Work) -> float:
-    """Return what the work cost a message, in µs of CPU of client and servers."""
-    before_s = _cpu_s(there)
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What work costs a message, in µs of CPU."""
+
+    client: float
+    servers: float
+
+    @property
+    def all(self) -> float:
+        """Of client and servers together."""
+        return self.client + self.servers
+
+
+async def cost(there: Ground, work: Work) -> Cost:
+    """Return what the work costs."""
+    client_s, servers_s = time.process_time(), _servers_s(there)
     count = await work(there)
-    return (_cpu_s(there) - before_s) / count * 1e6
+    client_s, servers_s = time.process_time() - client_s, _servers_s(there) - servers_s
+    return Cost(client_s / count * 1e6, servers_s / count * 1e6)
 
 
 async def settle(there: Ground) -> None:
@@ -172,10 +187,6 @@ async def settle(there: Ground) -> None:
         before_s, used_s = used_s, _servers_s(there)
         if used_s - before_s < IDLE:
             return
-
-
-def _cpu_s(there: Ground) -> float:
-    return time.process_time() + _servers_s(there)
 
 
 def _servers_s(there: Ground) -> float:
@@ -198,18 +209,25 @@ async def main(job: Job) -> None:
             stands = await grow(grown, stands, size)
             await settle(grown)
             pairs = [await _pair(small, grown, work, turn) for turn in range(times)]
-            growth = median(of_grown / of_small for of_small, of_grown in pairs)
-            points[f"{least:,}"] = median(of_small for of_small, _ in pairs)
-            points[f"{stands:,}"] = median(of_grown for _, of_grown in pairs)
+            growth = median(of_grown.all / of_small.all for of_small, of_grown in pairs)
+            points |= _point(least, [of_small for of_small, _ in pairs])
+            points |= _point(stands, [of_grown for _, of_grown in pairs])
         seconds = time.perf_counter() - begin_s
         meter.report(stands, seconds, time.process_time(), growth=growth, **points)
 
 
-async def _pair(small: Ground, grown: Ground, work: Work, turn: int) -> tuple[float, float]:
+def _point(stands: int, costs: Sequence[Cost]) -> dict[str, float]:
+    return {
+        f"{stands:,}": median(one.all for one in costs),
+        f"{stands:,} client": median(one.client for one in costs),
+    }
+
+
+async def _pair(small: Ground, grown: Ground, work: Work, turn: int) -> tuple[Cost, Cost]:
     """Return what work costs where nothing has grown, and where something has."""
-    costs: dict[bool, float] = {}
+    costs: dict[bool, Cost] = {}
     for has_grown in (turn % 2 == 0, turn % 2 != 0):
-        costs[has_grown] = await cost_us(grown if has_grown else small, work)
+        costs[has_grown] = await cost(grown if has_grown else small, work)
     return costs[False], costs[True]
 
 

@@ -1,9 +1,13 @@
 /* What the broker carries when the client costs next to nothing: librabbitmq, by hand.
  *
  *     c_client publish HOST PORT VHOST QUEUE TYPE COUNT WINDOW
+ *     c_client publish-optional HOST PORT VHOST QUEUE TYPE COUNT WINDOW
  *     c_client consume HOST PORT VHOST QUEUE TYPE COUNT WINDOW
  *
- * publish  persistent messages of 256 bytes; at most WINDOW unconfirmed.
+ * publish  persistent, mandatory messages of 256 bytes; at most WINDOW unconfirmed.
+ * publish-optional
+ *          the same without the mandatory flag: the broker confirms a message to a queue
+ *          that is missing, and drops it. No other contender takes that risk.
  * consume  fills the queue first, without confirms; then takes COUNT with a prefetch of
  *          WINDOW, and acks each half window with `multiple`.
  *
@@ -25,6 +29,7 @@
 static amqp_connection_state_t connection;
 static amqp_bytes_t queue;
 static char body[BODY];
+static int is_mandatory = 1;
 
 static void fail(const char *what) {
     fprintf(stderr, "c_client: %s\n", what);
@@ -75,8 +80,8 @@ static void send_one(int channel) {
     properties.delivery_mode = AMQP_DELIVERY_PERSISTENT;
     properties.message_id = amqp_cstring_bytes(MESSAGE_ID);
     amqp_bytes_t content = {.len = BODY, .bytes = body};
-    if (amqp_basic_publish(connection, channel, amqp_empty_bytes, queue, 0, 0, &properties,
-                           content) != AMQP_STATUS_OK)
+    if (amqp_basic_publish(connection, channel, amqp_empty_bytes, queue, is_mandatory, 0,
+                           &properties, content) != AMQP_STATUS_OK)
         fail("publish");
 }
 
@@ -98,6 +103,7 @@ static void wait_for_confirm(void) {
         amqp_maybe_release_buffers(connection);
         if (amqp_simple_wait_frame(connection, &frame) != AMQP_STATUS_OK) fail("wait");
     } while (frame.frame_type != AMQP_FRAME_METHOD);
+    if (frame.payload.method.id == AMQP_BASIC_RETURN_METHOD) fail("a message came back");
     if (frame.payload.method.id != AMQP_BASIC_ACK_METHOD) fail("no confirm");
     amqp_basic_ack_t *ack = frame.payload.method.decoded;
     if (!ack->multiple) {
@@ -146,7 +152,8 @@ static void consume(long count, long window) {
 int main(int argc, char **argv) {
     if (argc != 9) fail("CASE HOST PORT VHOST QUEUE TYPE COUNT WINDOW");
     long count = atol(argv[7]), window = atol(argv[8]);
-    int is_publish = !strcmp(argv[1], "publish");
+    int is_publish = strcmp(argv[1], "consume");
+    is_mandatory = !strcmp(argv[1], "publish");
     queue = amqp_cstring_bytes(argv[5]);
     memset(body, 'x', BODY);
     open_connection(argv[2], atoi(argv[3]), argv[4], argv[6]);

@@ -41,6 +41,19 @@ def _bars(kind: str) -> tuple[Bar, ...]:
     )
 
 
+OPTIONAL = Contender(
+    name="C, not mandatory, classic",
+    program=C,
+    case="publish-optional",
+    count=20_000,
+    window=1000,
+    queue_type="classic",
+)
+"""Without a bar, since it is told nothing of a queue that is missing, as all others are.
+
+It says what the flag costs: a classic queue of RabbitMQ 3.10 answers for each such message.
+"""
+
 OTHERS = tuple(
     Contender(
         name=f"{name}, classic",
@@ -71,7 +84,13 @@ ON_POSTGRES = Contender(
 PUBLISH = Scenario(
     name="publish",
     title="Publish 256 bytes, persistent and confirmed",
-    contenders=(*_contenders("classic"), *_contenders("quorum"), *OTHERS, ON_POSTGRES),
+    contenders=(
+        *_contenders("classic"),
+        *_contenders("quorum"),
+        OPTIONAL,
+        *OTHERS,
+        ON_POSTGRES,
+    ),
     bars=(*_bars("classic"), *_bars("quorum")),
     budget_s=105,
 )
