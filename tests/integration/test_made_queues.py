@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolekit.model.envelope import Packet
-from rolekit.transport.rabbitmq import RabbitTransport, topology
+from rolekit.transport.rabbitmq import RabbitTransport
+from rolekit.transport.rabbitmq.counting import Counting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -37,7 +38,7 @@ async def test_a_queue_that_was_made_is_not_declared_again(
 ) -> None:
     names = [queue.name for queue in told_of_one.wanted(["made", "other"])]
 
-    there = await topology.counts(await told_of_one.consuming(), names)
+    there = await Counting().count(await told_of_one.consuming(), names)
 
     assert list(there) == names[1:]
 

@@ -13,7 +13,7 @@ import pytest
 from rolekit import App, Context, Message, WorkerRole, handle, wiring
 from rolekit.errors import ConfigError
 from rolekit.store.base import Letters
-from rolekit.transport.rabbitmq import plan
+from rolekit.transport.rabbitmq import counting, plan
 from tests.wired import RabbitTransport, wired
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from rolekit.roles.services import Services
     from rolekit.store.base import DeadLetterRow
+    from rolekit.transport.rabbitmq.counting import Counts
     from rolekit.transport.rabbitmq.session import Session
-    from rolekit.transport.rabbitmq.topology import Counts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(40)]
 
@@ -218,7 +218,7 @@ async def test_looking_at_a_queue_that_goes_just_then_does_not_make_it(
 ) -> None:
     connection = await aio_pika.connect(broker_url)
     transport = RabbitTransport(broker_url, app=app.name)
-    real = plan.count
+    real = counting.count
     async with connection, connection.channel() as channel:
         arguments: dict[str, str] = {"x-queue-type": kind}
         await channel.declare_queue(QUEUE, durable=True, arguments={**arguments})

@@ -10,8 +10,9 @@ import pytest
 
 from rolekit.errors import RolekitError
 from rolekit.transport.rabbitmq import migrate, move
+from rolekit.transport.rabbitmq.counting import count
 from rolekit.transport.rabbitmq.detour import Binding
-from rolekit.transport.rabbitmq.plan import count, plan
+from rolekit.transport.rabbitmq.plan import plan
 from tests.integration.rabbit_queues import (
     IDS,
     WORK,
@@ -25,8 +26,8 @@ from tests.integration.rabbit_queues import (
 )
 
 if TYPE_CHECKING:
+    from rolekit.transport.rabbitmq.counting import Counts
     from rolekit.transport.rabbitmq.session import Session
-    from rolekit.transport.rabbitmq.topology import Counts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers, pytest.mark.timeout(60)]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from rolekit.transport.rabbitmq.counting import Counting
 from rolekit.transport.rabbitmq.watchdog import STUCK_ROUNDS, Watchdog
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class FakeBroker:
         self.calls = self
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.asked = self.opened = 0
+        self.counting = Counting()
 
     async def consuming(self) -> FakeBroker:
         return self

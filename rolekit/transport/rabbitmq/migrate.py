@@ -47,9 +47,10 @@ import aiormq
 from rolekit.errors import ConfigError, RolekitError, Unavailable
 from rolekit.transport.rabbitmq.access import may_declare, refusal
 from rolekit.transport.rabbitmq.address import AWAY
+from rolekit.transport.rabbitmq.counting import count
 from rolekit.transport.rabbitmq.detour import Detour, refuse_others
 from rolekit.transport.rabbitmq.move import FEW, LOOK_S, Mover
-from rolekit.transport.rabbitmq.plan import Planned, count, look, look_left, plan
+from rolekit.transport.rabbitmq.plan import Planned, look, look_left, plan
 from rolekit.transport.rabbitmq.topology import MIGRATING, declare_one
 
 if TYPE_CHECKING:

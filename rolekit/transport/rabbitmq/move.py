@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 
 from rolekit.errors import Unavailable
 from rolekit.transport.rabbitmq import wire
+from rolekit.transport.rabbitmq.counting import count
 from rolekit.transport.rabbitmq.demux import Returned, Tap
-from rolekit.transport.rabbitmq.plan import count
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -16,11 +16,10 @@ import aiormq
 
 from rolekit.errors import ConfigError
 from rolekit.transport.rabbitmq.access import may_declare
+from rolekit.transport.rabbitmq.counting import NOTHING, Counts, count
 from rolekit.transport.rabbitmq.lint import lint
 from rolekit.transport.rabbitmq.topology import (
     MIGRATING,
-    NOTHING,
-    Counts,
     Difference,
     Queue,
     declare_one,
@@ -162,16 +161,6 @@ async def refuse_left_over(session: Session, names: Sequence[str]) -> None:
             f"{left[0]}{MIGRATING}.",
             fix="Run `rolekit topology apply`, which goes on where it was interrupted.",
         )
-
-
-async def count(session: Session, name: str) -> Counts | None:
-    """Say how many messages wait in a queue, and for how many; None: it is not there."""
-    async with session.brief_channel() as channel:
-        try:
-            answer = await channel.calls.queue_declare(name, passive=True)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return None
-        return Counts(answer.message_count or 0, answer.consumer_count or 0)
 
 
 async def _compare(session: Session, queue: Queue) -> tuple[Queue, list[Difference]]:

@@ -11,7 +11,8 @@ import structlog
 
 from rolekit.errors import ConfigError
 from rolekit.transport.rabbitmq.access import check_read
-from rolekit.transport.rabbitmq.plan import count, look_at_source
+from rolekit.transport.rabbitmq.counting import count
+from rolekit.transport.rabbitmq.plan import look_at_source
 
 if TYPE_CHECKING:
     from rolekit.transport.rabbitmq.session import Session

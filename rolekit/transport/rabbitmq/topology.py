@@ -24,6 +24,7 @@ from rolekit.errors import ConfigError
 from rolekit.model.keys import partition_in
 from rolekit.transport.base import DEAD_QUEUE, INBOUND, OUTSIDE
 from rolekit.transport.rabbitmq.access import refusal
+from rolekit.transport.rabbitmq.counting import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -183,7 +184,7 @@ async def declare(session: Session, queues: Iterable[Queue]) -> None:
                 except aiormq.exceptions.ChannelPreconditionFailed as error:
                     raise await _refused(session, queue) from error
                 except aiormq.exceptions.ChannelAccessRefused as error:
-                    if not await counts(session, [queue.name]):
+                    if await count(session, queue.name) is None:
                         raise refusal(error, "configure", queue.name) from error
                     break  # the channel is closed
 
@@ -242,42 +243,3 @@ def _value(said: str) -> tuple[str | None, str]:
     """Read a value as the broker words it, and its type where that is said."""
     found = _VALUE.match(said)
     return (None, "") if found is None else (found[1], found[2] or "")
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a passive declaration tells."""
-
-    messages: int = 0
-    consumers: int = 0
-
-
-NOTHING = Counts()
-"""Of an empty queue that nobody consumes."""
-
-
-async def counts(session: Session, names: Iterable[str]) -> dict[str, Counts]:
-    """Say what is in queues, asked on one channel; those that are not there are left out."""
-    found: dict[str, Counts] = {}
-    left = list(names)
-    while left:
-        async with session.brief_channel() as channel:
-            await count_on(channel, left, found)
-    return found
-
-
-async def count_on(channel: Channel, left: list[str], found: dict[str, Counts]) -> None:
-    """Count on one channel, until nothing is left or a queue that is gone has closed it.
-
-    Args:
-        channel: Is closed when a queue is not there.
-        left: Queues to ask for; each is taken off.
-        found: Gets what is in those that are there.
-    """
-    while left:
-        name = left.pop()
-        try:
-            answer = await channel.calls.queue_declare(name, passive=True)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return
-        found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)

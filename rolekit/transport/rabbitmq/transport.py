@@ -33,6 +33,7 @@ from rolekit.transport.rabbitmq import topology, wire
 from rolekit.transport.rabbitmq.access import check_read, check_write
 from rolekit.transport.rabbitmq.address import AWAY, UrlFile, parse_address
 from rolekit.transport.rabbitmq.connection import BrokerConnection
+from rolekit.transport.rabbitmq.counting import NOTHING, Counting
 from rolekit.transport.rabbitmq.foreign import packet_of
 from rolekit.transport.rabbitmq.lint import refuse_dangers
 from rolekit.transport.rabbitmq.plain import PlainSession
@@ -102,6 +103,7 @@ class RabbitTransport:
         self._open: set[RabbitSubscription] = set()
         self._made = frozenset(made)
         self._declared = set(self._made)
+        self.counting = Counting()
         self._watchdog = Watchdog(self, self._consumers, watch_s)
         self.stale_acks = 0
         self._first_birth_ms = 0
@@ -238,7 +240,7 @@ class RabbitTransport:
         await asyncio.sleep(AFTER_CONSUMERS_S)
         session = await self.consuming()
         with self._calling():
-            there = await topology.counts(session, known)
+            there = await self.counting.count(session, known)
         gone = [queue for name, queue in known.items() if name not in there]
         if gone:
             await self.make(gone)
@@ -275,10 +277,10 @@ class RabbitTransport:
         names = {queue: self._feeding(queue) for queue in queues}
         with self._calling():
             all_names = [name for several in names.values() for name in several]
-            found = await topology.counts(session, all_names)
+            found = await self.counting.count(session, all_names)
         depths: dict[str, Depth] = {}
         for queue, several in names.items():
-            there = [found.get(name, topology.NOTHING) for name in several]
+            there = [found.get(name, NOTHING) for name in several]
             depths[queue] = Depth(
                 sum(one.messages for one in there),
                 consumers=min(one.consumers for one in there),

@@ -33,16 +33,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rolekit.errors import RolekitError
-from rolekit.transport.rabbitmq import topology
 from rolekit.transport.rabbitmq.address import AWAY
-from rolekit.transport.rabbitmq.session import lost_not_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rolekit.transport.rabbitmq.consumer import QueueConsumer
-    from rolekit.transport.rabbitmq.session import Channel
-    from rolekit.transport.rabbitmq.topology import Counts
+    from rolekit.transport.rabbitmq.counting import Counts
     from rolekit.transport.rabbitmq.transport import RabbitTransport
 
 log = structlog.get_logger("rolekit.rabbitmq")
@@ -97,7 +94,6 @@ class Watchdog:
         self._consumers = consumers
         self._every_s = every_s
         self._seen: dict[QueueConsumer, _Seen] = {}
-        self._channel: Channel | None = None
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -141,23 +137,12 @@ class Watchdog:
                 quiet.append(one)
         if not quiet:
             return
-        counts = await self._count({one.name for one in quiet})
+        session = await self._transport.consuming()
+        counts = await self._transport.counting.count(session, {one.name for one in quiet})
         for one in quiet:
             seen = self._seen[one]
             if one.is_consuming and (one.life, one.delivered) == (seen.life, seen.delivered):
                 self._judge(one, counts.get(one.name), last[one])
-
-    async def _count(self, names: set[str]) -> dict[str, Counts]:
-        """Ask the broker, on a channel that is kept: opening one costs more than asking."""
-        session = await self._transport.consuming()
-        found: dict[str, Counts] = {}
-        left = list(names)
-        while left:
-            if self._channel is None or self._channel.lost.done():
-                self._channel = await session.channel()
-            with lost_not_cancelled():
-                await topology.count_on(self._channel, left, found)
-        return found
 
     def _judge(self, one: QueueConsumer, counts: Counts | None, last: _Seen) -> None:
         """Judge a consumer that got nothing since the last round."""
