@@ -31,7 +31,7 @@ async def main() -> None:
             content_type="application/json", delivery_mode=2, message_id=uuid.uuid4().hex
         )
         await publishing.basic_publish(
-            meter.body(number), routing_key=QUEUE, properties=properties
+            meter.body(number), routing_key=QUEUE, properties=properties, mandatory=True
         )
 
     async def noop(arrived: aiormq.abc.DeliveredMessage) -> None:

@@ -49,7 +49,7 @@ OPTIONAL = Contender(
     window=1000,
     queue_type="classic",
 )
-"""Without a bar, since it is told nothing of a queue that is missing, as all others are.
+"""Without a bar: it is told nothing of a queue that is missing, as all others are but Celery.
 
 It says what the flag costs: a classic queue of RabbitMQ 3.10 answers for each such message.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rolekit.errors import Unavailable
 from rolekit.model.envelope import Packet
 from rolekit.transport.rabbitmq import RabbitTransport
 from rolekit.transport.rabbitmq.counting import NOTHING, Counting, Counts
@@ -71,7 +72,7 @@ async def test_a_queue_that_is_gone_takes_no_other_question_with_it(session: Ope
     )
 
     assert answers == [{"c.one": ONE}] * 10
-    assert len(session.opened) == 6
+    assert [one.lost.done() for one in session.opened].count(False) == 1
 
 
 async def test_a_connection_that_was_lost_makes_no_question_fail(
@@ -83,3 +84,25 @@ async def test_a_connection_that_was_lost_makes_no_question_fail(
     await lost.lost
 
     assert (await transport.depths(["one"]))["one"].waiting == 1
+
+
+async def test_who_asks_on_a_session_that_was_closed_is_told_that_the_broker_is_away(
+    transport: RabbitTransport,
+) -> None:
+    session = await transport.consuming()
+    await session.close()
+
+    with pytest.raises(ConnectionError, match="closed"):
+        await Counting().count(session, ["c.one"])
+
+
+async def test_many_who_ask_when_the_connection_is_lost_have_an_answer_or_an_error_of_ours(
+    transport: RabbitTransport,
+) -> None:
+    session = await transport.consuming()
+    asking = [asyncio.create_task(transport.depths(["one", "none"])) for _ in range(20)]
+    await asyncio.sleep(0.002)
+    session.abort()
+
+    for answer in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(answer, dict | Unavailable)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from rolekit.transport.rabbitmq import counting as under_test
 from rolekit.transport.rabbitmq.counting import Counting, Counts
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class SlowChannel:
 
     async def queue_declare(self, name: str, *, passive: bool) -> SimpleNamespace:
         assert passive
+        assert not self.asked.is_set() or self.may_answer.is_set(), "asked twice at once"
         self.asked.set()
         await self.may_answer.wait()
         return SimpleNamespace(message_count=len(name), consumer_count=0)
@@ -64,3 +66,29 @@ async def test_an_answer_to_who_waits_no_more_is_not_taken_for_the_next_one() ->
     assert await asking == {"a": Counts(messages=1)}
     assert first.is_closed
     assert len(opens.channels) == 2
+
+
+async def test_a_queue_that_does_not_answer_keeps_no_other_question_waiting() -> None:
+    counting, opens = Counting(), Opens()
+    session = cast("Session", opens)
+    stuck = asyncio.create_task(counting.count(session, ["stuck"]))
+    other = asyncio.create_task(counting.count(session, ["other"]))
+    await asyncio.sleep(0)
+    opens.channels[1].may_answer.set()
+
+    assert await other == {"other": Counts(messages=5)}
+    opens.channels[0].may_answer.set()
+    assert await stuck == {"stuck": Counts(messages=5)}
+    assert [one.is_closed for one in opens.channels] == [True, False]
+    assert await counting.count(session, ["again"]) == {"again": Counts(messages=5)}
+    assert len(opens.channels) == 2
+
+
+async def test_a_question_that_is_not_answered_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "ANSWER_S", 0.01)
+    opens = Opens()
+
+    with pytest.raises(TimeoutError):
+        await Counting().count(cast("Session", opens), ["stuck"])
+
+    assert opens.channels[0].is_closed

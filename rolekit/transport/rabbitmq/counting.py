@@ -24,6 +24,7 @@ class Counts:
     consumers: int = 0
 
 
+ANSWER_S = 20.0
 NOTHING = Counts()
 """Of an empty queue that nobody consumes."""
 
@@ -49,33 +50,46 @@ class Counting:
     """
 
     def __init__(self) -> None:
-        self._channel: Channel | None = None
-        # A queue that is gone closes the channel, and with it whatever is asked meanwhile.
-        self._asking = asyncio.Lock()
+        self._kept: list[Channel] = []
 
     async def count(self, session: Session, names: Iterable[str]) -> dict[str, Counts]:
         """Say what is in queues; those that are not there are left out.
 
+        Who asks while another one does has a channel of its own: a queue that is gone closes
+        the channel, and one that does not answer keeps it.
+
         Args:
-            session: Where to open a channel, if there is none any more.
+            session: Where to open a channel, if there is none.
             names: Of queues on the broker.
+
+        Raises:
+            TimeoutError: There was no answer within 20 s.
         """
         found: dict[str, Counts] = {}
-        async with self._asking:
+        channel = self._kept.pop() if self._kept else None  # nobody else asks on it now
+        try:
             for name in names:
-                channel = self._channel
                 if channel is None or channel.lost.done():
-                    channel = self._channel = await session.channel()
+                    channel = await session.channel()
                 try:
-                    with lost_not_cancelled():
-                        answer = await channel.calls.queue_declare(name, passive=True)
+                    async with asyncio.timeout(ANSWER_S):
+                        with lost_not_cancelled():
+                            answer = await channel.calls.queue_declare(name, passive=True)
                 except aiormq.exceptions.ChannelNotFoundEntity:
-                    self._channel = None  # the broker has closed it
+                    channel = None  # the broker has closed it
                     continue
-                except BaseException:
-                    # What comes yet would be taken for the answer to the next question.
-                    self._channel = None
-                    await asyncio.shield(channel.close())
-                    raise
                 found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)
+        except BaseException:
+            # What comes yet would be taken for the answer to the next question.
+            await _close(channel)
+            raise
+        if channel is not None and not self._kept:
+            self._kept.append(channel)
+        else:
+            await _close(channel)
         return found
+
+
+async def _close(channel: Channel | None) -> None:
+    if channel is not None:
+        await asyncio.shield(channel.close())

@@ -318,8 +318,13 @@ class Session:
             transport.write(data)
 
     async def channel(self, *, confirms: bool = False) -> Channel:
-        """Open a channel."""
-        assert self._connection is not None  # noqa: S101 - sessions are handed out open
+        """Open a channel.
+
+        Raises:
+            ConnectionError: The session is over: it was open when it was handed out.
+        """
+        if self._connection is None:
+            raise ConnectionError("the connection was closed")
         opened = self._connection.channel(
             self._free_number(), publisher_confirms=confirms, on_return_raises=False
         )
