@@ -8,6 +8,7 @@ that wakes for each, so lines of those that are ready are read in rounds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -110,9 +111,19 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that nothing more comes."""
-        del exc  # a line on which something was left unsaid ends with a reset
         self.read_at_once()
+        if exc is not None:
+            self._read_rest()
         self.is_over.set()
+
+    def _read_rest(self) -> None:
+        """Take what was said before the end: writing to who has died ends the transport first.
+
+        A line on which something was left unsaid ends with a reset.
+        """
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(_READ_BYTES):
+                self.data_received(data)
 
     def _cut(self, hear: Hear) -> None:
         *lines, self._rest = self._rest.split(b"\n")

@@ -52,6 +52,26 @@ async def test_what_came_before_anybody_listened_is_heard_first() -> None:
     assert await heard_of([link.encode(ENDING)], line, theirs) == [link.Ready(), ENDING]
 
 
+@pytest.mark.parametrize("is_read_in_rounds", [False, True])
+async def test_who_is_told_something_after_it_died_is_heard_to_its_end(
+    *, is_read_in_rounds: bool
+) -> None:
+    line, theirs = await opened()
+    heard: list[object] = []
+    line.listen(heard.append)
+    if is_read_in_rounds:
+        line.read_in(Rounds())
+    line.transport.write(b"not read")  # so that the line ends with a reset
+    theirs.sendall((link.encode(link.Ready()) + link.encode(ENDING)) * 2000)
+    theirs.close()
+
+    line.transport.write(b"nobody is there")
+
+    async with asyncio.timeout(5):
+        await line.is_over.wait()
+    assert heard == [link.Ready(), ENDING] * 2000
+
+
 async def test_what_is_not_understood_is_passed_over() -> None:
     line, theirs = await opened()
 
