@@ -35,11 +35,16 @@ async def count(session: Session, name: str) -> Counts | None:
     It is asked on a channel of its own.
     """
     async with session.brief_channel() as channel:
-        try:
-            answer = await channel.calls.queue_declare(name, passive=True)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return None
-        return Counts(answer.message_count or 0, answer.consumer_count or 0)
+        return await _ask(channel, name)
+
+
+async def _ask(channel: Channel, name: str) -> Counts | None:
+    """Ask on a channel, which the broker closes if the queue is not there."""
+    try:
+        answer = await channel.calls.queue_declare(name, passive=True)
+    except aiormq.exceptions.ChannelNotFoundEntity:
+        return None
+    return Counts(answer.message_count or 0, answer.consumer_count or 0)
 
 
 class Counting:
@@ -71,14 +76,13 @@ class Counting:
             for name in names:
                 if channel is None or channel.lost.done():
                     channel = await session.channel()
-                try:
-                    async with asyncio.timeout(ANSWER_S):
-                        with lost_not_cancelled():
-                            answer = await channel.calls.queue_declare(name, passive=True)
-                except aiormq.exceptions.ChannelNotFoundEntity:
-                    channel = None  # the broker has closed it
-                    continue
-                found[name] = Counts(answer.message_count or 0, answer.consumer_count or 0)
+                async with asyncio.timeout(ANSWER_S):
+                    with lost_not_cancelled():
+                        counts = await _ask(channel, name)
+                if counts is None:
+                    channel = None
+                else:
+                    found[name] = counts
         except BaseException:
             # What comes yet would be taken for the answer to the next question.
             await _close(channel)
